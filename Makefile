@@ -1,0 +1,56 @@
+# `make demo` and `make test` work on a fresh machine with Python, git and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+.PHONY: install demo test test-all test-browser lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(READY)  ## Make .venv and install toremi with everything the tests need
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,embed]'
+	@touch $@
+
+test: $(READY)  ## The tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "not slow and not browser"
+
+test-all: $(READY)  ## The tests and the long ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "not browser"
+
+test-browser: $(READY)  ## The tests of the pages in Chromium, installed through apt where it is missing
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null
+	$(BIN)/python -m pytest -m browser
+
+DEMO       := demo-out
+DEMO_STEPS ?= 300
+DEMO_TRAIN := --workdir $(DEMO) --model tiny --max-steps $(DEMO_STEPS) --interval 20 --stage-switch fraction:0.7
+
+# Interrupt it at any moment: the next `make demo` goes on from there.
+demo: $(DEMO)/.harvested  ## Real text, topics, two trainings, their comparison and a picture
+	$(BIN)/toremi annotate $(DEMO)/corpus --workdir $(DEMO) --holdout 0.05
+	$(BIN)/toremi pretrain --policy uniform $(DEMO_TRAIN)
+	$(BIN)/toremi pretrain --policy toremi-2 $(DEMO_TRAIN)
+	$(BIN)/toremi eval uniform toremi-2 --workdir $(DEMO)
+	$(BIN)/toremi report uniform toremi-2 --workdir $(DEMO) -o $(DEMO)/report.png
+
+$(DEMO)/.harvested: examples/harvest_corpus.py $(READY)
+	$(BIN)/python examples/harvest_corpus.py $(DEMO)/corpus
+	@touch $@
+
+lint: $(READY)  ## Style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## Put the code in shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove what the build and the demo wrote
+	rm -rf $(VENV) demo-out build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

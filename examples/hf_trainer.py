@@ -1,0 +1,93 @@
+"""Topic reweighting in the Hugging Face Trainer: a byte-level GPT-2 on text of four kinds that every install holds.
+
+    python examples/hf_trainer.py --policy toremi-2 --steps 60 --out /tmp/hf-run
+
+Four things are toremi's: `topic_ids` in each row, a policy, `TopicReweighting`, and `ReweightingTrainer` in place of
+`Trainer`. At the end it prints the topics' weights and writes their course as a `weights` table, so that
+`toremi replay` can check it:  toremi replay /tmp/hf-run/weights.parquet --stage-switch-step 40 --out again.parquet
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sysconfig
+from pathlib import Path
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+
+from toremi_cli.integrations.hf_trainer import ReweightingTrainer, TopicReweighting
+from toremi_cli.provenance import provenance_of
+from toremi_cli.reweight import POLICIES, PolicyConfig, PolicyData, StageSwitch, make_policy
+from toremi_cli.schemas import WEIGHTS
+from toremi_cli.tables import write_table
+
+CONTEXT_BYTES = 128
+TOPICS = ["code", "headers", "prose", "noise"]
+
+
+def texts() -> dict[str, str]:
+    """Some text of each topic: Python's sources, C headers, docstrings' prose, and prose with shuffled characters."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    code = "".join((library / f"{name}.py").read_text(encoding="utf-8") for name in ("argparse", "ast", "inspect"))
+    folder = Path(torch.__file__).parent / "include" / "ATen"
+    headers = "".join(p.read_text(encoding="utf-8") for p in sorted(folder.glob("*.h"))[:40])
+    prose = "\n".join(str(getattr(torch, name).__doc__) for name in sorted(dir(torch)) if name.islower())
+    characters = list(prose[:100_000])
+    random.Random(0).shuffle(characters)
+    return dict(zip(TOPICS, (code, headers, prose, "".join(characters)), strict=True))
+
+
+def rows() -> list[dict[str, list[int]]]:
+    """Rows of bytes as tokens; each is one sample of one topic."""
+    made = []
+    for topic, text in enumerate(texts().values()):
+        data = list(text.encode())[: 800 * CONTEXT_BYTES]
+        for start in range(0, len(data) - CONTEXT_BYTES, CONTEXT_BYTES):
+            tokens = data[start : start + CONTEXT_BYTES]
+            made.append({"input_ids": tokens, "labels": tokens, "topic_ids": [topic]})
+    return made
+
+
+def main() -> None:
+    """Train, print the weights, write their course."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--policy", default="toremi-2", choices=[p for p in POLICIES if p not in ("frozen", "shearing")]
+    )
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--out", type=Path, default=Path("hf-run"))
+    options = parser.parse_args()
+
+    data = rows()
+    sizes = [sum(row["topic_ids"] == [k] for row in data) * CONTEXT_BYTES for k in range(len(TOPICS))]
+    config = PolicyConfig(name=options.policy, apply="loss")
+    policy = make_policy(config, TOPICS, PolicyData(num_tokens=sizes))
+    reweighting = TopicReweighting(policy, interval=10, stage_switch=StageSwitch(f"step:{options.steps * 2 // 3}"))
+
+    torch.manual_seed(0)
+    shape = GPT2Config(vocab_size=256, n_positions=CONTEXT_BYTES, n_embd=64, n_layer=2, n_head=4, eos_token_id=0)
+    arguments = TrainingArguments(
+        output_dir=str(options.out),
+        max_steps=options.steps,
+        per_device_train_batch_size=8,
+        gradient_accumulation_steps=2,
+        learning_rate=3e-3,
+        logging_steps=20,
+        save_steps=max(options.steps // 2, 1),
+        report_to="none",
+        use_cpu=not torch.cuda.is_available(),
+    )
+    model = GPT2LMHeadModel(shape)
+    ReweightingTrainer(model=model, args=arguments, train_dataset=data, reweighting=reweighting).train()
+
+    for topic, weight in zip(policy.topics, policy.weights.tolist(), strict=True):
+        print(f"{topic:10}{weight:8.4f}")
+    course = [{"tokens_seen": row["step"] * 16 * CONTEXT_BYTES, **row} for row in reweighting.history]
+    provenance = provenance_of(WEIGHTS, "examples/hf_trainer.py", {"policy": options.policy}, {})
+    write_table(options.out / "weights.parquet", WEIGHTS, course, provenance)
+
+
+if __name__ == "__main__":
+    main()

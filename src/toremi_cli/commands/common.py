@@ -1,0 +1,84 @@
+"""What every command shares: its registration, `--quiet` and `--debug`, and the way errors reach the user."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from toremi_cli import console
+from toremi_cli.errors import ToremiError
+
+INTERRUPTED_EXIT_CODE = 130
+DEFAULT_WORKDIR = Path("toremi-out")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Workdir = Annotated[
+    Path, typer.Option("--workdir", "-w", metavar="DIR", help="Folder of all tables and runs.", show_default=True)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and notes, only results and errors.")]
+_Debug = Annotated[bool, typer.Option("--debug", help="On an error, print the full traceback.")]
+
+
+def command(app: typer.Typer, name: str, panel: str | None = None) -> Callable[[F], F]:
+    """Register a function as the command `name`, with the shared flags and error handling."""
+
+    def register(function: F) -> F:
+        @functools.wraps(function)
+        def wrapper(*args: Any, quiet: bool = False, debug: bool = False, **kwargs: Any) -> None:
+            console.set_quiet(quiet)
+            run_guarded(functools.partial(function, *args, **kwargs), debug)
+
+        wrapper.__signature__ = _with_shared_flags(function)  # type: ignore[attr-defined]
+        app.command(name, rich_help_panel=panel)(wrapper)
+        return function
+
+    return register
+
+
+def _with_shared_flags(function: Callable[..., Any]) -> inspect.Signature:
+    # Types are resolved here, where the command's own module globals are at hand.
+    signature = inspect.signature(function, eval_str=True)
+    flags = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in (("quiet", _Quiet), ("debug", _Debug))
+    ]
+    return signature.replace(parameters=[*signature.parameters.values(), *flags])
+
+
+def run_guarded(action: Callable[[], Any], debug: bool) -> None:
+    """Run a command's body; turn what goes wrong into one line on stderr and an exit code."""
+    try:
+        action()
+    except KeyboardInterrupt:
+        console.error("interrupted; nothing written so far is lost: run the same command again to go on")
+        raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our stdout has gone (`| head`): no complaint
+        raise typer.Exit(0) from None
+    except typer.Exit:
+        raise
+    except Exception as problem:
+        if debug:
+            raise
+        console.error(_one_line(problem))
+        raise typer.Exit(problem.exit_code if isinstance(problem, ToremiError) else 1) from None
+
+
+def _one_line(problem: Exception) -> str:
+    if isinstance(problem, ToremiError):
+        return str(problem)
+    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+        return f"{problem.filename or 'disk'}: no space left on the device; free some and run the same command again"
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
+    text = " ".join(str(problem).split())
+    return f"{type(problem).__name__}: {text} (a bug in toremi? run again with --debug for the traceback)"

@@ -1,0 +1,109 @@
+"""`toremi embed`: a corpus becomes samples, a tokenizer and vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from toremi_cli import console
+from toremi_cli.commands import options
+from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
+
+SPLITS = ("train", "validation", "test")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+
+    @command(app, "embed", "Stages")
+    def embed(
+        corpus: options.CorpusArgument,
+        workdir: Workdir = DEFAULT_WORKDIR,
+        text_field: options.TextField = None,
+        source_field: options.SourceField = None,
+        id_field: options.IdField = None,
+        on_error: options.OnError = None,
+        max_tokens: options.MaxTokens = None,
+        tokenizer: options.Tokenizer = None,
+        vocab_size: options.VocabSize = None,
+        holdout: options.Holdout = None,
+        shard_samples: options.ShardSamples = None,
+        vectors: options.Vectors = None,
+        vector_model: options.VectorModel = None,
+        vector_dim: options.VectorDim = None,
+        vector_fit_samples: options.VectorFitSamples = None,
+        workers: options.Workers = None,
+        engine: options.Engine = None,
+        seed: options.Seed = None,
+        as_json: Json = False,
+    ) -> None:
+        """Cut a corpus into samples, hold some out, and give each a vector.
+
+        Writes the tables samples and embeddings and the tokenizer under --workdir.
+        Run again, it redoes only what changed; flags not given stay as they were.
+
+        Example: [bold]toremi embed corpus/ --max-tokens 512[/]
+        """
+        from toremi_cli.corpus.stage import build_samples
+        from toremi_cli.topics.embed import build_embeddings
+
+        place = options.workdir_at(workdir)
+        corpus_settings = options.corpus_config(
+            options.previous_samples(place, corpus),
+            text_field=text_field,
+            source_field=source_field,
+            id_field=id_field,
+            on_error=on_error,
+            max_tokens=max_tokens,
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            holdout=holdout,
+            shard_samples=shard_samples,
+            seed=seed,
+        )
+        vector_settings = options.embed_config(
+            options.previous_embeddings(place),
+            backend=vectors,
+            model=vector_model,
+            dim=vector_dim,
+            fit_samples=vector_fit_samples,
+            workers=workers,
+            engine=engine,
+            seed=seed,
+        )
+        samples = build_samples(corpus, place, corpus_settings)
+        embeddings = build_embeddings(place, vector_settings)
+        result = _summary(samples, embeddings)
+        console.print_json(result) if as_json else _print(result)
+
+
+def _summary(samples: dict[str, Any], embeddings: dict[str, Any]) -> dict[str, Any]:
+    keys = ("corpus", "num_files", "num_documents_read", "num_empty_texts", "num_skipped", "totals", "sources")
+    return {**{key: samples[key] for key in keys}, "num_shards": samples["num_shards"], "dim": embeddings["dim"]}
+
+
+def _print(result: dict[str, Any]) -> None:
+    from rich.table import Table as RichTable
+
+    table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("source", overflow="fold")
+    for name in ("documents", "samples", "tokens", "MB", "held out", "duplicates"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, counts in sorted(result["sources"].items()):
+        table.add_row(name, *_cells(counts, sum(counts["splits"][split]["samples"] for split in SPLITS[1:])))
+    if len(result["sources"]) > 1:
+        held_out = sum(c["splits"][split]["samples"] for c in result["sources"].values() for split in SPLITS[1:])
+        table.add_row("all", *_cells(result["totals"], held_out), style="bold")
+    console.out.print(table)
+    left_out = [f"{result[key]:,} {name}" for key, name in _LEFT_OUT if result[key]]
+    if left_out:
+        console.out.print("left out: " + ", ".join(left_out), markup=False)
+
+
+_LEFT_OUT = (("num_empty_texts", "documents without text"), ("num_skipped", "broken lines or files"))
+
+
+def _cells(counts: dict[str, Any], held_out: int) -> list[str]:
+    numbers = (counts["documents"], counts["samples"], counts["tokens"])
+    return [*(f"{n:,}" for n in numbers), f"{counts['bytes'] / 1e6:,.1f}", f"{held_out:,}", f"{counts['duplicates']:,}"]

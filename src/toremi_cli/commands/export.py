@@ -1,0 +1,94 @@
+"""`toremi export`: what a run has learnt, for use elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toremi_cli import console
+from toremi_cli.commands.common import DEFAULT_WORKDIR, Workdir, command
+from toremi_cli.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+
+    @command(app, "export", "Tools")
+    def export(
+        run: Annotated[str, typer.Argument(metavar="RUN", help="Name or path of the run.")],
+        workdir: Workdir = DEFAULT_WORKDIR,
+        to: Annotated[
+            str, typer.Option(metavar="FORM", help="json, yaml, corpus, mosaicml, olmo-core, megatron or nanotron.")
+        ] = "json",
+        out: Annotated[
+            Path | None, typer.Option("--out", "-o", metavar="PATH", help="File, or folder of a corpus; else stdout.")
+        ] = None,
+        weights: Annotated[
+            str, typer.Option(metavar="final|mean", help="The last weights, or their mean over the run.")
+        ] = "final",
+        by: Annotated[str, typer.Option(metavar="source|topic", help="What a config's parts are.")] = "source",
+        data_path: Annotated[
+            str, typer.Option(metavar="PATTERN", help="Where a part's data is; {name} stands for the part.")
+        ] = "data/{name}",
+        tokens: Annotated[
+            str, typer.Option(metavar="N", help="Size of the corpus, e.g. 2.6B; default: that of the original.")
+        ] = "",
+        file_format: Annotated[
+            str, typer.Option("--format", metavar="parquet|jsonl.zst", help="Files of the corpus.")
+        ] = "jsonl.zst",
+        seed: Annotated[int, typer.Option(metavar="N", help="Decides which samples the corpus has.")] = 0,
+    ) -> None:
+        """Use a run's topic weights elsewhere.
+
+        As a mixture file (json, yaml: shares of topics and sources), as a corpus
+        resampled by the weights, or as the data part of other trainers' configs.
+        A share is that of the training tokens, times their weights.
+
+        Example: [bold]toremi export toremi-2 --to yaml[/]
+
+        Example: [bold]toremi export toremi-2 --to corpus --tokens 10B -o mix/[/]
+
+        Example:
+        [bold]toremi export toremi-2 --to megatron --data-path 'bin/{name}'[/]
+        """
+        from toremi_cli import layout
+        from toremi_cli.evaluate.history import read_history
+        from toremi_cli.evaluate.runs import find_runs
+        from toremi_cli.export.corpus import write_corpus
+        from toremi_cli.export.formats import render
+        from toremi_cli.export.shares import build_mixture
+        from toremi_cli.tables import atomic_file
+
+        place = layout.Workdir(workdir)
+        (found,) = find_runs((run,), place)
+        mixture, weigher = build_mixture(read_history(found), place, weights)
+        if to == "corpus":
+            if out is None:
+                raise UsageError("--to corpus: name its folder with --out")
+            facts = write_corpus(mixture, weigher, place, out, _count(tokens), file_format, seed)
+            console.print_json(facts)
+            return
+        text = render(mixture, to, by, data_path)
+        if out is None:
+            typer.echo(text, nl=False)
+            return
+        with atomic_file(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        console.note(f"wrote {out}")
+
+
+def _count(text: str) -> float:
+    """'2.6B' as a number; 0 for nothing."""
+    if not text:
+        return 0.0
+    factors = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+    factor = factors.get(text[-1].upper(), 0.0)
+    try:
+        value = float(text[:-1]) * factor if factor else float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UsageError(f"--tokens {text}: expected a number above 0, such as 500M or 2.6B")
+    return value

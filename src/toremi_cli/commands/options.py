@@ -1,0 +1,219 @@
+"""Flags that several commands share, and how flags that were not given are filled in.
+
+A flag that isn't given means: as the table at hand was made, else the default. So a plain `toremi annotate` after
+`toremi embed --max-tokens 256` recomputes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from toremi_cli.corpus.config import CorpusConfig
+    from toremi_cli.layout import Workdir
+    from toremi_cli.topics.embed import EmbedConfig
+
+CORPUS_PANEL = "Corpus"
+SAMPLES_PANEL = "Samples and tokenizer"
+VECTORS_PANEL = "Vectors"
+ENGINE_PANEL = "Where"
+
+CorpusArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CORPUS",
+        show_default=False,
+        help="A file or folder of txt, md, jsonl, csv or parquet, also .gz or .zst; or a URL: hf://, s3://, gs://.",
+    ),
+]
+TextField = Annotated[
+    str | None,
+    typer.Option(
+        "--text-field",
+        metavar="NAME",
+        rich_help_panel=CORPUS_PANEL,
+        help="Field that holds the text [dim]\\[found: text, content, body, …][/]",
+    ),
+]
+SourceField = Annotated[
+    str | None,
+    typer.Option(
+        "--source-field",
+        metavar="NAME",
+        rich_help_panel=CORPUS_PANEL,
+        help="Field that names the source [dim]\\[`source`, else sub-folder, else file][/]",
+    ),
+]
+IdField = Annotated[
+    str | None,
+    typer.Option(
+        "--id-field",
+        metavar="NAME",
+        rich_help_panel=CORPUS_PANEL,
+        help="Field that identifies a document; 'none': file and line [dim]\\[`id`, else file and line][/]",
+    ),
+]
+OnError = Annotated[
+    str | None,
+    typer.Option(
+        "--on-error",
+        metavar="fail|skip",
+        rich_help_panel=CORPUS_PANEL,
+        help="What a broken line or file does [dim]\\[fail][/]",
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens", rich_help_panel=SAMPLES_PANEL, help="Longest sample, in tokens [dim]\\[1024][/]", metavar="N"
+    ),
+]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="PATH|NAME",
+        rich_help_panel=SAMPLES_PANEL,
+        help="A local path or a hub name [dim]\\[a byte-level BPE trained on the corpus][/]",
+    ),
+]
+VocabSize = Annotated[
+    int | None,
+    typer.Option(
+        "--vocab-size",
+        metavar="N",
+        rich_help_panel=SAMPLES_PANEL,
+        help="Entries of a trained tokenizer [dim]\\[16384, fewer if the corpus is small][/]",
+    ),
+]
+Holdout = Annotated[
+    float | None,
+    typer.Option(
+        "--holdout",
+        metavar="SHARE",
+        rich_help_panel=SAMPLES_PANEL,
+        help="Share of the documents held out, half validation, half test [dim]\\[0.01, and some of every source][/]",
+    ),
+]
+ShardSamples = Annotated[
+    int | None,
+    typer.Option(
+        "--shard-samples",
+        metavar="N",
+        rich_help_panel=SAMPLES_PANEL,
+        help="Rows of a Parquet shard, at most [dim]\\[50000][/]",
+    ),
+]
+Vectors = Annotated[
+    str | None,
+    typer.Option(
+        "--vectors",
+        metavar="NAME",
+        rich_help_panel=VECTORS_PANEL,
+        help="'doc2vec', learnt from the corpus, or 'sentence-transformers' [dim]\\[doc2vec][/]",
+    ),
+]
+VectorModel = Annotated[
+    str | None,
+    typer.Option(
+        "--vector-model",
+        metavar="PATH|NAME",
+        rich_help_panel=VECTORS_PANEL,
+        help="Model for sentence-transformers, e.g. BAAI/bge-m3 (implies it)",
+    ),
+]
+VectorDim = Annotated[
+    int | None,
+    typer.Option(
+        "--vector-dim", metavar="N", rich_help_panel=VECTORS_PANEL, help="Length of learnt vectors [dim]\\[150][/]"
+    ),
+]
+VectorFitSamples = Annotated[
+    int | None,
+    typer.Option(
+        "--vector-fit-samples",
+        metavar="N",
+        rich_help_panel=VECTORS_PANEL,
+        help="Samples that vectors are learnt from, at most [dim]\\[20000][/]",
+    ),
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of everything that is drawn [dim]\\[0][/]")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        rich_help_panel=ENGINE_PANEL,
+        help="Processes that work on shards; the result is the same [dim]\\[every core][/]",
+    ),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="local|ray",
+        rich_help_panel=ENGINE_PANEL,
+        help="'ray': the cluster at RAY_ADDRESS, over a shared --workdir [dim]\\[local][/]",
+    ),
+]
+
+C = TypeVar("C")
+
+
+def corpus_config(previous: dict[str, Any] | None, **flags: Any) -> CorpusConfig:
+    """The settings for `build_samples`; a flag that is None is taken from the `previous` manifest, else the default."""
+    from toremi_cli.corpus.config import CorpusConfig
+
+    return _filled(CorpusConfig, previous, flags)
+
+
+def embed_config(previous: dict[str, Any] | None, **flags: Any) -> EmbedConfig:
+    """The settings for `build_embeddings`, filled in likewise. A named model implies sentence-transformers."""
+    from toremi_cli.topics.embed import EmbedConfig
+
+    if flags.get("model") and not flags.get("backend"):
+        flags["backend"] = "sentence-transformers"
+    elif flags.get("backend") and not flags.get("model") and previous:
+        kept = previous.get("config", {}).get("backend") == flags["backend"]
+        previous = previous if kept else {"config": {**previous.get("config", {}), "model": None}}
+    from toremi_cli.engine import default_workers
+
+    return _filled(EmbedConfig, previous, {"workers": default_workers(), **_without_none(flags)})
+
+
+def previous_samples(workdir: Workdir, corpus: str) -> dict[str, Any] | None:
+    """How the samples in the workdir were made, finished or not; None if they come from another corpus."""
+    from toremi_cli.corpus.stage import absolute_corpus, previous_plan
+
+    record = previous_plan(workdir.samples)
+    return record if record and record.get("corpus") == absolute_corpus(corpus) else None
+
+
+def previous_embeddings(workdir: Workdir) -> dict[str, Any] | None:
+    """How the embeddings in the workdir were made, finished or not."""
+    from toremi_cli.topics.embed import previous_plan
+
+    return previous_plan(workdir.embeddings)
+
+
+def _filled(kind: type[C], previous: dict[str, Any] | None, flags: dict[str, Any]) -> C:
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    unknown = set(flags) - names
+    assert not unknown, unknown
+    kept = {name: value for name, value in (previous or {}).get("config", {}).items() if name in names}
+    return kind(**{**kept, **_without_none(flags)})
+
+
+def _without_none(flags: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def workdir_at(root: Path) -> Workdir:
+    """The layout under `--workdir`."""
+    from toremi_cli.layout import Workdir
+
+    return Workdir(root)

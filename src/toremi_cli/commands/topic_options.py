@@ -1,0 +1,94 @@
+"""The flags of the topic model, for `toremi cluster` and `toremi annotate`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from toremi_cli.layout import Workdir
+    from toremi_cli.topics.config import ClusterConfig
+
+TOPICS_PANEL = "Topics"
+
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        rich_help_panel=TOPICS_PANEL,
+        help="'fused' (Top2Vec and LDA as one), or 'kmeans' (the paper's), 'lda', 'top2vec' alone [dim]\\[fused][/]",
+    ),
+]
+NumTopics = Annotated[
+    int | None,
+    typer.Option(
+        "--num-topics",
+        metavar="N",
+        rich_help_panel=TOPICS_PANEL,
+        help="Number of topics [dim]\\[as many as are found][/]",
+    ),
+]
+NumClusters = Annotated[
+    int | None,
+    typer.Option(
+        "--num-clusters",
+        metavar="N",
+        rich_help_panel=TOPICS_PANEL,
+        help="Clusters of --method kmeans [dim]\\[10000, fewer where samples are few][/]",
+    ),
+]
+FitSamples = Annotated[
+    int | None,
+    typer.Option(
+        "--fit-samples",
+        metavar="N",
+        rich_help_panel=TOPICS_PANEL,
+        help="Samples that topics are learnt from, at most [dim]\\[50000][/]",
+    ),
+]
+MinTopicSamples = Annotated[
+    int | None,
+    typer.Option(
+        "--min-topic-samples",
+        metavar="N",
+        rich_help_panel=TOPICS_PANEL,
+        help="Smallest dense area that makes a topic, in samples [dim]\\[15][/]",
+    ),
+]
+MinAgreement = Annotated[
+    float | None,
+    typer.Option(
+        "--min-agreement",
+        metavar="PART",
+        rich_help_panel=TOPICS_PANEL,
+        help="Where the two views agree less, 0 to 1, a sample gets no topic [dim]\\[0][/]",
+    ),
+]
+Levels = Annotated[
+    int | None,
+    typer.Option(
+        "--levels",
+        metavar="N",
+        rich_help_panel=TOPICS_PANEL,
+        help="Levels of topics: fine ones roll up into coarse ones [dim]\\[1][/]",
+    ),
+]
+
+
+def cluster_config(workdir: Workdir, **flags: Any) -> ClusterConfig:
+    """The settings for `build_clusters`; a flag that is None is as the clusters there were made, else the default."""
+    from toremi_cli.engine import default_workers
+    from toremi_cli.tables import read_manifest
+    from toremi_cli.topics.config import ClusterConfig
+
+    names = {field.name for field in fields(ClusterConfig)}
+    before = (read_manifest(workdir.clusters) or {}).get("config", {})
+    kept = {name: value for name, value in before.items() if name in names}
+    given = {name: value for name, value in flags.items() if value is not None}
+    if given.get("method", kept.get("method")) != kept.get("method"):
+        # What suits one method need not suit another.
+        kept = {name: kept[name] for name in ("fit_samples", "seed") if name in kept}
+    return ClusterConfig(**{"workers": default_workers(), **kept, **given})

@@ -1,0 +1,74 @@
+"""`toremi weights`: the topic weights of a run, and how they got there, in the terminal."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from toremi_cli import console
+from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
+
+COURSE_WIDTH = 24
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+
+    @command(app, "weights", "Look")
+    def weights(
+        run: Annotated[str, typer.Argument(help="Name or path of a run, also of one that still trains.")],
+        workdir: Workdir = DEFAULT_WORKDIR,
+        top: Annotated[int, typer.Option("--top", "-n", min=0, help="Topics to show at most; 0: all.")] = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Print a run's topic weights and draw their course.
+
+        The course of every topic is drawn on one scale, from the lowest to the
+        highest weight of the run; ↑ and ↓ mark weights at a bound.
+
+        Example: [bold]toremi weights toremi-2[/]
+        """
+        from toremi_cli import layout
+        from toremi_cli.evaluate.runs import find_runs
+        from toremi_cli.train.course import read_course
+
+        (found,) = find_runs((run,), layout.Workdir(workdir))
+        course = read_course(found.folder)
+        console.print_json(course) if as_json else _print(found.name, course, top)
+
+
+def _print(name: str, course: dict[str, Any], top: int) -> None:
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    facts = f"{course['policy']}, step {course['step']:,} of {course['max_steps']:,}, stage {course['stage']}, "
+    console.out.print(Text(f"{name}: {facts}{course['num_intervals']} updates of {len(course['topics'])} topics"))
+    table = RichTable("topic", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("weight", "loss", "samples"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(f"weight, {course['low']:.3g} to {course['high']:.3g}", no_wrap=True)
+    for topic in course["topics"][: top or None]:
+        loss = "–" if topic["loss"] is None else f"{topic['loss']:.3f}"
+        mark = {"w_min": " ↓", "w_max": " ↑"}.get(topic["at_bound"], "")
+        drawn = sparkline(topic["course"], course["low"], course["high"])
+        table.add_row(
+            Text(topic["topic"], overflow="ellipsis"),
+            f"{topic['weight']:.3f}{mark}",
+            loss,
+            f"{topic['num_samples']:,}",
+            drawn,
+        )
+    console.out.print(table)
+    left_out = len(course["topics"]) - (top or len(course["topics"]))
+    if left_out > 0:
+        console.out.print(f"… {left_out} more", markup=False)
+
+
+def sparkline(values: list[float], low: float, high: float, width: int = COURSE_WIDTH) -> str:
+    """Values as a row of blocks, on the scale from `low` to `high`; more than `width` are thinned evenly."""
+    if len(values) > width:
+        values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
+    span = high - low
+    return "".join(BLOCKS[round((v - low) / span * (len(BLOCKS) - 1)) if span > 0 else 0] for v in values)

@@ -1,0 +1,161 @@
+"""The two streams a command speaks on: results on stdout, everything else on stderr.
+
+On a terminal, stderr carries rich progress bars; in a pipe or a log file it carries plain lines, at most one every
+`LOG_EVERY_SECONDS`. `--quiet` silences both, errors excepted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+LOG_EVERY_SECONDS = 10.0
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence progress and notes on stderr; errors and results still print."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Whether progress and notes are silenced."""
+    return _quiet
+
+
+def note(message: str) -> None:
+    """Print one line of information on stderr."""
+    if not _quiet:
+        err.print(Text(message), soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """Print one warning line on stderr."""
+    if not _quiet:
+        err.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
+
+
+def error(message: str) -> None:
+    """Print one error line on stderr, also when quiet."""
+    err.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a result for machines on stdout, as one JSON document."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+class ProgressReporter(Protocol):
+    """What a stage may tell of its progress."""
+
+    def advance(self, count: float = 1) -> None:
+        """Add `count` units of work done."""
+
+    def describe(self, text: str) -> None:
+        """Replace the text before the bar."""
+
+
+class _Silent:
+    def advance(self, count: float = 1) -> None:
+        pass
+
+    def describe(self, text: str) -> None:
+        pass
+
+
+class _Lines:
+    """Plain log lines for pipes and log files."""
+
+    def __init__(self, description: str, total: float | None, unit: str) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done = 0.0
+        self.start = self.last = time.monotonic()
+
+    def advance(self, count: float = 1) -> None:
+        self.done += count
+        now = time.monotonic()
+        if now - self.last >= LOG_EVERY_SECONDS:
+            self.last = now
+            note(self.line(now - self.start))
+
+    def describe(self, text: str) -> None:
+        self.description = text
+
+    def line(self, elapsed: float) -> str:
+        rate = self.done / elapsed if elapsed > 0 else 0.0
+        parts = [f"{self.description}: {self.done:,.0f}"]
+        if self.total:
+            parts[0] += f" of {self.total:,.0f}"
+        parts[0] += f" {self.unit}"
+        parts.append(f"{_rate(rate)} {self.unit}/s")
+        if self.total and rate > 0:
+            parts.append(f"{_duration((self.total - self.done) / rate)} left")
+        return ", ".join(parts)
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self.progress, self.task = progress, task
+
+    def advance(self, count: float = 1) -> None:
+        self.progress.advance(self.task, count)
+
+    def describe(self, text: str) -> None:
+        self.progress.update(self.task, description=text)
+
+
+class _RateColumn(TextColumn):
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{_rate(speed)} {task.fields['unit']}/s", style="cyan")
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, secs = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{secs:02d}s"
+
+
+@contextmanager
+def progress(description: str, total: float | None = None, unit: str = "samples") -> Iterator[ProgressReporter]:
+    """Report a long piece of work with its rate and the time left.
+
+    `total` is in `unit`s; None when it isn't known beforehand.
+    """
+    if _quiet:
+        yield _Silent()
+    elif not err.is_terminal:
+        lines = _Lines(description, total, unit)
+        yield lines
+        elapsed = time.monotonic() - lines.start
+        note(f"{lines.description}: {lines.done:,.0f} {unit} in {_duration(elapsed)}")
+    else:
+        columns = (
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.percentage:>3.0f}%" if total else "{task.completed:,.0f}"),
+            _RateColumn(),
+            TimeRemainingColumn(compact=True) if total else TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=err) as bars:
+            yield _Bar(bars, bars.add_task(description, total=total, unit=unit))

@@ -1,0 +1,1 @@
+"""From files to samples: readers, tokenizer, chunking, held-out split, mixtures, planted noise."""

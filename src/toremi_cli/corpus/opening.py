@@ -1,0 +1,91 @@
+"""Opening a corpus file as a stream of bytes, decompressed; a file that ends too early is an error, never silence."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from toremi_cli.corpus.listing import CorpusFile
+from toremi_cli.errors import CorpusError
+
+READ_BYTES = 1 << 20
+
+
+@contextmanager
+def open_bytes(filesystem: Any, file: CorpusFile) -> Iterator[IO[bytes]]:
+    """Open a file for reading, decompressed.
+
+    Raises:
+        CorpusError: it cannot be opened, or what is read inside the block is damaged.
+    """
+    try:
+        with filesystem.open(file.path, "rb") as raw:
+            yield _decompressed(raw, file.compression)
+    except CorpusError:
+        raise
+    except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
+        raise CorpusError(f"{file.shown}: damaged or cut off ({_first_line(problem)}); fetch the file again") from None
+    except OSError as problem:
+        reason = problem.strerror or _first_line(problem)
+        raise CorpusError(f"{file.shown}: cannot be read ({reason})") from None
+
+
+def _decompressed(raw: IO[bytes], compression: str | None) -> IO[bytes]:
+    if compression == "gz":
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw), READ_BYTES)
+    if compression == "zst":
+        return io.BufferedReader(_ZstdReader(raw), READ_BYTES)
+    return io.BufferedReader(raw, READ_BYTES)  # type: ignore[type-var]
+
+
+class _ZstdReader(io.RawIOBase):
+    """Reads Zstandard frames one after another. The library's own reader takes a cut-off frame for the end."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        import zstandard
+
+        self._raw = raw
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=2**31)
+        self._frame: Any = None
+        self._ready = b""
+        self._pending = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            if not self._fill():
+                return 0
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def _fill(self) -> bool:
+        import zstandard
+
+        data = self._pending or self._raw.read(1 << 17)
+        self._pending = b""
+        if not data:
+            if self._frame is not None:
+                raise EOFError("the Zstandard stream ends in the middle of a frame")
+            return False
+        if self._frame is None:
+            self._frame = self._decompressor.decompressobj()
+        try:
+            self._ready = memoryview(self._frame.decompress(data))  # type: ignore[assignment]
+        except zstandard.ZstdError as problem:
+            raise EOFError(str(problem)) from None
+        if self._frame.eof:
+            self._pending = self._frame.unused_data
+            self._frame = None
+        return True
+
+
+def _first_line(problem: BaseException) -> str:
+    return (str(problem).splitlines() or [type(problem).__name__])[0]

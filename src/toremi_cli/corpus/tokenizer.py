@@ -1,0 +1,220 @@
+"""The tokenizer in use: trained on the corpus, or any that is named; kept in Hugging Face layout in the workdir."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from toremi_cli import console
+from toremi_cli.errors import CorpusError
+from toremi_cli.provenance import digest
+
+END_OF_TEXT = "<|endoftext|>"
+TRAINING_BYTES = 16_000_000
+"""Text that the tokenizer is trained on, in bytes, all sources alike as far as they have it."""
+BYTES_PER_ENTRY = 64
+"""A vocabulary needs at least so much text an entry, lest it learn whole sentences of a small corpus by heart."""
+MIN_VOCAB_SIZE = 512
+RECORD = "toremi.json"
+_NO_WORDS = re.compile(r"[!-~]{200,}")
+"""Base64 and the like: no words to learn from, and quadratic to train on."""
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_USUAL_END_TOKENS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]")
+
+
+class TextTokenizer:
+    """Encodes plain text: no special tokens added, none recognised in the text, nothing cut off or padded."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """`tokenizer` is a `tokenizers.Tokenizer`."""
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        self.raw = tokenizer
+        self.splits_at_spaces = _splits_as_gpt2(tokenizer)
+        """Whether no token spans the end of a word, so that cutting there changes no token (GPT-2's own splitting)."""
+
+    def encode(self, texts: Sequence[str]) -> list[Any]:
+        """Encodings with character offsets."""
+        return self.raw.encode_batch(list(texts), add_special_tokens=False)
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text."""
+        return [e.ids for e in self.raw.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Number of tokens of each text."""
+        return [len(e) for e in self.raw.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def _splits_as_gpt2(tokenizer: Any) -> bool:
+    parts = json.loads(tokenizer.to_str())
+    splitter = parts["pre_tokenizer"] or {}
+    wanted = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    return parts["normalizer"] is None and wanted.items() <= splitter.items()
+
+
+def load_tokenizer(folder: Path) -> TextTokenizer:
+    """The tokenizer that stands in a folder.
+
+    Raises:
+        CorpusError: none there, or damaged.
+    """
+    return TextTokenizer(_read_tokenizer_json(folder / "tokenizer.json"))
+
+
+def tokenizer_fingerprint(name: str | None) -> str:
+    """Identifies a named tokenizer: a local one by its contents, one of the hub by its name."""
+    if name is None:
+        return "trained"
+    path = Path(name)
+    if path.is_dir():
+        files = [p for p in sorted(path.iterdir()) if p.suffix in (".json", ".txt", ".model") and p.name != RECORD]
+        return digest("tokenizer", [(p.name, p.read_bytes().hex()) for p in files if p.stat().st_size < 100_000_000])
+    return digest("tokenizer", path.read_bytes().hex()) if path.is_file() else digest("hub", name)
+
+
+def is_saved(folder: Path, fingerprint: str) -> bool:
+    """Whether the tokenizer in `folder` is the one that `fingerprint` stands for."""
+    try:
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))["fingerprint"] == fingerprint
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, num_bytes: int) -> Any:
+    """Train a byte-level BPE, the vocabulary shrunk to what `num_bytes` of text can fill.
+
+    Byte-level: any text can be encoded, and decodes to itself.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    wanted = min(vocab_size, max(MIN_VOCAB_SIZE, num_bytes // BYTES_PER_ENTRY // 64 * 64))
+    if wanted < vocab_size:
+        console.note(f"vocabulary: {wanted:,} entries instead of {vocab_size:,}, as the corpus is small")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=wanted,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        max_token_length=64,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_words_only(texts), trainer)
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Any, folder: Path, fingerprint: str, end_of_text: str, extra: dict[str, Any]) -> None:
+    """Write the folder whole or not at all: tokenizer.json, tokenizer_config.json, and what it was made from."""
+    config = {
+        **extra,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": end_of_text,
+        "bos_token": extra.get("bos_token") or end_of_text,
+        "unk_token": extra.get("unk_token") or end_of_text,
+        "model_max_length": int(1e30),
+        "clean_up_tokenization_spaces": False,
+    }
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        tokenizer.save(str(temporary / "tokenizer.json"))
+        for name, value in (("tokenizer_config.json", config), (RECORD, {"fingerprint": fingerprint})):
+            (temporary / name).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def fetch_tokenizer(name: str) -> tuple[Any, str, dict[str, Any]]:
+    """A named tokenizer, its end-of-text token, and its own configuration.
+
+    `name` is a folder, a tokenizer.json, or else a name on the Hugging Face hub.
+
+    Raises:
+        CorpusError: no such path or name, or not a tokenizer that can be used.
+    """
+    path = Path(name)
+    if path.is_file():
+        folder, file = path.parent, path
+    elif path.is_dir():
+        folder, file = path, path / "tokenizer.json"
+    elif _HUB_NAME.fullmatch(name) and not name.startswith("."):
+        folder = _download(name)
+        file = folder / "tokenizer.json"
+    else:
+        raise CorpusError(f"--tokenizer {name}: no such file or folder, and not a name on the hub")
+    tokenizer = _read_tokenizer_json(file) if file.exists() else _convert(folder, name)
+    config = _read_config(folder)
+    return tokenizer, _end_token(tokenizer, config, name), config
+
+
+def _read_tokenizer_json(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file; expected a tokenizer in Hugging Face layout")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as problem:  # the library raises bare Exception
+        raise CorpusError(f"{path}: not a tokenizer ({' '.join(str(problem).split())})") from None
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as problem:  # many kinds: no network, no such name, no access
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise CorpusError(f"--tokenizer {name}: no such path here, and not to be had from the hub ({reason})") from None
+
+
+def _convert(folder: Path, name: str) -> Any:
+    """Convert an older layout (vocab.json and merges.txt, a sentencepiece model)."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder)).backend_tokenizer
+    except Exception as problem:  # whatever a foreign layout provokes
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise CorpusError(f"--tokenizer {name}: no tokenizer.json, and none can be made of it ({reason})") from None
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    tokens = {key: _token_text(config.get(key)) for key in ("eos_token", "bos_token", "unk_token", "pad_token")}
+    return {key: value for key, value in tokens.items() if value}
+
+
+def _token_text(value: Any) -> str | None:
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _end_token(tokenizer: Any, config: dict[str, Any], name: str) -> str:
+    for token in (config.get("eos_token"), *_USUAL_END_TOKENS):
+        if token and tokenizer.token_to_id(token) is not None:
+            return token
+    console.note(f"{name}: has no end-of-text token; adding {END_OF_TEXT}")
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    return END_OF_TEXT
+
+
+def _words_only(texts: Iterable[str]) -> Iterator[str]:
+    return (_NO_WORDS.sub(" ", text) for text in texts)

@@ -1,0 +1,70 @@
+"""What can be said of any table on disk, ours or not."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toremi_cli.errors import TableError
+from toremi_cli.provenance import read_record
+from toremi_cli.schemas import TABLES, Table
+from toremi_cli.tables import TableReader
+
+
+def describe_table(path: Path, num_rows: int) -> dict[str, Any]:
+    """Kind, provenance, size, columns and the first `num_rows` rows of the table at `path`.
+
+    Raises:
+        TableError: nothing there, damaged, unfinished, or not one of our kinds of tables.
+    """
+    table = _kind_of(path)
+    reader = TableReader(path, table)
+    known = {column.name: column for column in table.columns}
+    columns = [
+        {
+            "name": field.name,
+            "type": str(field.type),
+            "unit": known[field.name].unit if field.name in known else "",
+            "meaning": known[field.name].meaning if field.name in known else "(not part of the contract)",
+        }
+        for field in reader.schema
+    ]
+    rows = islice(
+        (row for batch in reader.iter_batches(batch_size=max(num_rows, 1)) for row in batch.to_pylist()), num_rows
+    )
+    return {
+        "path": str(path),
+        "table": table.name,
+        "meaning": table.meaning,
+        "num_rows": reader.num_rows,
+        "num_shards": len(reader.shards),
+        "num_bytes": sum(shard.stat().st_size for shard in reader.shards),
+        "provenance": {k: v for k, v in (reader.record or {}).items() if k not in ("table", "schema_version")},
+        "columns": columns,
+        "rows": list(rows),
+    }
+
+
+def _kind_of(path: Path) -> Table:
+    """The kind named in the file's provenance, else the kind with the most columns that are all there."""
+    shards = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    if not shards:
+        what = "no Parquet file in this folder" if path.is_dir() else "no such file or folder"
+        raise TableError(f"{path}: {what}; expected a table of toremi ({', '.join(TABLES)})")
+    try:
+        schema = pq.read_schema(shards[0])
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise TableError(f"{shards[0]}: not a whole Parquet file ({str(problem).splitlines()[0]})") from None
+    record = read_record(schema.metadata)
+    if record and record.get("table") in TABLES:
+        return TABLES[record["table"]]
+    fitting = [table for table in TABLES.values() if set(table.column_names) <= set(schema.names)]
+    if not fitting:
+        raise TableError(
+            f"{path}: columns {', '.join(schema.names)} fit no table of toremi; expected one of {', '.join(TABLES)}"
+        )
+    return max(fitting, key=lambda table: len(table.columns))

@@ -1,0 +1,122 @@
+"""Where shards are worked on: in processes of this machine, or on a Ray cluster whose machines share the workdir.
+
+Work on a shard reads and writes files and depends on no other shard, so every engine gives the same tables.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+from toremi_cli.errors import MissingExtraError, ToremiError, UsageError
+
+ENGINES = ("local", "ray")
+
+ShardWork = Callable[[int], None]
+"""Does what is to be done for the shard of this number. Has to be picklable."""
+
+
+def check_engine(name: str) -> None:
+    """Refuse an engine that doesn't exist."""
+    if name not in ENGINES:
+        raise UsageError(f"--engine {name}: expected one of {', '.join(ENGINES)}")
+
+
+def default_workers() -> int:
+    """Processes to work with on this machine: the cores that this process may use."""
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1))
+
+
+def run_shards(
+    work: ShardWork, shards: Sequence[int], *, engine: str = "local", workers: int = 1, num_gpus: float = 0
+) -> Iterator[int]:
+    """Do `work` for every shard; yield the shards' numbers as they are done.
+
+    Args:
+        work: what to do for a shard.
+        shards: their numbers.
+        engine: one of `ENGINES`. Ray uses the cluster at RAY_ADDRESS, else the one on this machine, else starts one.
+        workers: processes, on all machines together.
+        num_gpus: GPUs that each worker of a Ray cluster gets.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+    if engine == "ray":
+        yield from _run_on_ray(work, shards, workers, num_gpus)
+    elif workers == 1 or len(shards) < 2:
+        for shard in shards:
+            work(shard)
+            yield shard
+    else:
+        yield from _run_in_processes(work, shards, workers)
+
+
+def _run_in_processes(work: ShardWork, shards: Sequence[int], workers: int) -> Iterator[int]:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(shards)), mp_context=spawn) as pool:
+        jobs = {pool.submit(work, shard): shard for shard in shards}
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                yield jobs[job]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class _OnShard:
+    """What a Ray worker keeps between shards."""
+
+    def __init__(self, work: ShardWork) -> None:
+        self._work = work
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Work on a batch of one shard."""
+        for shard in batch["shard"]:
+            self._work(int(shard))
+        return batch
+
+
+def _run_on_ray(work: ShardWork, shards: Sequence[int], workers: int, num_gpus: float) -> Iterator[int]:
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingExtraError("ray[data]", "ray", "--engine ray") from None
+    if not shards:
+        return
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    rows = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+    done = rows.map_batches(
+        _OnShard,
+        fn_constructor_args=(work,),
+        batch_size=1,
+        concurrency=(1, max(1, min(workers, len(shards)))),
+        num_gpus=num_gpus or None,
+    )
+    try:
+        for row in done.iter_rows():
+            yield int(row["shard"])
+    except ray.exceptions.RayError as problem:
+        cause = _ours_in(problem)
+        raise cause if cause else ToremiError(f"--engine ray: {_last_line(problem)}") from None
+
+
+def _ours_in(problem: BaseException | None) -> ToremiError | None:
+    """The error of ours that Ray wrapped, if it is one."""
+    while problem is not None:
+        if isinstance(problem, ToremiError):
+            return ToremiError(str(getattr(problem, "cause", problem)))
+        problem = getattr(problem, "cause", None) or problem.__cause__
+    return None
+
+
+def _last_line(problem: BaseException) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[-1]

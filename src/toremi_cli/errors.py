@@ -1,0 +1,34 @@
+"""Errors that a user can act on: one line that says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class ToremiError(Exception):
+    """Something the user can put right. Its text is one line, printed on stderr without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(ToremiError):
+    """A flag or a combination of flags that cannot work."""
+
+    exit_code = 2
+
+
+class CorpusError(ToremiError):
+    """An input document, file or folder that cannot be read as a corpus."""
+
+
+class TableError(ToremiError):
+    """A Parquet table that is missing, damaged, unfinished or of another schema."""
+
+
+class TrainingError(ToremiError):
+    """A training run that cannot start or go on (NaN loss, no data, no checkpoint)."""
+
+
+class MissingExtraError(ToremiError):
+    """An optional dependency that a chosen option needs."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package '{package}'; install it with: pip install 'toremi[{extra}]'")

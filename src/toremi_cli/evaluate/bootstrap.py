@@ -1,0 +1,167 @@
+"""Intervals by resampling documents: of one run's number, and of the difference of two runs on the same documents.
+
+Documents, not samples or tokens, are drawn with replacement, within each domain: a document's samples are alike, and
+drawing them as if they were independent makes intervals too narrow. The draws of a domain depend on its name, its
+number of documents and the seed alone, so that two runs measured on the same documents are resampled alike (paired).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+REPLICATES = 1000
+SEED = 0
+LEVEL = 0.95
+MIN_DOCUMENTS = 8
+"""Below so many documents, percentiles of resampled means are far too narrow to judge by."""
+_CHUNK_ENTRIES = 4_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its bootstrap interval (percentiles) and standard error."""
+
+    value: float
+    low: float
+    high: float
+    stderr: float
+    num_documents: int = MIN_DOCUMENTS
+    """How many documents it rests on."""
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether a difference is told apart from nothing at the interval's level; never by a handful of documents."""
+        return self.num_documents >= MIN_DOCUMENTS and (self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True)
+class DocumentScores:
+    """Summed losses by document; arrays of shape (num_documents,), documents in the order of source and id."""
+
+    sources: np.ndarray
+    ids: np.ndarray
+    nats: np.ndarray
+    num_tokens: np.ndarray
+    num_bytes: np.ndarray
+
+    @property
+    def domains(self) -> list[str]:
+        """The sources, by name."""
+        return sorted(set(self.sources.tolist()))
+
+    def same_documents(self, other: DocumentScores) -> bool:
+        """Whether both were measured on the same texts."""
+        return (
+            np.array_equal(self.ids, other.ids)
+            and np.array_equal(self.sources, other.sources)
+            and np.array_equal(self.num_bytes, other.num_bytes)
+        )
+
+
+def bits_per_byte(scores: DocumentScores) -> dict[str, float]:
+    """By source, and 'macro' and 'micro'."""
+    found = {}
+    for domain in scores.domains:
+        own = scores.sources == domain
+        found[domain] = float(scores.nats[own].sum() / scores.num_bytes[own].sum() / math.log(2))
+    found["macro"] = float(np.mean([found[d] for d in scores.domains]))
+    found["micro"] = float(scores.nats.sum() / scores.num_bytes.sum() / math.log(2))
+    return found
+
+
+def replicates(scores: DocumentScores, num_replicates: int = REPLICATES, seed: int = SEED) -> dict[str, np.ndarray]:
+    """Bits per byte under resampling: by source, 'macro' and 'micro', each of shape (num_replicates,)."""
+    sums = {}
+    for domain in scores.domains:
+        own = scores.sources == domain
+        columns = np.stack((scores.nats[own] / math.log(2), scores.num_bytes[own].astype(float)), axis=1)
+        sums[domain] = _resampled_sums(columns, domain, num_replicates, seed)
+    found = {domain: _widened(s[:, 0] / s[:, 1], int((scores.sources == domain).sum())) for domain, s in sums.items()}
+    found["macro"] = np.mean([found[d] for d in scores.domains], axis=0)
+    total = np.sum(list(sums.values()), axis=0)
+    found["micro"] = total[:, 0] / total[:, 1]
+    return found
+
+
+def _widened(values: np.ndarray, num_documents: int) -> np.ndarray:
+    """Undo the narrowness of a resample of few documents: its variance is (n-1)/n of the right one."""
+    middle = values.mean()
+    return middle + (values - middle) * math.sqrt(num_documents / max(num_documents - 1, 1))
+
+
+def _resampled_sums(columns: np.ndarray, domain: str, num_replicates: int, seed: int) -> np.ndarray:
+    """(num_documents, k) -> (num_replicates, k): sums over documents drawn with replacement."""
+    num_documents = len(columns)
+    digest = hashlib.sha256(f"bootstrap|{seed}|{domain}|{num_documents}".encode()).digest()
+    generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    chunk = max(_CHUNK_ENTRIES // num_documents, 1)
+    parts = []
+    for begin in range(0, num_replicates, chunk):
+        size = min(chunk, num_replicates - begin)
+        draws = generator.integers(0, num_documents, (size, num_documents), dtype=np.int64)
+        parts.append(columns[draws].sum(axis=1))
+    return np.concatenate(parts)
+
+
+def interval(value: float, sampled: np.ndarray, num_documents: int, level: float = LEVEL) -> Interval:
+    """The percentile interval of a resampled number."""
+    low, high = np.quantile(sampled, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high), float(np.std(sampled, ddof=1)), num_documents)
+
+
+def _counts(scores: DocumentScores) -> dict[str, int]:
+    total = len(scores.ids)
+    return {d: int((scores.sources == d).sum()) for d in scores.domains} | {"macro": total, "micro": total}
+
+
+def intervals(scores: DocumentScores) -> dict[str, Interval]:
+    """Bits per byte with intervals, by source, 'macro' and 'micro'."""
+    values, sampled = bits_per_byte(scores), replicates(scores)
+    counts = _counts(scores)
+    return {domain: interval(values[domain], sampled[domain], counts[domain]) for domain in values}
+
+
+def paired_differences(scores: DocumentScores, baseline: DocumentScores) -> dict[str, Interval]:
+    """Bits per byte of a run minus the baseline's on the same documents; below zero is better than the baseline.
+
+    Raises:
+        ValueError: the documents differ.
+    """
+    if not scores.same_documents(baseline):
+        raise ValueError("the runs were measured on different documents")
+    ours, theirs = bits_per_byte(scores), bits_per_byte(baseline)
+    sampled, other = replicates(scores), replicates(baseline)
+    counts = _counts(scores)
+    return {d: interval(ours[d] - theirs[d], sampled[d] - other[d], counts[d]) for d in ours}
+
+
+def macro_bits_per_byte(scores: DocumentScores) -> float:
+    """Unweighted mean over sources."""
+    return bits_per_byte(scores)["macro"]
+
+
+def tokens_to_reach(tokens: Sequence[float] | np.ndarray, values: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Tokens at which a falling curve first comes down to the target, linear between its points.
+
+    Args:
+        tokens: (num_points,) increasing.
+        values: (num_points, num_curves).
+        target: (num_curves,).
+
+    Returns:
+        (num_curves,) tokens; nan where the curve never comes down to the target.
+    """
+    tokens = np.asarray(tokens, dtype=float)
+    reached = values <= target[None, :]
+    first = reached.argmax(axis=0)
+    curves = np.arange(values.shape[1])
+    before = np.maximum(first - 1, 0)
+    high, low = values[before, curves], values[first, curves]
+    part = np.where(first > 0, (high - target) / np.where(high > low, high - low, 1.0), 1.0)
+    found = tokens[before] + part * (tokens[first] - tokens[before])
+    return np.where(reached.any(axis=0), found, np.nan)

@@ -1,0 +1,140 @@
+"""What a run left behind, read into arrays: the course of its weights, of its topics' losses and of its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from toremi_cli.errors import TableError
+from toremi_cli.evaluate.runs import Run
+from toremi_cli.schemas import ALL_DOMAINS, METRICS, WEIGHTS
+from toremi_cli.tables import TableReader
+
+MACRO = "macro"
+
+
+@dataclass(frozen=True)
+class Course:
+    """One number as it changed: `steps`, `tokens` and `values` of shape (num_points,)."""
+
+    steps: np.ndarray
+    tokens: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class TopicCourses:
+    """The topics of a run by interval; arrays of shape (num_intervals, num_topics), nan where there is no row."""
+
+    topics: list[str]
+    steps: np.ndarray
+    """(num_intervals,) int64"""
+    tokens: np.ndarray
+    """(num_intervals,) int64"""
+    stages: np.ndarray
+    """(num_intervals,) int32"""
+    weight: np.ndarray
+    loss: np.ndarray
+    num_samples: np.ndarray
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+    """Further numbers by topic that the run recorded (sensitivity, learning state), by column."""
+
+    @property
+    def switch_step(self) -> int | None:
+        """The first step whose weights stage 2 made; None if it never came to that."""
+        later = self.steps[self.stages >= 2]
+        return int(later[0]) if len(later) else None
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the weights span so much that only a logarithmic axis shows their small values."""
+        low, high = (float(f(self.weight)) for f in (np.nanmin, np.nanmax))
+        return low > 0 and high / low >= 3
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no weight ever left its first value."""
+        return bool(np.nanmax(self.weight) == np.nanmin(self.weight)) if self.weight.size else True
+
+
+@dataclass
+class History:
+    """All that a run recorded."""
+
+    run: Run
+    record: dict[str, Any]
+    topics: TopicCourses | None = None
+    """None before the first interval has ended."""
+    metrics: dict[tuple[str, str], Course] = field(default_factory=dict)
+    """By name and domain."""
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name
+
+    @property
+    def policy(self) -> str:
+        """Name of the run's policy."""
+        return str(self.record.get("config", {}).get("policy", {}).get("name", self.name))
+
+    def domains(self, name: str) -> list[str]:
+        """The domains of a metric, averages left out."""
+        return sorted(d for n, d in self.metrics if n == name and d not in (ALL_DOMAINS, MACRO))
+
+
+def read_history(run: Run) -> History:
+    """Read a run's tables.
+
+    Raises:
+        TableError: the run has recorded nothing, or a table is damaged.
+    """
+    history = History(run, run.record)
+    if any((run.folder / "weights").glob("*.parquet")):
+        history.topics = _topic_courses(TableReader(run.folder / "weights", WEIGHTS).read().to_pylist())
+    if any((run.folder / "metrics").glob("*.parquet")):
+        history.metrics = _metric_courses(TableReader(run.folder / "metrics", METRICS).read().to_pylist())
+    if history.topics is None and not history.metrics:
+        state = "it has not come to its first interval yet" if run.is_going else "expected weights/ and metrics/"
+        raise TableError(f"{run.folder}: the run has recorded nothing ({state})")
+    return history
+
+
+def _topic_courses(rows: Sequence[dict[str, Any]]) -> TopicCourses:
+    topics = list(dict.fromkeys(row["topic"] for row in rows))
+    column = {topic: index for index, topic in enumerate(topics)}
+    points = {row["step"]: (row["tokens_seen"], row["stage"]) for row in rows}
+    steps = sorted(points)
+    line = {step: index for index, step in enumerate(steps)}
+    extra = [n for n, v in rows[0].items() if n not in WEIGHTS.column_names and isinstance(v, float | None)]
+    names = ("weight", "loss", "num_samples", *extra)
+    arrays = {name: np.full((len(steps), len(topics)), np.nan) for name in names}
+    for row in rows:
+        for name, array in arrays.items():
+            if row[name] is not None:
+                array[line[row["step"]], column[row["topic"]]] = row[name]
+    return TopicCourses(
+        topics,
+        np.array(steps, dtype=np.int64),
+        np.array([points[s][0] for s in steps], dtype=np.int64),
+        np.array([points[s][1] for s in steps], dtype=np.int32),
+        arrays["weight"],
+        arrays["loss"],
+        arrays["num_samples"],
+        {name: arrays[name] for name in extra if not np.isnan(arrays[name]).all()},
+    )
+
+
+def _metric_courses(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], Course]:
+    points: dict[tuple[str, str], dict[int, tuple[int, float]]] = {}
+    for row in rows:
+        points.setdefault((row["name"], row["domain"]), {})[row["step"]] = (row["tokens_seen"], row["value"])
+    courses = {}
+    for key, by_step in points.items():
+        steps = sorted(by_step)
+        tokens, values = zip(*(by_step[s] for s in steps), strict=True)
+        courses[key] = Course(np.array(steps), np.array(tokens), np.array(values, dtype=float))
+    return courses

@@ -1,0 +1,109 @@
+"""Loading a checkpoint: its model by transformers, its tokenizer by tokenizers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toremi_cli.errors import TrainingError
+from toremi_cli.evaluate.runs import Checkpoint, Run
+from toremi_cli.layout import Workdir
+from toremi_cli.train.tokenizer import open_tokenizer
+
+LONGEST_CONTEXT = 2048
+"""Where a model allows more and nothing says what it was trained with: beyond it, memory grows and losses don't."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Text to token ids, as the trainer does it: no special tokens added, none recognised in the text."""
+
+    tokenizer: Any
+    eos_id: int
+    fingerprint: str
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text."""
+        return [e.ids for e in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be measured."""
+
+    model: Any
+    encoder: Encoder
+    context_length: int
+    device: torch.device
+
+
+def load(run: Run, checkpoint: Checkpoint, workdir: Workdir, device: str = "", context_length: int = 0) -> LoadedModel:
+    """Load a checkpoint with the tokenizer that lies in it, else the workdir's.
+
+    Raises:
+        TrainingError: the checkpoint isn't whole, can't be loaded, or has no tokenizer.
+    """
+    checkpoint.check()
+    encoder = _load_encoder(checkpoint.folder, workdir)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = _load_model(checkpoint.folder).to(place).eval()
+    if len_vocab(model) <= encoder.eos_id:
+        raise TrainingError(
+            f"{checkpoint.folder}: the model knows {len_vocab(model)} tokens, but its tokenizer's end-of-text token is "
+            f"number {encoder.eos_id}; put the tokenizer it was trained with into the folder"
+        )
+    limit = int(getattr(model.config, "max_position_embeddings", 0) or LONGEST_CONTEXT)
+    own = int(run.config.get("context_length") or 0) or min(limit, LONGEST_CONTEXT)
+    if context_length > limit:
+        raise TrainingError(f"{checkpoint.folder}: reads at most {limit} tokens, not --context-length {context_length}")
+    return LoadedModel(model, encoder, context_length or own, place)
+
+
+def len_vocab(model: Any) -> int:
+    """Number of tokens that the model has logits for."""
+    return int(model.config.vocab_size)
+
+
+def _load_model(folder: Path) -> Any:
+    import transformers
+
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except Exception as problem:  # transformers and safetensors raise many kinds
+        reason = " ".join(str(problem).split())[:200]
+        raise TrainingError(f"{folder}: transformers can't load it as a causal LM ({reason})") from None
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
+def _load_encoder(folder: Path, workdir: Workdir) -> Encoder:
+    if not (folder / "tokenizer.json").is_file():
+        slow = _slow_tokenizer(folder)
+        if slow is not None:
+            return slow
+        folder = workdir.tokenizer
+    found = open_tokenizer(folder)
+    return Encoder(found.load(), found.eos_id, found.fingerprint)
+
+
+def _slow_tokenizer(folder: Path) -> Encoder | None:
+    """A tokenizer in an older layout (vocab.json and merges.txt, or a SentencePiece file)."""
+    if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.model", "spiece.model")):
+        return None
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    eos_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.bos_token_id
+    if eos_id is None:
+        raise TrainingError(f"{folder}: its tokenizer has no end-of-text token; name it in tokenizer_config.json")
+    backend = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = True
+    return Encoder(backend, eos_id, hashlib.sha256(backend.to_str().encode()).hexdigest()[:16])

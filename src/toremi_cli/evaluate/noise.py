@@ -1,0 +1,190 @@
+"""`toremi eval --noise`: does a run tell planted noise from text, how soon, and what does that spare the clean domains?
+
+A run on a table of `toremi corrupt` is judged by that table's column `corrupted`. The weight of a sample is the mean of
+its topics' weights; the AUROC is the chance that a corrupted sample weighs less than a clean one (ties count half).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from toremi_cli.errors import TableError
+from toremi_cli.evaluate.bootstrap import bits_per_byte
+from toremi_cli.evaluate.history import History, read_history
+from toremi_cli.evaluate.run_facts import read_facts
+from toremi_cli.evaluate.runs import Run
+from toremi_cli.layout import Workdir
+from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TOPICS, TRAIN
+from toremi_cli.tables import TableReader
+
+TRUTH = "corrupted"
+PASSED = 0.9
+MOSTLY = 0.5
+"""Share of its training samples from which a topic or source counts as noisy."""
+
+
+@dataclass
+class Truth:
+    """How many training samples of each set of topics are clean and corrupted."""
+
+    clean: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    corrupted: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    sources: dict[str, float] = field(default_factory=dict)
+    """Share of each source's training samples that is corrupted."""
+
+    def noisy_topics(self) -> list[str]:
+        """Topics of whose samples at least half are corrupted."""
+        total: Counter[str] = Counter()
+        noisy: Counter[str] = Counter()
+        for counts, target in ((self.clean, (total,)), (self.corrupted, (total, noisy))):
+            for topics, number in counts.items():
+                for counter in target:
+                    counter.update(dict.fromkeys(topics, number))
+        return sorted(topic for topic in total if noisy[topic] / total[topic] >= MOSTLY)
+
+
+@dataclass(frozen=True)
+class NoiseReport:
+    """How one run dealt with the noise; nan or None for what is unknown."""
+
+    run: str
+    policy: str
+    noisy_topics: list[str]
+    noisy_weight: float
+    """Mean final weight of the noisy topics."""
+    clean_weight: float
+    """Mean final weight of the others."""
+    auroc: float
+    """At the end of the run."""
+    passed_step: int | None
+    """First step at which the AUROC reached 0.9."""
+    clean_bits_per_byte: float
+    """Macro average on the suite over the sources that are clean."""
+    noisy_bits_per_byte: float
+    """The same over the noisy sources, whose held-out text may be clean."""
+    course: list[tuple[int, float, float, float]]
+    """By interval: step, AUROC, mean weight of the noisy topics, of the others."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        values = asdict(self)
+        keys = ("step", "auroc", "noisy_weight", "clean_weight")
+        values["course"] = [dict(zip(keys, point, strict=True)) for point in self.course]
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+
+
+def noise_reports(runs: Sequence[Run], workdir: Workdir, suite: str) -> list[NoiseReport]:
+    """Judge runs; those that were not trained on a corrupted table take the truth of the first that was.
+
+    Raises:
+        TableError: none of the runs was trained on a corrupted table.
+    """
+    tables = [_table_of(run, workdir) for run in runs]
+    corrupted = [path for path in tables if path.exists() and TRUTH in TableReader(path, ANNOTATED).schema.names]
+    if not corrupted:
+        raise TableError(
+            f"{', '.join(run.name for run in runs)}: none was trained on a table with a column '{TRUTH}'; make one "
+            "with `toremi corrupt` and train on it with --annotated"
+        )
+    reports = []
+    for run, path in zip(runs, tables, strict=True):
+        judged_by = path if path in corrupted else corrupted[0]
+        reports.append(judge(run, read_truth(judged_by, run, workdir), suite))
+    return reports
+
+
+def _table_of(run: Run, workdir: Workdir) -> Path:
+    return Path(run.config.get("annotated") or workdir.annotated)
+
+
+def read_truth(path: Path, run: Run, workdir: Workdir) -> Truth:
+    """Count clean and corrupted training samples by the topics that the run gave them."""
+    mode = str(run.config.get("topics", "labels"))
+    names: dict[int, str] = {}
+    if mode in ("fine", "soft"):
+        rows = TableReader(workdir.topics, TOPICS).read(["topic", "name"]).to_pylist()
+        names = {row["topic"]: row["name"] for row in rows}
+    truth = Truth()
+    sources: dict[str, list[int]] = {}
+    columns = ["split", "source", "topic", "labels", TRUTH]
+    for batch in TableReader(path, ANNOTATED).iter_batches(columns):
+        for row in batch.filter(pc.equal(batch.column("split"), pa.scalar(TRAIN))).to_pylist():
+            topics = _topics_of(row, mode, names)
+            (truth.corrupted if row[TRUTH] else truth.clean)[topics] += 1
+            count = sources.setdefault(row["source"], [0, 0])
+            count[0] += 1
+            count[1] += bool(row[TRUTH])
+    truth.sources = {source: noisy / total for source, (total, noisy) in sources.items()}
+    return truth
+
+
+def _topics_of(row: dict[str, Any], mode: str, names: dict[int, str]) -> tuple[str, ...]:
+    if mode == "source":
+        return (row["source"],)
+    if mode == "labels":
+        return tuple(sorted(row["labels"] or []))
+    return () if row["topic"] in (None, NO_TOPIC) else (names.get(row["topic"], str(row["topic"])),)
+
+
+def judge(run: Run, truth: Truth, suite: str) -> NoiseReport:
+    """One run against the truth."""
+    history = read_history(run)
+    noisy = truth.noisy_topics()
+    course = _course(history, truth, noisy)
+    last = course[-1] if course else (0, math.nan, math.nan, math.nan)
+    passed = next((step for step, score, _, _ in course if score >= PASSED), None)
+    clean, dirty = _held_out(run, truth, suite)
+    return NoiseReport(run.name, history.policy, noisy, last[2], last[3], last[1], passed, clean, dirty, course)
+
+
+def _course(history: History, truth: Truth, noisy: Sequence[str]) -> list[tuple[int, float, float, float]]:
+    courses = history.topics
+    if courses is None:
+        return []
+    is_noisy = np.array([topic in noisy for topic in courses.topics])
+    found = []
+    for index, step in enumerate(courses.steps.tolist()):
+        weights = dict(zip(courses.topics, courses.weight[index].tolist(), strict=True))
+        means = [float(courses.weight[index][m].mean()) if m.any() else math.nan for m in (is_noisy, ~is_noisy)]
+        found.append((step, auroc(truth, weights), means[0], means[1]))
+    return found
+
+
+def auroc(truth: Truth, weights: dict[str, float]) -> float:
+    """Chance that a corrupted sample weighs less than a clean one; nan where there is only one kind."""
+    groups: dict[float, list[int]] = {}
+    for position, counts in enumerate((truth.clean, truth.corrupted)):
+        for topics, number in counts.items():
+            weight = float(np.mean([weights.get(topic, 1.0) for topic in topics])) if topics else 1.0
+            groups.setdefault(round(weight, 12), [0, 0])[position] += number
+    num_clean, num_corrupted = truth.clean.total(), truth.corrupted.total()
+    if not num_clean or not num_corrupted:
+        return math.nan
+    below, wins = 0, 0.0  # corrupted samples of smaller weight than the group's
+    for weight in sorted(groups):
+        clean, corrupted = groups[weight]
+        wins += clean * (below + corrupted / 2)
+        below += corrupted
+    return wins / (num_clean * num_corrupted)
+
+
+def _held_out(run: Run, truth: Truth, suite: str) -> tuple[float, float]:
+    """Mean bits per byte over the clean sources, and over the noisy ones."""
+    scores = read_facts(run, suite).final
+    if scores is None:
+        return math.nan, math.nan
+    values = bits_per_byte(scores)
+    groups: tuple[list[float], list[float]] = ([], [])
+    for source in scores.domains:
+        groups[truth.sources.get(source, 0.0) >= MOSTLY].append(values[source])
+    clean, noisy = (float(np.mean(group)) if group else math.nan for group in groups)
+    return clean, noisy

@@ -1,0 +1,109 @@
+"""What a run cost and what it reached, and whether two runs can be compared at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from toremi_cli.evaluate.bootstrap import DocumentScores
+from toremi_cli.evaluate.history import History, read_history
+from toremi_cli.evaluate.results import read_scores
+from toremi_cli.evaluate.runs import CHECKPOINT, Run, count_parameters
+from toremi_cli.train.config import RUNTIME_FIELDS
+
+SAME_ANYWAY = RUNTIME_FIELDS | {"policy", "seed", "interval", "log_every", "eval_every", "eval_samples"}
+"""Settings in which two runs may differ and still be a fair comparison."""
+
+
+@dataclass
+class RunFacts:
+    """What one run cost and what it reached."""
+
+    run: Run
+    history: History
+    suite: str
+    final: DocumentScores | None = None
+    """Scores of its last measured checkpoint, None if it was not measured on the suite."""
+    series: list[tuple[int, DocumentScores]] = field(default_factory=list)
+    """Tokens and scores of every measured checkpoint, by step."""
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.run.config.get("seed", 0))
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return max((int(c.steps[-1]) for c in self.history.metrics.values()), default=0)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on."""
+        return max((int(c.tokens[-1]) for c in self.history.metrics.values()), default=0)
+
+    @property
+    def flops(self) -> float:
+        """6 x parameters x tokens (Kaplan et al. 2020): forward and backward, attention's share left out."""
+        return 6.0 * count_parameters(self.run) * self.tokens
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, from the logged rates: what lies between two logs at the rate of the later one."""
+        rate = self.history.metrics.get(("tokens_per_second", "all"))
+        if rate is None:
+            return math.nan
+        new_tokens = np.diff(rate.tokens, prepend=0)
+        return float((new_tokens / np.maximum(rate.values, 1e-9)).sum())
+
+    def tokens_at(self, step: int) -> int:
+        """Tokens trained on after `step` steps: every step has as many."""
+        return round(self.tokens * step / self.step) if self.step else 0
+
+
+def read_facts(run: Run, suite: str) -> RunFacts:
+    """Read what a run recorded and what was measured of it on a suite."""
+    facts = RunFacts(run, read_history(run), suite)
+    measured = {
+        int(match[1]): scores
+        for (name, checkpoint), scores in read_scores(run).items()
+        if name == suite and (match := CHECKPOINT.fullmatch(checkpoint))
+    }
+    facts.series = [(facts.tokens_at(step), scores) for step, scores in sorted(measured.items())]
+    facts.final = facts.series[-1][1] if facts.series else None
+    return facts
+
+
+def unfair(facts: Sequence[RunFacts]) -> list[str]:
+    """What the runs differ in besides the policy and the seed, in words."""
+    warnings = []
+    first = facts[0]
+    missing = [run.name for run in facts if run.final is None]
+    if missing:
+        names = " ".join(missing)
+        warnings.append(f"not measured on '{first.suite}': {', '.join(missing)}; run `toremi eval {names}` first")
+    for run in facts:
+        if run.run.is_going:
+            warnings.append(f"run {run.name} is not finished: step {run.step:,}")
+        if run is first:
+            continue
+        changed = _differences(first.run.config, run.run.config)
+        if first.run.record.get("data") != run.run.record.get("data"):
+            changed.insert(0, "the annotated corpus")
+        if changed:
+            warnings.append(f"{first.name} and {run.name} differ in more than the policy: {', '.join(changed)}")
+    return warnings
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    keys = sorted((set(a) | set(b)) - SAME_ANYWAY)
+    return [f"{key} ({a.get(key)} and {b.get(key)})" for key in keys if a.get(key) != b.get(key)]

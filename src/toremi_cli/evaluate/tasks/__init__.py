@@ -1,0 +1,1 @@
+"""Downstream tasks over local files, with the prompts and scores of lm-evaluation-harness: no hub is needed."""

@@ -1,0 +1,99 @@
+"""Shares in the forms that other trainers' configurations take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from toremi_cli.errors import UsageError
+from toremi_cli.export.shares import NO_LABEL, Mixture
+
+Shares = dict[str, float]
+PathOf = Callable[[str], str]
+
+
+def render(mixture: Mixture, form: str, by: str, pattern: str) -> str:
+    """The mixture as text.
+
+    Args:
+        mixture: by `build_mixture`.
+        form: a key of `FORMS`, or 'json' or 'yaml' for the mixture file.
+        by: parts by 'topic' or 'source' (not for the mixture file, which has both).
+        pattern: path of a part's data, '{name}' in it stands for the part.
+
+    Raises:
+        UsageError: unknown form, or a pattern without {name}.
+    """
+    if form == "json":
+        return json.dumps(mixture.to_json(), indent=2, ensure_ascii=False) + "\n"
+    if form == "yaml":
+        return _yaml_mixture(mixture)
+    if form not in FORMS:
+        raise UsageError(f"--to {form}: expected one of json, yaml, corpus, {', '.join(FORMS)}")
+    if "{name}" not in pattern:
+        raise UsageError(f"--data-path {pattern}: has no {{name}} in it, which stands for the topic or source")
+    return FORMS[form](mixture.shares(by), lambda name: pattern.replace("{name}", file_name(name)))
+
+
+def file_name(name: str) -> str:
+    """A topic's or source's name as a path's part."""
+    name = "no_topic" if name == NO_LABEL else name
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def quoted(text: str) -> str:
+    """A YAML string: JSON's are a subset."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _yaml_mixture(mixture: Mixture) -> str:
+    values = mixture.to_json()
+    lines = [f"run: {quoted(values['run'])}", f"weights: {values['weights']}", f"tokens: {values['tokens']}"]
+    for key in ("topics", "sources"):
+        lines.append(f"{key}:")
+        for row in values[key]:
+            name, *rest = row.items()
+            lines.append(f"  - {name[0]}: {quoted(name[1])}")
+            lines += [f"    {k}: {v:.6g}" if isinstance(v, float) else f"    {k}: {v}" for k, v in rest]
+    return "\n".join(lines) + "\n"
+
+
+def mosaicml(shares: Shares, path_of: PathOf) -> str:
+    """`streams` of MosaicML's StreamingDataset (also in llm-foundry's `train_loader.dataset`)."""
+    lines = ["streams:"]
+    for name, share in shares.items():
+        lines += [f"  {quoted(name)}:", f"    local: {quoted(path_of(name))}", f"    proportion: {share:.6f}"]
+    return "\n".join(lines) + "\n"
+
+
+def olmo_core(shares: Shares, path_of: PathOf) -> str:
+    """`sources` of OLMo-core's SourceMixtureList (`SourceMixtureConfig`, one each)."""
+    lines = ["sources:"]
+    for name, share in shares.items():
+        lines += [
+            f"  - source_name: {quoted(name)}",
+            f"    target_ratio: {share:.6f}",
+            f"    paths: [{quoted(path_of(name))}]",
+            "    max_repetition_ratio: 4.0",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def megatron(shares: Shares, path_of: PathOf) -> str:
+    """`--data-path` of Megatron-LM: weight and prefix in turn."""
+    return "--data-path " + " ".join(f"{share:.6f} {path_of(name)}" for name, share in shares.items()) + "\n"
+
+
+def nanotron(shares: Shares, path_of: PathOf) -> str:
+    """`data.dataset` of nanotron's Nanosets."""
+    folders = "\n".join(f"      - {quoted(path_of(name))}" for name in shares)
+    weights = "\n".join(f"      - {share:.6f}" for share in shares.values())
+    return f"data:\n  dataset:\n    dataset_folder:\n{folders}\n    dataset_weights:\n{weights}\n"
+
+
+FORMS: dict[str, Callable[[Shares, PathOf], str]] = {
+    "mosaicml": mosaicml,
+    "olmo-core": olmo_core,
+    "megatron": megatron,
+    "nanotron": nanotron,
+}

@@ -1,0 +1,1 @@
+"""Topic reweighting in other people's trainers."""

@@ -1,0 +1,207 @@
+"""The pure policy run on a table of losses, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from toremi_cli import console
+from toremi_cli.errors import TableError, UsageError
+from toremi_cli.provenance import provenance_of
+from toremi_cli.reweight import POLICIES, IntervalStats, PolicyConfig, StageSwitch, make_policy
+from toremi_cli.reweight.stage_switch import NEVER
+from toremi_cli.schemas import LOSSES, WEIGHTS
+from toremi_cli.tables import TableReader, write_table
+
+
+@dataclass(frozen=True)
+class LossCourse:
+    """Topic losses by interval, as matrices."""
+
+    topics: list[str]
+    """Names in alphabetical order."""
+    steps: np.ndarray
+    """(num_steps,) int64, ascending."""
+    loss: np.ndarray
+    """(num_steps, num_topics) float64; NaN where unseen."""
+    num_samples: np.ndarray
+    """(num_steps, num_topics) int64; 0 where unseen."""
+    tokens_seen: np.ndarray
+    """(num_steps,) int64; 0 where the table doesn't tell."""
+    switch_step: int | None = None
+    """First step that the table's own stage 2 updated, where it tells."""
+
+
+def read_losses(path: Path) -> tuple[LossCourse, str]:
+    """Read a table of losses, a file or a folder, rows in any order; also return its fingerprint.
+
+    Raises:
+        TableError: not such a table, no rows, a null where none may be, a loss that is NaN, infinite or negative, two
+            rows for one topic and step.
+    """
+    reader = TableReader(path, LOSSES)
+    extra = [name for name in ("tokens_seen", "stage") if _has_integers(reader.schema, name)]
+    table = reader.read([*LOSSES.column_names, *extra])
+    if table.num_rows == 0:
+        raise TableError(f"{path}: has no rows; expected one for each topic and interval")
+    for name in ("step", "topic", "num_samples"):
+        if table[name].null_count:
+            row = table[name].is_null().to_numpy().argmax()
+            raise TableError(f"{path}: row {row}: {name} is null; expected a value")
+    topics, topic = np.unique(
+        np.asarray(table["topic"].cast(pa.string()).to_pylist(), dtype=object), return_inverse=True
+    )
+    steps, step = np.unique(table["step"].cast(pa.int64()).to_numpy(), return_inverse=True)
+    num_samples = table["num_samples"].cast(pa.int64()).to_numpy()
+    unseen = table["loss"].is_null().to_numpy() | (num_samples == 0)
+    loss = table["loss"].cast(pa.float64()).to_numpy()
+    _check_rows(path, table, loss, num_samples, unseen)
+    cell = step * len(topics) + topic
+    _check_unique(path, table, cell)
+    size = len(steps) * len(topics)
+    losses, counts, tokens = np.full(size, np.nan), np.zeros(size, np.int64), np.zeros(len(steps), np.int64)
+    losses[cell[~unseen]] = loss[~unseen]
+    counts[cell[~unseen]] = num_samples[~unseen]
+    if "tokens_seen" in extra:
+        np.maximum.at(tokens, step, table["tokens_seen"].fill_null(0).cast(pa.int64()).to_numpy())
+    shape = (len(steps), len(topics))
+    own_switch = steps[step[table["stage"].fill_null(1).to_numpy() == 2]].tolist() if "stage" in extra else []
+    switch_step = min(own_switch, default=None)
+    course = LossCourse(list(topics), steps, losses.reshape(shape), counts.reshape(shape), tokens, switch_step)
+    return course, reader.fingerprint
+
+
+def replay(course: LossCourse, config: PolicyConfig) -> Iterator[tuple[int, np.ndarray]]:
+    """Run a policy over the course; yield the stage and the weights, (num_topics,) float64, of each step.
+
+    Raises:
+        UsageError: the policy needs more than losses.
+    """
+    if POLICIES[config.name].sample_level:
+        raise UsageError(f"--policy {config.name}: weighs single samples within a batch; a table of topics has none")
+    try:
+        policy = make_policy(config, course.topics)
+    except ValueError as problem:
+        raise UsageError(f"--policy {config.name}: {problem}, which a table of losses does not have") from None
+    switch = StageSwitch(config.stage_switch)
+    for step, loss, num_samples in zip(course.steps.tolist(), course.loss, course.num_samples, strict=True):
+        stage = switch.stage_for(step)
+        stats = IntervalStats(step=step, loss=torch.from_numpy(loss), num_samples=torch.from_numpy(num_samples))
+        yield policy.stage_of(stage), policy.update(stats, stage).numpy()
+
+
+def replay_table(losses: Path, out: Path, config: PolicyConfig) -> dict[str, Any]:
+    """Read losses, run the policy, write a `weights` table to `out`; return a summary of the last step.
+
+    Raises:
+        TableError: see `read_losses`.
+        UsageError: `out` would overwrite the losses.
+    """
+    if out.resolve() == losses.resolve() or out.resolve().parent == losses.resolve():
+        raise UsageError(f"--out {out}: would overwrite or mix with the losses that are read; name another file")
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; expected the name of a Parquet file to write")
+    course, fingerprint = read_losses(losses)
+    if course.switch_step is not None and config.stage_switch == NEVER and POLICIES[config.name].num_stages > 1:
+        console.note(f"{losses}: was in stage 2 from step {course.switch_step} on; --stage-switch-step follows it")
+    stages, weights = zip(*replay(course, config), strict=True)
+    provenance = provenance_of(WEIGHTS, "toremi replay", asdict(config), {"losses": fingerprint})
+    write_table(out, WEIGHTS, _rows(course, np.array(stages), np.stack(weights)), provenance)
+    return {
+        "out": str(out),
+        "policy": config.name,
+        "num_steps": len(course.steps),
+        "step": int(course.steps[-1]),
+        "stage": stages[-1],
+        "weights": dict(zip(course.topics, weights[-1].tolist(), strict=True)),
+    }
+
+
+def _rows(course: LossCourse, stages: np.ndarray, weights: np.ndarray) -> pa.Table:
+    """Every topic at every step; `stages`: (num_steps,), `weights`: (num_steps, num_topics)."""
+    num_steps, num_topics = weights.shape
+    topic = pa.DictionaryArray.from_arrays(
+        pa.array(np.tile(np.arange(num_topics, dtype=np.int32), num_steps)), course.topics
+    )
+    columns = {
+        "step": np.repeat(course.steps, num_topics),
+        "tokens_seen": np.repeat(course.tokens_seen, num_topics),
+        "stage": np.repeat(stages.astype(np.int32), num_topics),
+        "topic": topic.cast(pa.string()),
+        "weight": weights.ravel(),
+        "loss": pa.array(course.loss.ravel(), mask=course.num_samples.ravel() == 0),
+        "num_samples": course.num_samples.ravel(),
+    }
+    return pa.table(columns, schema=WEIGHTS.arrow_schema())
+
+
+def _has_integers(schema: pa.Schema, name: str) -> bool:
+    return name in schema.names and pa.types.is_integer(schema.field(name).type)
+
+
+def _check_rows(path: Path, table: pa.Table, loss: np.ndarray, num_samples: np.ndarray, unseen: np.ndarray) -> None:
+    """Refuse losses and counts that cannot be."""
+    for values, bad, expected in (
+        (num_samples, num_samples < 0, "num_samples is {}; expected a count"),
+        (loss, ~unseen & ~np.isfinite(loss), "loss is {}; expected a finite number, or null for a topic not seen"),
+        (loss, ~unseen & (loss < 0), "loss is {}; expected a cross-entropy, which is never negative"),
+    ):
+        if bad.any():
+            raise TableError(f"{_where(path, table, int(bad.argmax()))}: {expected.format(values[bad.argmax()])}")
+
+
+def _check_unique(path: Path, table: pa.Table, cell: np.ndarray) -> None:
+    """Refuse two rows for one topic and step."""
+    order = np.argsort(cell, kind="stable")
+    repeated = np.flatnonzero(cell[order][1:] == cell[order][:-1])
+    if len(repeated):
+        first, second = sorted(order[repeated[0] : repeated[0] + 2].tolist())
+        raise TableError(
+            f"{_where(path, table, second)}: row {first} has this topic and step already; expected one row"
+        )
+
+
+def _where(path: Path, table: pa.Table, row: int) -> str:
+    return f"{path}: row {row} (step {table['step'][row]}, topic {table['topic'][row].as_py()!r})"
+
+
+def policy_config(settings: Sequence[str] = (), **options: Any) -> PolicyConfig:
+    """A `PolicyConfig` from command-line values.
+
+    Args:
+        settings: `FIELD=VALUE` for any field.
+        options: fields by name.
+
+    Raises:
+        UsageError: no such policy or field, or a value out of its range; names the flag.
+    """
+    if options["name"] not in POLICIES:
+        raise UsageError(f"--policy {options['name']}: no such policy; expected one of {', '.join(POLICIES)}")
+    known = {field.name: field for field in fields(PolicyConfig) if field.name not in options}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name not in known:
+            raise UsageError(f"--set {setting}: no such setting; expected FIELD=VALUE with one of {', '.join(known)}")
+        options[name] = _parsed(setting, value, type(known[name].default))
+    try:
+        return PolicyConfig(**options)
+    except ValueError as problem:
+        name, _, rest = str(problem).partition(" ")
+        raise UsageError(f"--{name.replace('_', '-')} {rest}") from None
+
+
+def _parsed(setting: str, value: str, kind: type) -> Any:
+    if kind is bool:
+        if value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        raise UsageError(f"--set {setting}: expected true or false")
+    try:
+        return kind(value)
+    except ValueError:
+        raise UsageError(f"--set {setting}: {value!r} is no {kind.__name__}") from None

@@ -1,0 +1,138 @@
+"""A comparison as rows of text: the same on the terminal and on the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from toremi_cli.evaluate.bootstrap import Interval
+from toremi_cli.evaluate.compare import Comparison, Group, Saving
+from toremi_cli.report.numbers import compact, duration
+
+MACRO_MICRO = ("macro", "micro")
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A label and one cell a group; `heading` rows have no cells."""
+
+    label: str
+    cells: tuple[str, ...] = ()
+    best: tuple[bool, ...] = ()
+    """Which cells to mark."""
+
+    @property
+    def is_heading(self) -> bool:
+        """Whether the row names the rows after it."""
+        return not self.cells
+
+
+def comparison_rows(comparison: Comparison) -> list[TableRow]:
+    """Cost, held-out loss, difference to the baseline, tokens to its final value, tasks."""
+    groups = comparison.groups
+    rows = [_row("policy", groups, lambda g: g.policy)]
+    if any(len(g.runs) > 1 for g in groups):
+        rows.append(_row("seeds", groups, lambda g: str(len(g.runs))))
+    rows += [
+        _row("steps", groups, lambda g: f"{g.mean('step'):,.0f}"),
+        _row("tokens", groups, lambda g: compact(g.mean("tokens"))),
+        _row("training FLOPs", groups, lambda g: f"{g.mean('flops'):.3g}"),
+        _row("training time", groups, lambda g: duration(g.mean("seconds"))),
+    ]
+    rows += _held_out(comparison)
+    if any(g.saving for g in groups):
+        rows.append(TableRow(f"reaching {comparison.baseline}'s final loss"))
+        rows.append(_row("tokens needed", groups, lambda g: _tokens(g, comparison.baseline)))
+        rows.append(_row("compute saved", groups, lambda g: _saved(g.saving)))
+        rows.append(_row("  95% interval", groups, lambda g: _saved_interval(g.saving)))
+    return rows + _tasks(groups)
+
+
+def _row(label: str, groups: list[Group], cell: Callable[[Group], str]) -> TableRow:
+    cells = tuple(cell(group) or "–" for group in groups)
+    return TableRow(label, cells, (False,) * len(cells))
+
+
+def _held_out(comparison: Comparison) -> list[TableRow]:
+    groups = comparison.groups
+    domains = list(dict.fromkeys(d for g in groups for d in g.bits_per_byte if d not in MACRO_MICRO))
+    if not domains:
+        return []
+    rows = [TableRow(f"bits per byte on '{comparison.suite}'")]
+    for domain in (*MACRO_MICRO, *domains):
+        rows.append(_value_row(domain, groups))
+    compared = [g for g in groups if g.difference]
+    if compared:
+        rows.append(TableRow(f"difference to {comparison.baseline}"))
+        for domain in (*MACRO_MICRO, *domains):
+            cells = tuple(_difference(g.difference.get(domain)) for g in groups)
+            better = tuple(_is_better(g.difference.get(domain)) for g in groups)
+            rows.append(TableRow(domain, cells, better))
+            if domain == "macro":
+                rows.append(_row("  95% interval", groups, lambda g: _interval(g.difference.get("macro"))))
+    return rows
+
+
+def _value_row(domain: str, groups: list[Group]) -> TableRow:
+    found = [g.bits_per_byte.get(domain) for g in groups]
+    cells = tuple(f"{i.value:.4f} ±{i.stderr:.4f}" if i else "–" for i in found)
+    values = {round(i.value, 4) for i in found if i}
+    best = tuple(i is not None and len(values) > 1 and round(i.value, 4) == min(values) for i in found)
+    return TableRow(domain, cells, best)
+
+
+def _difference(found: Interval | None) -> str:
+    if found is None:
+        return "–"
+    return signed(found.value) + (" !" if found.excludes_zero else "")
+
+
+def _is_better(found: Interval | None) -> bool:
+    return found is not None and found.excludes_zero and found.high < 0
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """With its sign, a true minus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _interval(found: Interval | None) -> str:
+    return f"{signed(found.low)} to {signed(found.high)}" if found else ""
+
+
+def _tokens(group: Group, baseline: str) -> str:
+    if group.saving is None:
+        return ""
+    if math.isnan(group.saving.tokens):
+        return "not reached"
+    return compact(group.saving.tokens)
+
+
+def _saved(saving: Saving | None) -> str:
+    if saving is None or math.isnan(saving.saved):
+        return ""
+    return percent(saving.saved)
+
+
+def _saved_interval(saving: Saving | None) -> str:
+    if saving is None or math.isnan(saving.low) or math.isinf(saving.high):
+        return ""
+    low = "none" if math.isinf(saving.low) else percent(saving.low)
+    high = "none" if math.isinf(saving.high) else percent(saving.high)
+    return f"{low} to {high}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, a true minus."""
+    return f"{100 * share:.1f}%".replace("-", "−")
+
+
+def _tasks(groups: list[Group]) -> list[TableRow]:
+    names = list(dict.fromkeys(name for g in groups for name in g.tasks))
+    rows = [TableRow("tasks")] if names else []
+    for name in names:
+        found = [g.tasks.get(name) for g in groups]
+        cells = tuple("–" if f is None else f"{f[0]:.4g} ±{f[1]:.2g}" for f in found)
+        rows.append(TableRow(name, cells, (False,) * len(cells)))
+    return rows

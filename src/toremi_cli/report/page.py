@@ -1,0 +1,258 @@
+"""One self-contained HTML page about runs: what they did, what it bought, and under which settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from toremi_cli import __version__
+from toremi_cli.evaluate.compare import Comparison, Group, compare_runs
+from toremi_cli.evaluate.history import History
+from toremi_cli.layout import Workdir
+from toremi_cli.report.alarms import alarms
+from toremi_cli.report.comparison_table import comparison_rows, percent, signed
+from toremi_cli.report.numbers import compact
+from toremi_cli.report.page_data import corpus_facts, curve_data, map_data, run_data
+from toremi_cli.tables import atomic_file
+
+
+def save_page(histories: Sequence[History], workdir: Workdir, path: Path, suite: str = "test") -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        histories: the runs, at least one.
+        workdir: where the corpus's topics stand; parts about them are left out where they are missing.
+        path: the HTML file.
+        suite: text on which the comparison is made.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(render(histories, workdir, suite), encoding="utf-8")
+
+
+def render(histories: Sequence[History], workdir: Workdir, suite: str = "test") -> str:
+    """The page's HTML."""
+    comparison = compare_runs([history.run for history in histories], suite)
+    weighted = [h for h in histories if h.topics is not None]
+    # Runs whose weights move come first: they are what the page is about.
+    weighted.sort(key=lambda h: h.topics is None or h.topics.is_constant)
+    data = {
+        "runs": [run_data(history) for history in weighted],
+        "curves": curve_data(histories),
+        "map": map_data(workdir, weighted[0] if weighted else None),
+    }
+    sections = [
+        ("summary", "Summary", _summary(comparison, histories)),
+        ("weights", "Topics over the run", _topic_charts(weighted)),
+        ("learning", "Learning curves", _curves(data["curves"])),
+        ("comparison", "Comparison", _comparison(comparison)),
+        ("topics", "Topics at the end", "".join(_topic_table(h) for h in weighted[:1])),
+        ("map", "Map of the topics", _map(data["map"], weighted)),
+        ("settings", "Settings and provenance", _settings(histories, workdir)),
+    ]
+    sections = [section for section in sections if section[2]]
+    names = ", ".join(history.name for history in histories)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return _template().substitute(
+        title=escape(f"{names}: report" if len(names) < 60 else f"{len(histories)} runs: report"),
+        version=__version__,
+        date=now,
+        meta=escape(f"{len(histories)} run{'s' * (len(histories) > 1)} · {now} · toremi {__version__}"),
+        nav="".join(f'<a href="#{key}">{escape(title)}</a>' for key, title, _ in sections),
+        body="\n".join(f'<section id="{k}"><h2>{escape(t)}</h2>\n{html}</section>' for k, t, html in sections),
+        style=_asset("page.css"),
+        script=_asset("page.js"),
+        # "<" in a name must not end the script element.
+        data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+    )
+
+
+def _asset(name: str) -> str:
+    return (resources.files("toremi_cli.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _template() -> Template:
+    return Template(_asset("page.html"))
+
+
+def _summary(comparison: Comparison, histories: Sequence[History]) -> str:
+    findings = [_finding(group, comparison) for group in comparison.groups]
+    items = "".join(f"<li>{escape(text)}</li>" for text in findings)
+    parts = [f'<ul class="findings">{items}</ul>']
+    parts += [f'<p class="alarm">{escape(text[0].upper() + text[1:])}.</p>' for text in comparison.warnings]
+    found = [(history.name, text) for history in histories for text in alarms(history)]
+    parts += [f'<p class="alarm"><b>{escape(name)}</b>: {escape(text)}</p>' for name, text in found]
+    if not found and not comparison.warnings:
+        parts.append('<p class="calm">No alarms: losses fall, weights stay off their bounds.</p>')
+    return "\n".join(parts)
+
+
+def _finding(group: Group, comparison: Comparison) -> str:
+    """One run's result in a sentence or two."""
+    text = f"{group.name}: {compact(group.mean('tokens'))} tokens in {group.mean('step'):,.0f} steps"
+    if "macro" in group.bits_per_byte:
+        text += f", {group.bits_per_byte['macro'].value:.4f} bits per byte on '{comparison.suite}' (macro)"
+    if group.name == comparison.baseline:
+        return f"{text}; the baseline." if len(comparison.groups) > 1 else f"{text}."
+    difference = group.difference.get("macro")
+    if difference is not None:
+        sure = "told apart from it" if difference.excludes_zero else "not told apart from it"
+        better = "better" if difference.value < 0 else "worse"
+        text += (
+            f", {signed(difference.value)} against {comparison.baseline} ({signed(difference.low)} to "
+            f"{signed(difference.high)}, 95%): {better}, {sure}"
+        )
+    return text + f". {_saving_sentence(group, comparison.baseline)}".rstrip()
+
+
+def _saving_sentence(group: Group, baseline: str) -> str:
+    saving = group.saving
+    if saving is None:
+        return ""
+    if np.isnan(saving.saved):
+        return f"It never reached {baseline}'s final held-out loss."
+    where = "" if saving.source == "checkpoints" else " while training"
+    share = percent(abs(saving.saved))
+    fewer = "fewer" if saving.saved >= 0 else "more"
+    return f"It reached {baseline}'s final held-out loss{where} with {share} {fewer} tokens."
+
+
+def _topic_charts(weighted: Sequence[History]) -> str:
+    if not weighted:
+        return ""
+    hint = "Point at a chart to read it; choose a topic below it to bring it out or put it back."
+    return f'<p class="hint tools">{hint}</p><div id="topic-charts"></div>'
+
+
+def _curves(panels: Sequence[dict[str, Any]]) -> str:
+    if not panels:
+        return ""
+    names = {s["run"]: s["name"] for panel in panels for s in panel["series"]}
+    dashes = ("solid", "dashed", "dotted", "dashed")
+    legend = "".join(
+        f'<span style="white-space:nowrap;margin-right:18px"><span class="swatch" style="width:26px;height:0;'
+        f"border-top:2.5px {dashes[run % 4]} var(--c{run % 8});vertical-align:middle;margin-right:7px"
+        f'"></span>{escape(name)}</span>'
+        for run, name in sorted(names.items())
+    )
+    return (
+        '<p class="hint">Bits per byte of the validation split by step, lower is better; the steep start is cut off.'
+        f'</p><p>{legend}</p><div id="curves" class="multiples"></div>'
+    )
+
+
+def _comparison(comparison: Comparison) -> str:
+    head = "".join(f"<th>{escape(group.name)}</th>" for group in comparison.groups)
+    lines = []
+    for row in comparison_rows(comparison):
+        label = escape(row.label.strip() if not row.label.startswith(" ") else "\u2003" + row.label.strip())
+        if row.is_heading:
+            lines.append(f'<tr class="heading"><td colspan="{len(comparison.groups) + 1}">{label}</td></tr>')
+            continue
+        cells = zip(row.cells, row.best, strict=True)
+        shown = "".join(_cell(text, is_best) for text, is_best in cells)
+        lines.append(f"<tr><td>{label}</td>{shown}</tr>")
+    hint = (
+        "Differences are on the same documents; below zero is better; ! marks those whose 95% interval leaves out zero."
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+        f'<p class="hint">{hint} Green is the best of a row, or surely better than the baseline.</p>'
+    )
+
+
+def _cell(text: str, is_best: bool) -> str:
+    value, sign, error = escape(text).partition(" ±")
+    small = f" <small>±{error}</small>" if sign else ""
+    return f'<td class="best">{value}{small}</td>' if is_best else f"<td>{value}{small}</td>"
+
+
+def _topic_table(history: History) -> str:
+    """Topics of the run by final weight, with the course of their losses in numbers."""
+    courses = history.topics
+    assert courses is not None
+    lines = []
+    final = np.nan_to_num(courses.weight[-1], nan=1.0)
+    for index in np.argsort(-final, kind="stable"):
+        losses = courses.loss[:, index]
+        seen = losses[~np.isnan(losses)]
+        course = f"<td>{seen[0]:.3f}</td><td>{seen[-1]:.3f}</td>" if len(seen) else "<td>–</td><td>–</td>"
+        samples = np.nansum(courses.num_samples[:, index])
+        name = escape(courses.topics[index].replace("_", " "))
+        highest = f"{np.nanmin(courses.weight[:, index]):.2f} to {np.nanmax(courses.weight[:, index]):.2f}"
+        lines.append(
+            f"<tr><td>{name}</td><td>{final[index]:.2f}</td><td>{highest}</td>{course}<td>{samples:,.0f}</td></tr>"
+        )
+    head = "".join(f"<th>{t}</th>" for t in ("topic", "weight", "range", "first loss", "last loss", "samples seen"))
+    return (
+        f'<h3>{escape(history.name)}</h3><div class="scroll tall"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _map(points: Sequence[dict[str, Any]], weighted: Sequence[History]) -> str:
+    if not points:
+        return ""
+    name = f" in {weighted[0].name}" if weighted else ""
+    hint = (
+        "Each disc is a topic of the corpus, as large as it has samples, near those whose text is alike. Orange topics "
+        f"ended with a weight above 1{name}, blue ones below, grey ones have no weight of their own."
+    )
+    return f'<p class="hint">{escape(hint)}</p><div id="topic-map"></div>'
+
+
+def _settings(histories: Sequence[History], workdir: Workdir) -> str:
+    columns = [_flat(history) for history in histories]
+    keys = list(dict.fromkeys(key for column in columns for key in column))
+    lines = {True: [], False: []}  # type: dict[bool, list[str]]
+    for key in keys:
+        values = [column.get(key, "–") for column in columns]
+        differs = len(set(values)) > 1
+        cells = "".join(f"<td>{escape(value)}</td>" for value in values)
+        style = ' class="differs"' if differs else ""
+        lines[differs].append(f"<tr{style}><td>{escape(key)}</td>{cells}</tr>")
+    head = "".join(f"<th>{escape(history.name)}</th>" for history in histories)
+    facts = corpus_facts(workdir)
+    corpus = f'<p class="hint">Annotated corpus: {escape(facts)}</p>' if facts else ""
+
+    def table(rows: Sequence[str]) -> str:
+        body = "".join(rows)
+        return (
+            f'<div class="scroll"><table class="settings"><thead><tr><th></th>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
+        )
+
+    differing = table(lines[True]) if lines[True] else ""
+    same = (
+        f"<details><summary>{len(lines[False])} settings that the runs share</summary>{table(lines[False])}</details>"
+    )
+    if len(histories) == 1:
+        same = table(lines[False])
+    return corpus + differing + (same if lines[False] else "")
+
+
+def _flat(history: History) -> dict[str, str]:
+    """run.json as 'policy.alpha': '1.0'."""
+    found: dict[str, str] = {}
+    for key, value in history.record.items():
+        if isinstance(value, dict):
+            for inner, item in value.items():
+                if isinstance(item, dict):
+                    found |= {f"{inner}.{k}": str(v) for k, v in item.items()}
+                else:
+                    found[inner if key == "config" else f"{key}.{inner}"] = _shown(item)
+        else:
+            found[key] = _shown(value)
+    return {key: value for key, value in found.items() if value not in ("", "None")}
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,161 @@
+"""The numbers that the page's charts draw, thinned and rounded: what goes into it as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toremi_cli.evaluate.history import MACRO, History, TopicCourses
+from toremi_cli.layout import Workdir
+from toremi_cli.schemas import ANNOTATED, CLUSTERS, EMBEDDINGS, TOPICS
+from toremi_cli.tables import TableReader
+
+MOST_POINTS = 300
+"""Points of a curve on the page."""
+NAMED = 8
+CURVE = "eval_bits_per_byte"
+CROPPED_START = 0.15
+MAP_SAMPLES = 20_000
+MOST_DISCS = 150
+"""Topics on the map, the largest."""
+
+
+def rounded(values: np.ndarray) -> list[float | None]:
+    """Five significant digits, None for what is not a number."""
+    return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values.tolist()]
+
+
+def thinned(count: int) -> np.ndarray:
+    """Indices of at most `MOST_POINTS` of `count` points, first and last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).round().astype(int))
+
+
+def run_data(history: History) -> dict[str, Any]:
+    """A run's charts by topic: weights, losses and, where it recorded it, sensitivity."""
+    courses = history.topics
+    assert courses is not None
+    kept = thinned(len(courses.steps))
+    panels = [("weight", courses.weight, courses.is_wide), ("loss, nats a token", courses.loss, False)]
+    panels += [(name.replace("_", " "), values, False) for name, values in courses.extra.items()]
+    return {
+        "name": history.name,
+        "topics": courses.topics,
+        "steps": courses.steps[kept].tolist(),
+        "switchStep": courses.switch_step if courses.switch_step != courses.steps[0] else None,
+        "highlight": highlighted(courses),
+        "panels": [
+            {"title": title, "log": log, "values": [rounded(column) for column in values[kept].T]}
+            for title, values, log in panels
+        ],
+    }
+
+
+def highlighted(courses: TopicCourses) -> list[int]:
+    """All topics if they are few, else those whose weights went furthest from 1."""
+    if len(courses.topics) <= NAMED:
+        return list(range(len(courses.topics)))
+    away = np.abs(np.log(np.maximum(np.nan_to_num(courses.weight[-1], nan=1.0), 1e-6)))
+    return sorted(np.argsort(-away, kind="stable")[:NAMED].tolist())
+
+
+def curve_data(histories: Sequence[History]) -> list[dict[str, Any]]:
+    """Learning curves: the macro average, then each domain, a line a run."""
+    domains = sorted({domain for history in histories for domain in history.domains(CURVE)})
+    panels = []
+    for domain in [MACRO, *domains] if domains else []:
+        series = []
+        for number, history in enumerate(histories):
+            course = history.metrics.get((CURVE, domain))
+            if course is not None:
+                kept = thinned(len(course.steps))
+                values = rounded(course.values[kept])
+                series.append({"name": history.name, "run": number, "x": course.steps[kept].tolist(), "y": values})
+        long_enough = max(len(s["x"]) for s in series) >= NAMED
+        title = "macro average" if domain == MACRO else domain.replace("_", " ")
+        panels.append({"title": title, "crop": CROPPED_START if long_enough else 0, "series": series})
+    return panels
+
+
+def map_data(workdir: Workdir, history: History | None) -> list[dict[str, Any]]:
+    """The topics of the corpus as discs, near each other where their text is alike; empty where tables are missing."""
+    folders: tuple[Path, ...] = (workdir.embeddings, workdir.clusters, workdir.topics)
+    if not all(path.exists() for path in folders):
+        return []
+    topics = TableReader(workdir.topics, TOPICS).read().to_pylist()
+    centres = _centres(workdir, len(topics))
+    shown = [i for i, topic in enumerate(topics) if topic["num_samples"] > 0 and np.isfinite(centres[i]).all()]
+    shown = sorted(sorted(shown, key=lambda i: -topics[i]["num_samples"])[:MOST_DISCS])
+    if len(shown) < 3:
+        return []
+    places = _plane(centres[shown])
+    weights = _final_weights(history)
+    found = []
+    for (x, y), index in zip(places.tolist(), shown, strict=True):
+        topic = topics[index]
+        known = [weights[n] for n in (topic["labels"] or [topic["name"]]) if n in weights]
+        found.append(
+            {
+                "name": topic["name"],
+                "words": ", ".join((topic["words"] or [])[:8]),
+                "labels": ", ".join(topic["labels"] or []) or "none",
+                "size": topic["num_samples"],
+                "weight": float(f"{np.mean(known):.4g}") if known else None,
+                "x": round(x, 4),
+                "y": round(y, 4),
+            }
+        )
+    return found
+
+
+def _final_weights(history: History | None) -> dict[str, float]:
+    if history is None or history.topics is None:
+        return {}
+    return dict(zip(history.topics.topics, history.topics.weight[-1].tolist(), strict=True))
+
+
+def _centres(workdir: Workdir, num_topics: int) -> np.ndarray:
+    """(num_topics, dim) mean vector of each topic's first samples, nan for a topic without any."""
+    vectors = TableReader(workdir.embeddings, EMBEDDINGS).iter_batches(["vector"])
+    topics = TableReader(workdir.clusters, CLUSTERS).iter_batches(["topic"])
+    sums: np.ndarray | None = None
+    counts = np.zeros(num_topics)
+    done = 0
+    for batch, ids in zip(vectors, topics, strict=False):
+        if done >= MAP_SAMPLES or len(batch) != len(ids):
+            break
+        column = batch.column("vector")
+        rows = np.asarray(column.flatten()).reshape(len(batch), -1).astype(float)
+        sums = np.zeros((num_topics, rows.shape[1])) if sums is None else sums
+        own = np.asarray(ids.column("topic"))
+        known = (own >= 0) & (own < num_topics)
+        np.add.at(sums, own[known], rows[known])
+        counts += np.bincount(own[known], minlength=num_topics)
+        done += len(batch)
+    if sums is None:
+        return np.full((num_topics, 2), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums / counts[:, None]
+
+
+def _plane(centres: np.ndarray) -> np.ndarray:
+    """(n, dim) -> (n, 2) in 0..1: the two main directions, by rank so that the discs fill the room."""
+    centred = centres - centres.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    # A direction's sign is arbitrary: fix it, so that the map is the same on every machine.
+    signs = np.sign(directions[:2][np.arange(2), np.abs(directions[:2]).argmax(axis=1)])
+    flat = centred @ (directions[:2] * signs[:, None]).T
+    ranks = flat.argsort(axis=0).argsort(axis=0) / max(len(flat) - 1, 1)
+    span = flat.max(axis=0) - flat.min(axis=0)
+    return 0.5 * ranks + 0.5 * (flat - flat.min(axis=0)) / np.where(span > 0, span, 1)
+
+
+def corpus_facts(workdir: Workdir) -> str:
+    """One line on the annotated corpus; empty where it is gone."""
+    if not workdir.annotated.exists():
+        return ""
+    reader = TableReader(workdir.annotated, ANNOTATED)
+    return f"{reader.num_rows:,} samples, fingerprint {reader.fingerprint}"

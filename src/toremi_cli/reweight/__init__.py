@@ -1,0 +1,49 @@
+"""Topic reweighting as pure arithmetic: tensors in, tensors out. Needs torch and numpy, nothing else of toremi.
+
+A training loop, its own or somebody else's, uses four things:
+
+    policy = make_policy(PolicyConfig(name="toremi-2"), topics)
+    statistics = TopicStatistics(len(topics), device, topics)
+    device_weights = policy.weights.to(device)
+    # in each micro-step
+    weights = sample_weights(device_weights, pair_sample, pair_topic, pair_prob, num_samples)
+    loss = (weights * sample_loss).sum() / sample_mass.sum()
+    statistics.add(sample_loss, sample_mass, pair_sample, pair_topic, pair_prob)
+    # once an interval, after torch.distributed.all_reduce(statistics.buffer)
+    device_weights = policy.update(statistics.read(step), stage).to(device)
+    statistics.reset()
+"""
+
+from toremi_cli.reweight.alarms import alarms, weight_health
+from toremi_cli.reweight.config import PolicyConfig
+from toremi_cli.reweight.policies import POLICIES, Policy, PolicyData, make_policy
+from toremi_cli.reweight.policies.data import weight_course
+from toremi_cli.reweight.sample_weights import normalizer, sample_weights
+from toremi_cli.reweight.sampling import Strata, StratumDraws, build_strata, importance, sampling_shares
+from toremi_cli.reweight.sensitivity import el2n_squared, norm_layer_gradient_norm, segment_mean
+from toremi_cli.reweight.stage_switch import StageSwitch
+from toremi_cli.reweight.stats import IntervalStats, TopicStatistics
+
+__all__ = [
+    "POLICIES",
+    "IntervalStats",
+    "Policy",
+    "PolicyConfig",
+    "PolicyData",
+    "StageSwitch",
+    "Strata",
+    "StratumDraws",
+    "TopicStatistics",
+    "alarms",
+    "build_strata",
+    "el2n_squared",
+    "importance",
+    "make_policy",
+    "norm_layer_gradient_norm",
+    "normalizer",
+    "sample_weights",
+    "sampling_shares",
+    "segment_mean",
+    "weight_course",
+    "weight_health",
+]

@@ -1,0 +1,69 @@
+"""What to watch of a policy's weights: numbers for `metrics`, and the warnings they call for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from toremi_cli.reweight.config import PolicyConfig
+from toremi_cli.reweight.stats import IntervalStats
+
+LONG_UNSEEN_INTERVALS = 10
+AT_BOUND_ALARM = 0.5
+LEARNING_RATE_ALARM = 1.5
+
+
+def weight_health(weights: Tensor, config: PolicyConfig, stats: IntervalStats | None = None) -> dict[str, float]:
+    """Numbers about the weights of topics.
+
+    Args:
+        weights: (num_topics,) float64.
+        config: for its bounds.
+        stats: the interval, for the mean weight over its samples.
+
+    Returns:
+        weight_entropy: of the weights as a distribution, over its largest possible value: 1 = all equal.
+        weight_effective_topics: effective sample size (sum w)^2 / sum w^2 over the number of topics: 1 = all equal.
+        weight_at_bound: share of topics at `w_min` or `w_max`.
+        weight_mean: mean weight over the interval's samples, or over topics: the factor on the learning rate.
+    """
+    total = weights.sum().clamp_min(1e-300)
+    shares = weights / total
+    entropy = float(torch.special.entr(shares).sum())
+    num_topics = max(len(weights), 1)
+    at_bound = (weights <= config.w_min) | (weights >= config.w_max)
+    mean = float(weights.mean()) if len(weights) else 1.0
+    if stats is not None and stats.share is not None:
+        samples = float(stats.share.sum()) + stats.num_unlabelled
+        if samples > 0:
+            mean = (float((stats.share * weights).sum()) + stats.num_unlabelled) / samples
+    return {
+        "weight_entropy": entropy / float(torch.log(torch.tensor(num_topics).double())) if num_topics > 1 else 1.0,
+        "weight_effective_topics": float(total**2 / (weights**2).sum().clamp_min(1e-300)) / num_topics,
+        "weight_at_bound": float(at_bound.double().mean()) if len(weights) else 0.0,
+        "weight_mean": mean,
+    }
+
+
+def alarms(
+    health: dict[str, float], config: PolicyConfig, topics: Sequence[str], unseen_intervals: Sequence[int]
+) -> list[str]:
+    """Warnings in words; none where all is well. `unseen_intervals`: since when each topic was not seen."""
+    found = []
+    if health["weight_at_bound"] > AT_BOUND_ALARM:
+        found.append(
+            f"{health['weight_at_bound']:.0%} of the topics stand at a bound ({config.w_min:g} or {config.w_max:g}): "
+            "the weights say little more; a smaller alpha keeps them apart"
+        )
+    mean = health["weight_mean"]
+    if not config.normalize and not 1 / LEARNING_RATE_ALARM <= mean <= LEARNING_RATE_ALARM:
+        found.append(
+            f"the mean weight is {mean:.2f}, as if the learning rate were {mean:.2f} times what it is: "
+            "a comparison with uniform needs --normalize"
+        )
+    for topic, count in zip(topics, unseen_intervals, strict=True):
+        if count == LONG_UNSEEN_INTERVALS:
+            found.append(f"topic {topic!r} has not been seen for {count} intervals; its weight stands still")
+    return found

@@ -1,0 +1,66 @@
+"""The policies by name. Each stands in a small file of its own, with its paper and formula."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from toremi_cli.reweight.config import PolicyConfig
+from toremi_cli.reweight.policies.ado import Ado
+from toremi_cli.reweight.policies.base import Policy
+from toremi_cli.reweight.policies.data import PolicyData
+from toremi_cli.reweight.policies.frozen import Frozen
+from toremi_cli.reweight.policies.group_dro import GroupDro
+from toremi_cli.reweight.policies.linupper import LinUpper
+from toremi_cli.reweight.policies.odm import Odm
+from toremi_cli.reweight.policies.ours import Toremi
+from toremi_cli.reweight.policies.random_weights import RandomWeights
+from toremi_cli.reweight.policies.shearing import Shearing
+from toremi_cli.reweight.policies.shuffled_topics import ShuffledTopics
+from toremi_cli.reweight.policies.stratified import Stratified, Temperature
+from toremi_cli.reweight.policies.toremi import ToremiOne, ToremiTwo
+from toremi_cli.reweight.policies.uniform import Uniform
+
+POLICIES: dict[str, type[Policy]] = {
+    policy.name: policy
+    for policy in (
+        Uniform,
+        ToremiOne,
+        ToremiTwo,
+        Toremi,
+        LinUpper,
+        GroupDro,
+        Odm,
+        Ado,
+        Shearing,
+        Stratified,
+        Temperature,
+        ShuffledTopics,
+        RandomWeights,
+        Frozen,
+    )
+}
+
+
+def make_policy(config: PolicyConfig, topics: Sequence[str], data: PolicyData | None = None) -> Policy:
+    """The policy that `config` names, over `topics`.
+
+    Args:
+        config: its settings.
+        topics: their names.
+        data: facts about them, in the same order. Sizes are used where they are given; what a policy cannot do
+            without stands in its `needs`.
+
+    Raises:
+        ValueError: no policy of that name, a topic that occurs twice, something missing in `data`.
+    """
+    if config.name not in POLICIES:
+        raise ValueError(f"policy is {config.name!r}; expected one of {', '.join(POLICIES)}")
+    if config.name == ShuffledTopics.name:
+        if config.of == ShuffledTopics.name:
+            raise ValueError(f"of is {config.of!r}; expected another policy, whose weights to hand to the wrong topics")
+        return ShuffledTopics(make_policy(replace(config, name=config.of), topics, data))
+    return POLICIES[config.name](config, topics, data)
+
+
+__all__ = ["POLICIES", "Policy", "PolicyData", "make_policy"]

@@ -1,0 +1,140 @@
+"""What every policy is: weights of topics that are updated once an interval from what the interval saw."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from toremi_cli.reweight.config import PolicyConfig
+from toremi_cli.reweight.policies.data import PolicyData, natural_shares
+from toremi_cli.reweight.stats import IntervalStats, check_finite
+
+NEEDS = {
+    "num_tokens": "the training tokens of each topic",
+    "reference_loss": "the loss aimed at for each topic",
+    "course": "the weights of another run",
+}
+ANNEALED_UPDATES = 4
+
+
+class Policy(ABC):
+    """Weights of topics: pure arithmetic in float64 on the CPU, the same on every rank that saw the same statistics."""
+
+    name: ClassVar[str]
+    """What users call it."""
+    summary: ClassVar[str]
+    """One line for lists of policies."""
+    num_stages: ClassVar[int] = 1
+    """1: the policy doesn't know stages. 2: its updates differ between stages."""
+    acts_on: ClassVar[str] = "loss"
+    """What its weights were made to act on, `loss` or `sampling`; see `PolicyConfig.apply`."""
+    sample_level: ClassVar[bool] = False
+    """True: it weighs single samples by `sample_factors`; its topic weights stay 1."""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Fields of `PolicyData` that must be given."""
+
+    def __init__(self, config: PolicyConfig, topics: Sequence[str], data: PolicyData | None = None) -> None:
+        """All weights start at 1, but for policies that set shares beforehand.
+
+        Raises:
+            ValueError: a topic's name occurs twice; something in `data` that the policy needs is missing.
+        """
+        data = data or PolicyData()
+        for need in sorted(self.needs):
+            if getattr(data, need) is None:
+                raise ValueError(f"policy {self.name!r} needs {need}: {NEEDS[need]}")
+        if len(set(topics)) != len(topics):
+            twice = next(t for i, t in enumerate(topics) if t in topics[:i])
+            raise ValueError(f"topic {twice!r} occurs twice among the topics of a policy")
+        self.config = config
+        self.topics = tuple(topics)
+        self.data = data
+        self.natural = natural_shares(data.num_tokens, len(topics))
+        self.weights = torch.ones(len(topics), dtype=torch.float64)
+        self.num_stage_2 = 0
+        """Updates made by stage 2."""
+
+    def update(self, stats: IntervalStats, stage: int = 1) -> Tensor:
+        """Update the weights from an interval and return them: (num_topics,) float64.
+
+        Args:
+            stats: what the interval saw.
+            stage: 1 or 2, of the run; a policy with one stage doesn't mind.
+
+        Raises:
+            ValueError: a loss that is NaN or infinite (names topic and step), statistics of other topics.
+        """
+        if stats.loss.shape != self.weights.shape:
+            raise ValueError(f"statistics of {len(stats.loss)} topics for a policy with {len(self.weights)}")
+        losses = stats.losses(self.config.loss_unit)
+        check_finite(losses, stats.seen, stats.step, self.topics)
+        self._begin_stage(self.stage_of(stage))
+        if bool(stats.seen.any()):
+            self.weights = self._updated(losses.double(), stats, self.stage_of(stage))
+        return self.weights.clone()
+
+    @abstractmethod
+    def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
+        """New weights: (num_topics,). `losses` are in the configured unit; at least one topic was seen."""
+
+    def _begin_stage(self, stage: int) -> None:
+        """Draw the weights to 1 at the stage switch, as `PolicyConfig.at_switch` says."""
+        if stage != 2:
+            return
+        if self.config.at_switch == "reset" and self.num_stage_2 == 0:
+            self._draw_to_one(0.0)
+        elif self.config.at_switch == "anneal" and self.num_stage_2 < ANNEALED_UPDATES:
+            self._draw_to_one(0.5)
+        self.num_stage_2 += 1
+
+    def _draw_to_one(self, power: float) -> None:
+        """Leave this fraction of each weight's logarithm."""
+        self.weights = self.weights**power
+
+    @property
+    def apply(self) -> str:
+        """What the weights act on: `loss`, `sampling` or `both`."""
+        return self.acts_on if self.config.apply == "auto" else self.config.apply
+
+    def sample_factors(self, sample_loss: Tensor, step: int) -> Tensor:
+        """(S,) factor on each sample's loss besides its topics' weights, with mean 1. For `sample_level` policies.
+
+        Args:
+            sample_loss: (S,) detached losses of the samples that are weighed against each other.
+            step: optimizer steps done.
+        """
+        return torch.ones_like(sample_loss)
+
+    def stage_of(self, stage: int) -> int:
+        """The stage that an update at the run's `stage` is made by."""
+        return min(stage, self.num_stages)
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state: topics and weights, and what a subclass adds."""
+        weights = self.weights.tolist()
+        return {"policy": self.name, "topics": list(self.topics), "weights": weights, "num_stage_2": self.num_stage_2}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that `state_dict` gave.
+
+        Raises:
+            ValueError: the state is of another policy or of other topics.
+        """
+        if state["policy"] != self.name:
+            raise ValueError(f"the state is of policy {state['policy']!r}, not of {self.name!r}")
+        if tuple(state["topics"]) != self.topics:
+            raise ValueError(f"the state is of {len(state['topics'])} other topics than this policy's")
+        self.weights = torch.tensor(state["weights"], dtype=torch.float64)
+        self.num_stage_2 = state["num_stage_2"]
+
+
+def mean(values: Tensor) -> float:
+    """The mean, independent of the order and exact where all values are equal (a plain sum is neither)."""
+    numbers = values.tolist()
+    first = math.fsum(numbers) / len(numbers)
+    return first + math.fsum([*numbers, *([-first] * len(numbers))]) / len(numbers)

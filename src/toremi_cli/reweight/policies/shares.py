@@ -1,0 +1,56 @@
+"""What policies share that keep a distribution over topics rather than weights."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from toremi_cli.reweight.policies.base import Policy
+from toremi_cli.reweight.policies.data import weights_of_shares
+from toremi_cli.reweight.stats import IntervalStats
+
+
+class SharePolicy(Policy):
+    """A policy with a distribution `shares` over topics, (num_topics,) float64 with sum 1.
+
+    Its weights are the shares over the natural ones, so that weight times size gives the shares: as a sampling policy
+    it draws by them, as a loss policy it optimises sum_l share_l * L_l. It starts at the natural shares.
+    """
+
+    acts_on: ClassVar[str] = "sampling"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.shares = self.natural.clone()
+
+    def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
+        self.shares = self._new_shares(losses, stats)
+        return weights_of_shares(self.shares, self.natural)
+
+    def _new_shares(self, losses: Tensor, stats: IntervalStats) -> Tensor:
+        """The next distribution, (num_topics,)."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state."""
+        return {**super().state_dict(), "shares": self.shares.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that `state_dict` gave."""
+        super().load_state_dict(state)
+        self.shares = torch.tensor(state["shares"], dtype=torch.float64)
+
+
+def exponentiated(shares: Tensor, score: Tensor, eta: float, smoothing: float) -> Tensor:
+    """(1 - c) softmax(log p + eta * score) + c/K, with `smoothing` c."""
+    tiny = torch.finfo(torch.float64).tiny
+    moved = torch.softmax(shares.clamp_min(tiny).log() + eta * score, dim=0)
+    return (1 - smoothing) * moved + smoothing / len(shares)
+
+
+def raised_to(shares: Tensor, lowest: float) -> Tensor:
+    """The distribution with every share at least about `lowest`; half the uniform share where that is less."""
+    raised = shares.clamp_min(min(lowest, 0.5 / len(shares)))
+    return raised / raised.sum()

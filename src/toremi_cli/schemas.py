@@ -1,0 +1,192 @@
+"""The contract: every table that a stage reads or writes, column by column.
+
+This is the only place that names columns' types, units and meanings. A stage may be replaced by any program that
+writes the same columns; extra columns are carried along by readers that don't know them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+TRAIN = "train"
+"""Split that is trained on."""
+VALIDATION = "validation"
+"""Held-out split that may steer a run (stage switch, tuning)."""
+TEST = "test"
+"""Held-out split that only reports."""
+NO_TOPIC = -1
+"""`topic` of a sample on which no topic is settled: it stays unlabelled and trains with weight 1."""
+ALL_DOMAINS = "all"
+"""`domain` of a number that speaks of no single domain."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `type` None stands for a vector whose length the first row fixes."""
+
+    name: str
+    type: pa.DataType | None
+    meaning: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One kind of table. `version` rises when a column changes its type or meaning, or a new one is required."""
+
+    name: str
+    version: int
+    meaning: str
+    columns: tuple[Column, ...]
+
+    def arrow_schema(self, dim: int | None = None) -> pa.Schema:
+        """The Arrow schema; `dim` is the length of vector columns, needed where the table has one."""
+        return pa.schema([(c.name, c.type if c.type is not None else vector_type(dim)) for c in self.columns])
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns, in order."""
+        return [c.name for c in self.columns]
+
+
+def vector_type(dim: int | None) -> pa.DataType:
+    """A fixed-size list of `dim` float32."""
+    if dim is None:
+        raise ValueError("a table with a vector column needs its length")
+    return pa.list_(pa.float32(), dim)
+
+
+_SAMPLE_ID = Column("sample_id", pa.string(), "id of the sample: the document's id, '#', the chunk's number from 0")
+_TEXT_COLUMNS = (
+    _SAMPLE_ID,
+    Column("doc_id", pa.string(), "id of the document: from the id field, or file path and line"),
+    Column("source", pa.string(), "where the document comes from: the source field, sub-folder or file name"),
+    Column("split", pa.string(), f"'{TRAIN}', or held out by document hash: '{VALIDATION}' (may steer), '{TEST}'"),
+    Column("text", pa.string(), "the sample's text; a document's samples joined give the document back"),
+)
+_TOPIC_COLUMNS = (
+    Column("topic", pa.int32(), f"the topic of highest probability, an id of table 'topics'; {NO_TOPIC} if unsettled"),
+    Column("probs", pa.list_(pa.float32()), "distribution over the topics 0, 1, …; sums to 1", "probability"),
+    Column("agreement", pa.float32(), "how far the word view (LDA) and the vector view agree on the sample, 0 to 1"),
+)
+
+SAMPLES = Table(
+    "samples",
+    1,
+    "The corpus, cut into samples: what gets topics and a weight.",
+    (
+        *_TEXT_COLUMNS,
+        Column("num_tokens", pa.int32(), "length in the tokenizer in use, without the end-of-text token", "tokens"),
+        Column("num_bytes", pa.int64(), "length of the text in UTF-8", "bytes"),
+    ),
+)
+EMBEDDINGS = Table(
+    "embeddings",
+    1,
+    "A vector for each sample, in the order of 'samples'.",
+    (_SAMPLE_ID, Column("vector", None, "embedding of the sample's text, length 1 (L2)")),
+)
+CLUSTERS = Table("clusters", 1, "The topics of each sample, in the order of 'samples'.", (_SAMPLE_ID, *_TOPIC_COLUMNS))
+TOPICS = Table(
+    "topics",
+    1,
+    "One row for each topic.",
+    (
+        Column("topic", pa.int32(), "id of the topic: 0, 1, …"),
+        Column("name", pa.string(), "short unique name, made of its first words"),
+        Column("words", pa.list_(pa.string()), "keywords by class-based TF-IDF, strongest first"),
+        Column("labels", pa.list_(pa.string()), "1 to 3 labels of the taxonomy; none if unsure"),
+        Column("label_source", pa.string(), "who chose the labels: 'lexicon', 'llm:MODEL', 'name', 'none'"),
+        Column("label_scores", pa.list_(pa.float32()), "the mapper's score of each label", "0 to 1"),
+        Column("num_samples", pa.int64(), "samples whose topic this is", "samples"),
+        Column("num_tokens", pa.int64(), "their tokens", "tokens"),
+        Column("agreement", pa.float32(), "mean agreement of its samples"),
+        Column(
+            "sources",
+            pa.list_(pa.struct([("source", pa.string()), ("num_samples", pa.int64())])),
+            "its samples by source, largest first",
+        ),
+    ),
+)
+ANNOTATED = Table(
+    "annotated",
+    1,
+    "The topic-labelled corpus: what the trainer streams.",
+    (
+        *_TEXT_COLUMNS,
+        Column("num_tokens", pa.int32(), "length in the tokenizer in use, without the end-of-text token", "tokens"),
+        Column("num_bytes", pa.int64(), "length of the text in UTF-8", "bytes"),
+        _TOPIC_COLUMNS[0],
+        Column("labels", pa.list_(pa.string()), "labels of the sample's topic; empty if unsettled"),
+        *_TOPIC_COLUMNS[1:],
+    ),
+)
+WEIGHTS = Table(
+    "weights",
+    1,
+    "The course of the topic weights: one row for each topic at the end of each interval.",
+    (
+        Column("step", pa.int64(), "optimizer steps done", "steps"),
+        Column("tokens_seen", pa.int64(), "tokens trained on so far, all ranks", "tokens"),
+        Column("stage", pa.int32(), "stage of the policy that made this update: 1 or 2"),
+        Column("topic", pa.string(), "name of the topic"),
+        Column("weight", pa.float64(), "weight after the update: in force from the next step on"),
+        Column(
+            "loss", pa.float64(), "mean loss of the topic's samples in the interval; null if unseen", "nats a token"
+        ),
+        Column("num_samples", pa.int64(), "samples of the topic seen in the interval, all ranks", "samples"),
+    ),
+)
+LOSSES = Table(
+    "losses",
+    1,
+    "Topic losses by interval: what `toremi replay` reads. A 'weights' table is one.",
+    tuple(c for c in WEIGHTS.columns if c.name in ("step", "topic", "loss", "num_samples")),
+)
+METRICS = Table(
+    "metrics",
+    1,
+    "What a run measured while it trained, one number a row.",
+    (
+        Column("step", pa.int64(), "optimizer steps done", "steps"),
+        Column("tokens_seen", pa.int64(), "tokens trained on so far, all ranks", "tokens"),
+        Column("name", pa.string(), "what was measured: train_loss, eval_loss, learning_rate, …"),
+        Column("domain", pa.string(), f"the source it speaks of, or '{ALL_DOMAINS}'"),
+        Column("value", pa.float64(), "the number, in the unit that its name implies"),
+    ),
+)
+EVAL = Table(
+    "eval",
+    1,
+    "Results of `toremi eval`, one number a row.",
+    (
+        Column("run", pa.string(), "name of the run"),
+        Column("checkpoint", pa.string(), "name of the checkpoint's folder"),
+        Column("suite", pa.string(), "what was evaluated on: a split, a data set, a task suite"),
+        Column("domain", pa.string(), "domain within the suite (a source, 'topic:NAME', 'macro', 'micro')"),
+        Column("metric", pa.string(), "'perplexity', 'bits_per_byte', 'loss', 'accuracy', …"),
+        Column("value", pa.float64(), "the number"),
+        Column("num_tokens", pa.int64(), "tokens predicted", "tokens"),
+        Column("num_bytes", pa.int64(), "bytes of text they stand for", "bytes"),
+        Column("num_samples", pa.int64(), "documents, or a task's items, that it was measured on", "samples"),
+        Column("stderr", pa.float64(), "standard error of the value over those; null where none is known"),
+    ),
+)
+SCORES = Table(
+    "scores",
+    1,
+    "Summed loss of each document that `toremi eval` measured: what intervals and paired differences are made of.",
+    (
+        Column("checkpoint", pa.string(), "name of the checkpoint's folder"),
+        Column("suite", pa.string(), "what was evaluated on"),
+        Column("source", pa.string(), "domain of the document"),
+        Column("doc_id", pa.string(), "id of the document"),
+        Column("nats", pa.float64(), "summed -log p of its tokens", "nats"),
+        Column("num_tokens", pa.int64(), "tokens predicted", "tokens"),
+        Column("num_bytes", pa.int64(), "bytes of text they stand for", "bytes"),
+    ),
+)
+
+TABLES = {t.name: t for t in (SAMPLES, EMBEDDINGS, CLUSTERS, TOPICS, ANNOTATED, WEIGHTS, LOSSES, METRICS, EVAL, SCORES)}

@@ -1,0 +1,119 @@
+"""The life of a stage's folder: planned, filled shard by shard, finished.
+
+A shard carries the fingerprint of the plan it was written under, so an interrupted stage goes on where it stopped, a
+finished one is left alone, and one whose inputs or settings changed says why and is written anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toremi_cli import console
+from toremi_cli.errors import TableError
+from toremi_cli.provenance import Provenance, explain_difference, read_record
+from toremi_cli.schemas import Table
+from toremi_cli.tables import MANIFEST, ShardWriter, read_manifest, shard_name, shard_writer, write_json
+
+
+class StageFolder:
+    """A folder that a stage fills with the shards of one table."""
+
+    def __init__(self, folder: Path, table: Table, provenance: Provenance) -> None:
+        """Plan to hold `table` in `folder`. Nothing is touched before `begin`.
+
+        Raises:
+            TableError: the folder holds another kind of table.
+        """
+        self.folder, self.table, self.provenance = folder, table, provenance
+        if folder.exists() and not folder.is_dir():
+            raise TableError(f"{folder}: is a file; expected a folder for the '{table.name}' table")
+        self._refuse_foreign_contents()
+
+    def is_finished(self) -> bool:
+        """Whether the folder is complete and up to date."""
+        manifest = read_manifest(self.folder)
+        if manifest is None or manifest["fingerprint"] != self.provenance.fingerprint:
+            return False
+        return all(self.is_shard_done(index) for index in range(manifest["num_shards"]))
+
+    def confirm(self) -> None:
+        """Mark a finished folder as looked at, so that `make` sees it newer than its inputs."""
+        (self.folder / MANIFEST).touch()
+
+    def begin(self) -> None:
+        """Start or resume writing: say why if the folder is stale, and open it."""
+        manifest = read_manifest(self.folder)
+        if manifest is not None:
+            if manifest["fingerprint"] != self.provenance.fingerprint:
+                why = explain_difference(manifest, self.provenance)
+                console.note(f"{self.folder}: out of date ({why}); writing it anew")
+            (self.folder / MANIFEST).unlink()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(".*.tmp-*"):
+            leftover.unlink(missing_ok=True)
+
+    def path(self, index: int) -> Path:
+        """Where shard `index` stands."""
+        return self.folder / shard_name(index)
+
+    def is_shard_done(self, index: int) -> bool:
+        """Whether shard `index` is there, whole, and of this plan."""
+        record = _record_at(self.path(index))
+        return record is not None and record.get("fingerprint") == self.provenance.fingerprint
+
+    def pending(self, num_shards: int) -> Iterator[int]:
+        """The shards of 0..num_shards-1 that are still to be written."""
+        return (index for index in range(num_shards) if not self.is_shard_done(index))
+
+    def writer(self, index: int, dim: int | None = None) -> AbstractContextManager[ShardWriter]:
+        """Open shard `index` for writing."""
+        return shard_writer(self.path(index), self.table, self.provenance, dim)
+
+    def finish(self, num_shards: int, **facts: Any) -> dict[str, Any]:
+        """Remove shards of an older, longer table and write the manifest; return it.
+
+        `facts` are kept in the manifest (counts, notes).
+
+        Raises:
+            TableError: a shard is missing.
+        """
+        missing = [index for index in range(num_shards) if not self.is_shard_done(index)]
+        if missing:
+            raise TableError(f"{self.path(missing[0])}: was not written; run the same command again to go on")
+        keep = {shard_name(index) for index in range(num_shards)}
+        for path in self.folder.glob("part-*.parquet"):
+            if path.name not in keep:
+                path.unlink()
+        num_rows = sum(pq.read_metadata(self.path(index)).num_rows for index in range(num_shards))
+        record = {**asdict(self.provenance), "fingerprint": self.provenance.fingerprint}
+        manifest = {**record, "num_shards": num_shards, "num_rows": num_rows, **facts}
+        write_json(self.folder / MANIFEST, manifest)
+        return manifest
+
+    def _refuse_foreign_contents(self) -> None:
+        for path in sorted(self.folder.glob("*.parquet")):
+            try:
+                record = read_record(pq.read_schema(path).metadata)
+            except (pa.ArrowInvalid, OSError):
+                continue  # a damaged file holds nothing to protect
+            if record is None or record.get("table") != self.table.name:
+                what = f"a '{record['table']}' table" if record else "Parquet files that toremi did not write"
+                raise TableError(
+                    f"{self.folder}: holds {what}; will not overwrite it with a '{self.table.name}' table: "
+                    "name another folder or move it away"
+                )
+            return
+
+
+def _record_at(path: Path) -> dict[str, Any] | None:
+    """The provenance of a file, None if it is absent, damaged or foreign."""
+    with suppress(FileNotFoundError, pa.ArrowInvalid, OSError):
+        return read_record(pq.read_schema(path).metadata)
+    return None

@@ -1,0 +1,234 @@
+"""Reading and writing the tables of `schemas`: Parquet files and folders of Parquet shards.
+
+A file appears whole or not at all: it is written under a temporary name and then renamed. A folder of shards is
+finished when its `_manifest.json` stands beside them; Parquet readers ignore names that begin with an underscore, so
+`pyarrow.dataset.dataset(folder)`, duckdb and pandas read such a folder as one table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toremi_cli.errors import TableError
+from toremi_cli.provenance import Provenance, digest, read_record
+from toremi_cli.schemas import Table
+
+MANIFEST = "_manifest.json"
+COMPRESSION = "zstd"
+
+
+def shard_name(index: int) -> str:
+    """Name of shard `index` in any folder of tables."""
+    return f"part-{index:05d}.parquet"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed to it on success and removed on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+
+
+class ShardWriter:
+    """Writes batches of rows to one open Parquet file."""
+
+    def __init__(self, file: IO[bytes] | str, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(file, schema, compression=COMPRESSION)
+        self.schema = schema
+        self.num_rows = 0
+
+    def write(self, rows: pa.Table | pa.RecordBatch | Sequence[dict[str, Any]]) -> None:
+        """Append rows as one row group."""
+        if isinstance(rows, pa.RecordBatch):
+            rows = pa.Table.from_batches([rows])
+        elif not isinstance(rows, pa.Table):
+            rows = pa.Table.from_pylist(list(rows), schema=self.schema)
+        self._writer.write_table(rows.select(self.schema.names).cast(self.schema).replace_schema_metadata(None))
+        self.num_rows += rows.num_rows
+
+    def close(self) -> None:
+        """Write the footer."""
+        self._writer.close()
+
+
+@contextmanager
+def shard_writer(path: Path, table: Table, provenance: Provenance, dim: int | None = None) -> Iterator[ShardWriter]:
+    """Open `path` for writing rows of `table`; the file appears when the block ends without an error."""
+    schema = table.arrow_schema(dim).with_metadata(provenance.metadata())
+    with atomic_file(path) as temporary:
+        writer = ShardWriter(str(temporary), schema)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+def write_table(
+    path: Path,
+    table: Table,
+    rows: pa.Table | pa.RecordBatch | Sequence[dict[str, Any]],
+    provenance: Provenance,
+    dim: int | None = None,
+) -> None:
+    """Write a whole table to one file."""
+    with shard_writer(path, table, provenance, dim) as writer:
+        writer.write(rows)
+
+
+def open_shard(path: Path, table: Table) -> pq.ParquetFile:
+    """Open one Parquet file and check that it is a `table`.
+
+    Raises:
+        TableError: the file is missing, damaged, or lacks a column of the table.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise TableError(f"{path}: no such file; expected a '{table.name}' table") from None
+    except (pa.ArrowInvalid, OSError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise TableError(
+            f"{path}: not a whole Parquet file ({reason}); delete it and run the command that writes it again"
+        ) from None
+    _check_columns(path, file.schema_arrow, table)
+    return file
+
+
+def _check_columns(path: Path, found: pa.Schema, table: Table) -> None:
+    missing = [c.name for c in table.columns if c.name not in found.names]
+    if missing:
+        raise TableError(
+            f"{path}: not a '{table.name}' table: column {', '.join(missing)} is missing "
+            f"(found {', '.join(found.names) or 'no columns'})"
+        )
+    for column in table.columns:
+        actual = found.field(column.name).type
+        if not _compatible(actual, column.type):
+            expected = column.type if column.type is not None else "fixed-size list of float"
+            raise TableError(f"{path}: column '{column.name}' has type {actual}, expected {expected}")
+
+
+def _compatible(actual: pa.DataType, expected: pa.DataType | None) -> bool:
+    """Whether values of type `actual` can stand for `expected`: other widths and list kinds are no obstacle."""
+    if expected is None or pa.types.is_list(expected):
+        return pa.types.is_list(actual) or pa.types.is_large_list(actual) or pa.types.is_fixed_size_list(actual)
+    if pa.types.is_string(expected):
+        is_text = pa.types.is_string(actual) or pa.types.is_large_string(actual) or pa.types.is_string_view(actual)
+        return is_text or pa.types.is_dictionary(actual)
+    if pa.types.is_integer(expected):
+        return pa.types.is_integer(actual)
+    if pa.types.is_floating(expected):
+        return pa.types.is_floating(actual) or pa.types.is_integer(actual) or pa.types.is_null(actual)
+    return actual == expected
+
+
+class TableReader:
+    """A table on disk: one Parquet file, or a folder of shards in the order of their names."""
+
+    def __init__(self, path: Path, table: Table) -> None:
+        """Check every shard's footer; rows are read later.
+
+        Raises:
+            TableError: nothing there, unfinished, damaged, or another table.
+        """
+        self.path, self.table = path, table
+        self.shards = list_shards(path, table)
+        files = [open_shard(shard, table) for shard in self.shards]
+        self.rows_per_shard = [file.metadata.num_rows for file in files]
+        self.num_rows = sum(self.rows_per_shard)
+        self.schema: pa.Schema = files[0].schema_arrow
+        self.record = read_record(self.schema.metadata)
+        _check_finished(path, table, files)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the contents: the provenance's fingerprint, or the shards' sizes and times if foreign."""
+        if self.record:
+            return str(self.record["fingerprint"])
+        stats = [(shard.name, shard.stat().st_size, shard.stat().st_mtime_ns) for shard in self.shards]
+        return digest("foreign", stats)
+
+    def iter_batches(
+        self, columns: Sequence[str] | None = None, batch_size: int = 4096, shards: Sequence[int] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream the rows, `batch_size` at a time, of all shards or of those numbered in `shards`."""
+        for index in range(len(self.shards)) if shards is None else shards:
+            file = open_shard(self.shards[index], self.table)
+            try:
+                yield from file.iter_batches(batch_size=batch_size, columns=list(columns) if columns else None)
+            except (pa.ArrowInvalid, OSError) as problem:
+                reason = str(problem).splitlines()[0]
+                raise TableError(f"{self.shards[index]}: damaged ({reason}); delete it and write it again") from None
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read everything into memory: for tables that are known to be small."""
+        names = list(columns) if columns else self.schema.names
+        schema = pa.schema([self.schema.field(name) for name in names])
+        batches = [batch.select(names).cast(schema) for batch in self.iter_batches(names)]
+        return pa.Table.from_batches(batches, schema=schema)
+
+
+def list_shards(path: Path, table: Table) -> list[Path]:
+    """The Parquet files that make up a table.
+
+    Raises:
+        TableError: no such path, or a folder without Parquet files.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise TableError(f"{path}: no such file or folder; expected a '{table.name}' table")
+    shards = sorted(p for p in path.glob("*.parquet") if not p.name.startswith((".", "_")))
+    if not shards:
+        raise TableError(f"{path}: no Parquet file in this folder; expected the shards of a '{table.name}' table")
+    return shards
+
+
+def _check_finished(path: Path, table: Table, files: Sequence[pq.ParquetFile]) -> None:
+    """Refuse a folder that one of our stages left half-written."""
+    records = [read_record(file.schema_arrow.metadata) for file in files]
+    ours = [r for r in records if r is not None]
+    if not ours or path.is_file() or table.name in APPENDED:
+        return
+    manifest = read_manifest(path)
+    fingerprints = {r["fingerprint"] for r in ours}
+    if manifest is None or fingerprints != {manifest["fingerprint"]} or manifest["num_shards"] != len(files):
+        command = ours[0].get("command", "the command that writes it").split(" ")[0:2]
+        raise TableError(f"{path}: this '{table.name}' table is unfinished; run `{' '.join(command)}` again to go on")
+
+
+APPENDED = {"weights", "metrics", "losses"}
+"""Tables that grow while a run lives: they have no manifest and are whole at any moment."""
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The completion record of a folder, None if it has none."""
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        raise TableError(f"{folder / MANIFEST}: not valid JSON; delete it and run the stage again") from None

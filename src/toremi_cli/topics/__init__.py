@@ -1,0 +1,1 @@
+"""Topics: vectors, the topic model, keywords, names and labels."""

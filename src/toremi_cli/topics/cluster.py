@@ -1,0 +1,172 @@
+"""The second stage: samples and their vectors become topics.
+
+The model is fitted on a bounded, seeded sample of the train split; then every sample is assigned, shard by shard.
+Shards are independent of each other, so they may be done in any order by any number of processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from toremi_cli import console
+from toremi_cli.corpus.hashing import keyed_hash
+from toremi_cli.corpus.stratified import StratifiedSample
+from toremi_cli.engine import run_shards
+from toremi_cli.errors import TableError
+from toremi_cli.layout import Workdir
+from toremi_cli.provenance import Provenance, provenance_of
+from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES, TRAIN
+from toremi_cli.stage import StageFolder
+from toremi_cli.tables import TableReader, read_manifest, write_json
+from toremi_cli.topics.config import ClusterConfig
+from toremi_cli.topics.fit import fit_model
+from toremi_cli.topics.joining import BATCH_ROWS, joined_batches
+from toremi_cli.topics.model import fingerprint_of, load_model
+from toremi_cli.topics.topic_table import WORDS, topics_are_current, write_topics
+
+COMMAND = "toremi cluster"
+MODEL_FOLDER = "_model"
+BATCH_PROBS = 4_000_000
+"""Bound of rows times topics in memory at once."""
+
+
+def build_clusters(workdir: Workdir, config: ClusterConfig) -> dict[str, Any]:
+    """Write `clusters`, its model and `topics.parquet`; what is up to date already is left alone.
+
+    Returns:
+        The manifest of `clusters`: among others num_topics, reason, method, agreement, coverage.
+
+    Raises:
+        TableError: samples or embeddings are missing, or don't belong together.
+    """
+    samples, embeddings = TableReader(workdir.samples, SAMPLES), TableReader(workdir.embeddings, EMBEDDINGS)
+    _check_alignment(samples, embeddings)
+    inputs = {"samples": samples.fingerprint, "embeddings": embeddings.fingerprint}
+    provenance = provenance_of(CLUSTERS, COMMAND, config.settings(), inputs)
+    folder = StageFolder(workdir.clusters, CLUSTERS, provenance)
+    manifest = read_manifest(workdir.clusters)
+    if manifest is None or not folder.is_finished():
+        folder.begin()
+        _ensure_model(workdir, samples, embeddings, config, provenance)
+        _assign_all(workdir, samples, config, folder)
+        manifest = _finish(workdir, folder, len(samples.shards))
+    elif topics_are_current(workdir.topics, provenance.fingerprint):
+        console.note(f"{workdir.clusters}: up to date")
+        folder.confirm()
+        return manifest
+    write_topics(workdir, provenance)
+    folder.confirm()
+    return manifest
+
+
+def _check_alignment(samples: TableReader, embeddings: TableReader) -> None:
+    """Refuse tables that aren't shards of the same rows; the ids are compared while reading."""
+    if samples.rows_per_shard != embeddings.rows_per_shard:
+        raise TableError(
+            f"{embeddings.path}: {embeddings.num_rows:,} rows in {len(embeddings.shards)} shards, but {samples.path} "
+            f"has {samples.num_rows:,} in {len(samples.shards)}; run `toremi embed` again"
+        )
+    if not samples.num_rows:
+        raise TableError(f"{samples.path}: holds no samples; run `toremi embed` on a corpus with text")
+
+
+def _ensure_model(
+    workdir: Workdir, samples: TableReader, embeddings: TableReader, config: ClusterConfig, provenance: Provenance
+) -> None:
+    """Fit and save the model, unless an interrupted run of the same plan has."""
+    folder = workdir.clusters / MODEL_FOLDER
+    if fingerprint_of(folder) == provenance.fingerprint:
+        return
+    texts, vectors = sample_to_fit(samples, embeddings, config)
+    fitted = fit_model(texts, vectors, config)
+    write_json(folder / WORDS, {"keywords": fitted.keywords, "levels": [asdict(level) for level in fitted.levels]})
+    fitted.model.save(folder, provenance.fingerprint)
+    console.note(f"{fitted.model.num_topics} topics: {fitted.model.reason}")
+
+
+def sample_to_fit(samples: TableReader, embeddings: TableReader, config: ClusterConfig) -> tuple[list[str], np.ndarray]:
+    """At most `config.fit_samples` samples of the train split, fair to the sources, in the table's order.
+
+    Which are taken depends on the seed and their ids alone.
+
+    Raises:
+        TableError: nothing to train on.
+    """
+    chosen = _choose_rows(samples, config)
+    texts: list[str] = []
+    vectors: list[np.ndarray] = []
+    first = 0
+    for shard in range(len(samples.shards)):
+        for rows, vector in joined_batches(samples, embeddings, shard, BATCH_ROWS):
+            wanted = chosen[(chosen >= first) & (chosen < first + rows.num_rows)] - first
+            texts += rows["text"].take(pa.array(wanted)).to_pylist()
+            vectors.append(vector[wanted])
+            first += rows.num_rows
+    return texts, np.concatenate(vectors)
+
+
+def _choose_rows(samples: TableReader, config: ClusterConfig) -> np.ndarray:
+    kept: StratifiedSample[int] = StratifiedSample(config.fit_samples)
+    row = 0
+    for batch in samples.iter_batches(["sample_id", "source", "split"]):
+        for sample_id, source, split in zip(*(batch.column(i).to_pylist() for i in range(3)), strict=True):
+            if split == TRAIN:
+                kept.add(source, keyed_hash("samples to fit topics on", config.seed, sample_id), 1, row)
+            row += 1
+    chosen = np.array(sorted(kept.items()), dtype=np.int64)
+    if not len(chosen):
+        raise TableError(f"{samples.path}: no sample of the split '{TRAIN}' to fit topics on")
+    return chosen
+
+
+def _assign_all(workdir: Workdir, samples: TableReader, config: ClusterConfig, folder: StageFolder) -> None:
+    pending = list(folder.pending(len(samples.shards)))
+    total = sum(samples.rows_per_shard[shard] for shard in pending)
+    work = partial(assign_shard, Workdir(workdir.root.resolve()), folder.provenance, config.min_agreement)
+    with console.progress("assigning topics", total) as bar:
+        for shard in run_shards(work, pending, engine=config.engine, workers=config.workers):
+            bar.advance(samples.rows_per_shard[shard])
+
+
+def assign_shard(workdir: Workdir, provenance: Provenance, min_agreement: float, shard: int) -> None:
+    """Write shard `shard` of `clusters`; runs in a process of its own or not."""
+    model = load_model(workdir.clusters / MODEL_FOLDER)
+    samples, embeddings = TableReader(workdir.samples, SAMPLES), TableReader(workdir.embeddings, EMBEDDINGS)
+    folder = StageFolder(workdir.clusters, CLUSTERS, provenance)
+    batch_rows = max(1, min(BATCH_ROWS, BATCH_PROBS // model.num_topics))
+    schema = CLUSTERS.arrow_schema()
+    with folder.writer(shard) as writer:
+        for rows, vectors in joined_batches(samples, embeddings, shard, batch_rows):
+            probs, agreement = model.assign(rows["text"].to_pylist(), vectors)
+            topic = np.where(agreement >= min_agreement, probs.argmax(axis=1), NO_TOPIC)
+            writer.write(pa.table([rows["sample_id"], topic, _lists(probs), agreement], schema=schema))
+
+
+def _lists(probs: np.ndarray) -> pa.Array:
+    ends = np.arange(0, probs.size + 1, probs.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(probs.ravel()))
+
+
+def _finish(workdir: Workdir, folder: StageFolder, num_shards: int) -> dict[str, Any]:
+    model = load_model(workdir.clusters / MODEL_FOLDER)
+    total = settled = 0
+    agreement = 0.0
+    for shard in range(num_shards):
+        rows = _light_columns(folder.path(shard))
+        total += rows.num_rows
+        settled += int((rows["topic"].to_numpy() != NO_TOPIC).sum())
+        agreement += float(rows["agreement"].to_numpy().sum(dtype=np.float64))
+    facts = {"method": model.method, "num_topics": model.num_topics, "reason": model.reason}
+    return folder.finish(num_shards, **facts, agreement=agreement / total, coverage=settled / total)
+
+
+def _light_columns(path: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=["topic", "agreement"])

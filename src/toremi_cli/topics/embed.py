@@ -1,0 +1,186 @@
+"""Vectors for the samples: the backend is fitted on a bounded sample, then every shard is encoded for itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from toremi_cli import console
+from toremi_cli.corpus.hashing import keyed_hash
+from toremi_cli.corpus.stratified import StratifiedSample
+from toremi_cli.engine import check_engine, run_shards
+from toremi_cli.errors import TableError, UsageError
+from toremi_cli.layout import Workdir
+from toremi_cli.provenance import Provenance, digest, provenance_of
+from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TRAIN
+from toremi_cli.stage import StageFolder
+from toremi_cli.tables import TableReader, read_manifest, write_json
+from toremi_cli.topics.vectors import BACKENDS, DEFAULT_BACKEND, DEFAULT_DIM, VectorBackend, load_backend, make_backend
+
+MODEL = "_model"
+PLAN = "_plan.json"
+"""The settings that the embeddings beside it are made with, there from the first moment."""
+BATCH_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """What decides the table `embeddings`, besides the samples."""
+
+    backend: str = DEFAULT_BACKEND
+    """'doc2vec', learnt from the corpus, or 'sentence-transformers'."""
+    model: str | None = None
+    """Name or path of the model, for 'sentence-transformers'."""
+    dim: int = DEFAULT_DIM
+    """Length of the vectors, for a backend that learns them."""
+    fit_samples: int = 20_000
+    """Samples that the backend learns from, of the train split, all sources alike as far as they have them."""
+    seed: int = 0
+    """Seed of that sample and of the learning."""
+    engine: str = "local"
+    """'local' or 'ray': where shards are encoded; the result is the same."""
+    workers: int = 1
+    """Processes that encode shards; the result is the same for any number."""
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise UsageError(f"--vectors {self.backend}: expected one of {', '.join(BACKENDS)}")
+        if self.backend == "sentence-transformers" and not self.model:
+            raise UsageError(
+                "--vectors sentence-transformers: needs --vector-model, a name such as BAAI/bge-m3 or a path"
+            )
+        check_engine(self.engine)
+        if self.workers < 1:
+            raise UsageError(f"--workers {self.workers}: expected 1 or more")
+        if self.dim < 2:
+            raise UsageError(f"--vector-dim {self.dim}: expected 2 or more")
+        if self.fit_samples < 1:
+            raise UsageError(f"--vector-fit-samples {self.fit_samples}: expected 1 or more")
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result: where it is computed does not."""
+        return {name: value for name, value in asdict(self).items() if name not in ("engine", "workers")}
+
+
+def build_embeddings(workdir: Workdir, config: EmbedConfig) -> dict[str, Any]:
+    """Write `embeddings` for the finished `samples`, or see that it is up to date; return the manifest.
+
+    Shard k holds the vectors of shard k of the samples, row by row.
+
+    Raises:
+        TableError: there are no finished samples.
+        UsageError: an unknown backend or model.
+    """
+    samples = TableReader(workdir.samples, SAMPLES)
+    inputs = {"samples": samples.fingerprint}
+    provenance = provenance_of(EMBEDDINGS, "toremi embed", config.settings(), inputs)
+    stage = StageFolder(workdir.embeddings, EMBEDDINGS, provenance)
+    if stage.is_finished():
+        console.note(f"{workdir.embeddings}: up to date")
+        stage.confirm()
+        return read_manifest(workdir.embeddings) or {}
+    stage.begin()
+    write_json(workdir.embeddings / PLAN, {"config": config.settings()})
+    dim = _fitted_backend(workdir.embeddings / MODEL, samples, config).dim
+    pending = list(stage.pending(len(samples.shards)))
+    work = partial(encode_shard, Workdir(workdir.root.resolve()), provenance)
+    is_transformer = config.backend == "sentence-transformers"
+    num_gpus = 1 if is_transformer and _has_gpu() else 0
+    # on one machine a transformer uses all cores, or all GPUs, by itself
+    workers = 1 if is_transformer and config.engine == "local" else config.workers
+    with console.progress("Embedding", total=samples.num_rows) as bar:
+        bar.advance(samples.num_rows - sum(samples.rows_per_shard[index] for index in pending))
+        for shard in run_shards(work, pending, engine=config.engine, workers=workers, num_gpus=num_gpus):
+            bar.advance(samples.rows_per_shard[shard])
+    return stage.finish(len(samples.shards), dim=dim)
+
+
+def encode_shard(workdir: Workdir, provenance: Provenance, shard: int) -> None:
+    """Write shard `shard` of `embeddings`; runs in a process of its own or not."""
+    backend = _loaded_backend(workdir.embeddings / MODEL, provenance.fingerprint)
+    samples = TableReader(workdir.samples, SAMPLES)
+    stage = StageFolder(workdir.embeddings, EMBEDDINGS, provenance)
+    with stage.writer(shard, backend.dim) as writer:
+        for batch in samples.iter_batches(["sample_id", "text"], BATCH_ROWS, shards=[shard]):
+            writer.write(encode_batch(backend, batch))
+
+
+@lru_cache(maxsize=1)
+def _loaded_backend(folder: Path, fingerprint: str) -> VectorBackend:
+    """The model, loaded once in a process."""
+    return load_backend(folder)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def previous_plan(folder: Path) -> dict[str, Any] | None:
+    """The settings that the embeddings in `folder` were made with, finished or not."""
+    record = read_manifest(folder)
+    if record is None:
+        with suppress(OSError, ValueError):
+            record = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    return record
+
+
+def encode_batch(backend: VectorBackend, batch: pa.RecordBatch) -> pa.Table:
+    """Rows of `embeddings` for rows of `samples`."""
+    vectors = backend.encode(batch.column("text").to_pylist())
+    # (num_rows, dim) -> flat, as Arrow keeps lists of a fixed size
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), backend.dim)
+    return pa.table({"sample_id": batch.column("sample_id"), "vector": column})
+
+
+def _fitted_backend(folder: Path, samples: TableReader, config: EmbedConfig) -> VectorBackend:
+    """The vector model in `folder` if it was learnt from these samples, else a new one, kept there."""
+    key = digest(config.settings(), samples.fingerprint)
+    if _read_key(folder) == key:
+        return load_backend(folder)
+    backend = make_backend(config.backend, config.model, config.dim, config.seed)
+    if backend.needs_fit:
+        backend.fit(draw_texts(samples, config.fit_samples, config.seed))
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        backend.save(temporary)
+        write_json(temporary / "toremi.json", {"fingerprint": key})
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return backend
+
+
+def draw_texts(samples: TableReader, count: int, seed: int) -> list[str]:
+    """Texts of at most `count` samples of the train split, all sources alike as far as they have them."""
+    drawn: StratifiedSample[str] = StratifiedSample(count)
+    for batch in samples.iter_batches(["sample_id", "source", "split", "text"]):
+        columns = (batch.column(name) for name in ("sample_id", "source", "split"))
+        for row, (sample_id, source, split) in enumerate(zip(*(c.to_pylist() for c in columns), strict=True)):
+            if split == TRAIN:
+                key = keyed_hash("samples to learn vectors from", seed, sample_id)
+                if drawn.wants(source, key):
+                    drawn.add(source, key, 1, batch.column("text")[row].as_py())
+    texts = drawn.items()
+    if not texts:
+        raise TableError(f"{samples.path}: no sample of the train split to learn vectors from")
+    return texts
+
+
+def _read_key(folder: Path) -> str | None:
+    try:
+        return json.loads((folder / "toremi.json").read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, KeyError):
+        return None

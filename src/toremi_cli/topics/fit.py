@@ -1,0 +1,140 @@
+"""Fits the topic model that the settings ask for, on a bounded sample of the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from toremi_cli import console
+from toremi_cli.topics.config import DEFAULT_LDA_TOPICS, PAPER_NUM_CLUSTERS, ClusterConfig
+from toremi_cli.topics.fusion import dampen, fit_fused, merge_areas
+from toremi_cli.topics.hierarchy import Level, roll_up
+from toremi_cli.topics.keywords import class_tfidf
+from toremi_cli.topics.kmeans import fit_kmeans, nearest
+from toremi_cli.topics.lda import fit_lda, learn_vocabulary
+from toremi_cli.topics.model import TopicModel
+from toremi_cli.topics.number import ladder, most_topics, reproducible_number
+from toremi_cli.topics.top2vec_model import DenseAreas, find_dense_areas
+from toremi_cli.topics.vectors.bags import Vocabulary, word_lists
+
+SAMPLES_PER_CLUSTER = 5
+"""The paper's number of clusters is brought down to leave so many samples in each."""
+NUM_KEYWORDS = 150
+"""Keywords kept for each topic: the paper's number."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A topic model with its `keywords` (strongest first, by topic) and the coarser `levels` above its topics."""
+
+    model: TopicModel
+    keywords: list[list[str]]
+    levels: list[Level]
+
+
+def fit_model(texts: Sequence[str], vectors: np.ndarray, config: ClusterConfig) -> Fitted:
+    """Fit a topic model.
+
+    Args:
+        texts: the samples to fit on, at least one.
+        vectors: (num_samples, dim) float32 of length 1.
+        config: method, number of topics, levels, seed.
+    """
+    documents = word_lists(texts)
+    vocabulary = learn_vocabulary(documents)
+    counts = vocabulary.count(documents)
+    del documents
+    fit = {"fused": _fit_fused, "lda": _fit_lda, "top2vec": _fit_top2vec, "kmeans": _fit_kmeans}[config.method]
+    with console.progress(f"fitting topics ({config.method})", len(texts)) as bar:
+        model = fit(counts, vectors, vocabulary, config)
+        bar.advance(len(texts))
+    topic = model.assign(texts, vectors)[0].argmax(axis=1)
+    levels = roll_up(topic, vectors, counts, vocabulary, model.num_topics, config.levels)
+    return Fitted(model, _keywords(topic, model.num_topics, counts, vocabulary), levels)
+
+
+def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, config: ClusterConfig) -> TopicModel:
+    areas = find_dense_areas(vectors, config.min_topic_samples, config.seed)
+    num_topics, reason = _choose_number(areas, vectors, config)
+    most = most_topics(len(vectors), len(areas.centres), config.min_topic_samples)
+    if config.num_topics is None and most >= 2:
+        numbers = ladder(most, len(areas.centres))
+        num_topics, agreement = reproducible_number(dampen(counts), vectors, numbers, config.seed)
+        reason = f"best reproduced by halves of the samples (AMI {agreement:.2f}) of 2 to {most}; {_found(areas)}"
+    fused = fit_fused(counts, vectors, vocabulary, areas, num_topics, config.seed)
+    found = fused.posterior.shape[1]
+    reason = f"{reason}; first cut by {fused.start}, refined by both views"
+    return TopicModel("fused", found, reason, vocabulary, views=fused.views, lda=fused.lda)
+
+
+def _fit_top2vec(
+    counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, config: ClusterConfig
+) -> TopicModel:
+    areas = find_dense_areas(vectors, config.min_topic_samples, config.seed)
+    num_topics, reason = _choose_number(areas, vectors, config)
+    if len(areas.centres) >= num_topics:
+        centres = merge_areas(vectors, areas.centres, num_topics)
+    else:
+        if len(areas.centres):
+            console.warn(
+                f"Top2Vec found only {len(areas.centres)} dense areas; k-means makes {num_topics} topics instead"
+            )
+        centres = fit_kmeans(vectors, num_topics, config.seed)
+    return TopicModel("top2vec", len(centres), reason, Vocabulary([]), centres=_largest_first(vectors, centres))
+
+
+def _fit_kmeans(
+    counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, config: ClusterConfig
+) -> TopicModel:
+    wanted = config.num_clusters or config.num_topics
+    reason = "as asked for"
+    if wanted is None:
+        wanted = max(1, min(PAPER_NUM_CLUSTERS, len(vectors) // SAMPLES_PER_CLUSTER))
+        reason = f"the paper's {PAPER_NUM_CLUSTERS:,} clusters, at least {SAMPLES_PER_CLUSTER} samples to fit on each"
+    centres = fit_kmeans(vectors, wanted, config.seed)
+    if len(centres) < wanted:
+        reason = f"only {len(centres)} different vectors to put into {wanted} clusters"
+    return TopicModel("kmeans", len(centres), reason, Vocabulary([]), centres=_largest_first(vectors, centres))
+
+
+def _fit_lda(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, config: ClusterConfig) -> TopicModel:
+    wanted = config.num_topics or min(DEFAULT_LDA_TOPICS, _fallback_number(len(vectors)))
+    reason = "as asked for" if config.num_topics else "LDA finds no number itself; set one with --num-topics"
+    lda = fit_lda(counts, vocabulary, wanted, config.seed)
+    return TopicModel("lda", wanted, reason, vocabulary, lda=lda)
+
+
+def _choose_number(areas: DenseAreas, vectors: np.ndarray, config: ClusterConfig) -> tuple[int, str]:
+    """How many topics to look for, and why."""
+    different = len(np.unique(vectors, axis=0))
+    if config.num_topics is not None:
+        if config.num_topics > different:
+            return different, f"asked for {config.num_topics}, but only {different} samples differ"
+        return config.num_topics, "as asked for"
+    if len(areas.centres):
+        return len(areas.centres), f"{_found(areas)} of at least {config.min_topic_samples} samples"
+    console.note(f"{areas.reason}; falling back to k-means")
+    fallback = min(_fallback_number(len(vectors)), different)
+    return fallback, f"{areas.reason}: square root of half the number of samples"
+
+
+def _found(areas: DenseAreas) -> str:
+    return areas.reason or f"Top2Vec found {len(areas.centres)} dense areas"
+
+
+def _fallback_number(num_samples: int) -> int:
+    return max(1, round((num_samples / 2) ** 0.5))
+
+
+def _largest_first(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    sizes = np.bincount(nearest(vectors, centres), minlength=len(centres))
+    return centres[np.argsort(-sizes, kind="stable")]
+
+
+def _keywords(topic: np.ndarray, num_topics: int, counts: sp.csr_matrix, vocabulary: Vocabulary) -> list[list[str]]:
+    members = sp.csr_matrix((np.ones(len(topic)), (topic, np.arange(len(topic)))), (num_topics, len(topic)))
+    scored = class_tfidf(sp.csr_matrix(members @ counts), vocabulary.words, NUM_KEYWORDS)
+    return [[word for word, _ in words] for words in scored]

@@ -1,0 +1,185 @@
+"""The integration: one topic model out of Top2Vec (vectors) and LDA (words), in which topic k means the same to both.
+
+1. First cuts in the vector space: the dense areas that Top2Vec finds, and k-means at the same number of topics.
+2. Alternation, from each cut: a topic has a centre (the mean of its samples' vectors) and word frequencies (of its
+   samples' words, smoothed towards the corpus'); every sample is then given to topics anew by the sum of both views'
+   log-likelihoods and the topic's share. The cut which ends with the highest joint likelihood is kept, so that where
+   Top2Vec's density step merges or splits against the words, k-means' cut wins, and the other way round.
+3. LDA is fitted with `eta` = the word counts of the samples so assigned: it starts out knowing what topic k is about,
+   and is free to explain single words of a sample by other topics.
+4. A sample's distribution is the mean of the joint posterior (one topic a sample) and LDA's mixture (many).
+
+Each view weighs by what it knows. A sample's word likelihood is divided by the square root of its length, because
+words of one text are not independent; its topics' frequencies are smoothed by SMOOTHING words, so that on few samples
+they say little. Cosines are scaled to a common mean margin, whatever backend they come from.
+docs/topic-quality.md has the measurements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.special import logsumexp
+
+from toremi_cli.topics.hierarchy import merge_closest
+from toremi_cli.topics.kmeans import fit_kmeans, nearest, similarities
+from toremi_cli.topics.lda import Lda, fit_lda
+from toremi_cli.topics.top2vec_model import DenseAreas
+from toremi_cli.topics.vectors.bags import Vocabulary, normalize_rows
+
+ROUNDS = 15
+SMOOTHING = 2000.0
+"""Words of the corpus' mean distribution that are added to each topic's."""
+MARGIN = 3.0
+"""Mean log-likelihood ratio of a sample's topic against the others that the vector view is scaled to."""
+MOST_SHARPNESS = 100.0
+LDA_PRIOR = 0.01
+"""Weight in `eta` of a word that no sample of the topic holds."""
+LEAST_SHARE = 1.0
+"""A topic's prior is at least this part of an equal share, so that small topics don't vanish."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the two views know of each topic.
+
+    `centres` (num_topics, dim); `word_scores` (num_words, num_topics): log of a word's frequency in the topic over its
+    frequency in the corpus; `log_share` (num_topics,); `sharpness` scales cosines to log-likelihoods.
+    """
+
+    centres: np.ndarray
+    word_scores: np.ndarray
+    log_share: np.ndarray
+    sharpness: float
+
+    def scores(self, bags: sp.csr_matrix, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log-likelihoods (num_samples, num_topics) of the word view and of the vector view, up to a constant a row."""
+        length = np.asarray(bags.sum(axis=1))
+        by_words = (bags @ self.word_scores) / np.sqrt(np.maximum(length, 1.0))
+        return by_words, self.sharpness * similarities(vectors, self.centres)
+
+    def joint(self, by_words: np.ndarray, by_vectors: np.ndarray) -> np.ndarray:
+        """(num_samples, num_topics) unnormalised log of the joint posterior."""
+        return by_words + by_vectors + self.log_share
+
+    def agreement(self, by_words: np.ndarray, by_vectors: np.ndarray) -> np.ndarray:
+        """(num_samples,) probability, 0 to 1, that the views name the same topic when each is asked by itself."""
+        return np.einsum("nk,nk->n", softmax(by_words + self.log_share), softmax(by_vectors))
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The fitted integration."""
+
+    views: Views
+    lda: Lda
+    posterior: np.ndarray
+    """(num_samples, num_topics) of the samples it was fitted on."""
+    start: str
+    """Which first cut was kept, in words."""
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Rows as probabilities."""
+    return np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
+
+
+def dampen(counts: sp.csr_matrix) -> sp.csr_matrix:
+    """log(1 + count): the tenth time that a text says a word tells less than the first."""
+    bags = counts.copy()
+    bags.data = np.log1p(bags.data)
+    return bags
+
+
+def fit_fused(
+    counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, areas: DenseAreas, num_topics: int, seed: int
+) -> Fused:
+    """Fit both views together.
+
+    Args:
+        counts: (num_samples, num_words) words of the samples to fit on.
+        vectors: (num_samples, dim) of length 1.
+        vocabulary: the words.
+        areas: what Top2Vec found, maybe nothing.
+        num_topics: how many topics; fewer come out where there are fewer different vectors.
+        seed: of k-means and LDA.
+    """
+    bags = dampen(counts)
+    best: tuple[float, Views, np.ndarray, str] | None = None
+    for name, centres in first_cuts(vectors, areas, num_topics, seed).items():
+        views, posterior, evidence = alternate(bags, vectors, nearest(vectors, centres), len(centres))
+        if best is None or evidence > best[0]:
+            best = evidence, views, posterior, name
+    assert best is not None
+    _, views, posterior, name = best
+    order = np.argsort(-posterior.sum(axis=0), kind="stable")  # topic 0 is the largest
+    posterior = posterior[:, order]
+    lda = fit_lda(counts, vocabulary, len(order), seed, eta=(counts.T @ posterior).T + LDA_PRIOR)
+    views = Views(views.centres[order], word_scores(lda.topic_words, counts), views.log_share[order], views.sharpness)
+    return Fused(views, lda, softmax(views.joint(*views.scores(bags, vectors))), name)
+
+
+def first_cuts(vectors: np.ndarray, areas: DenseAreas, num_topics: int, seed: int) -> dict[str, np.ndarray]:
+    """Centres (num_topics, dim) of the cuts to start from, by name."""
+    cuts = {"k-means": fit_kmeans(vectors, num_topics, seed)}
+    if len(areas.centres) >= num_topics:
+        name = "Top2Vec" if len(areas.centres) == num_topics else "Top2Vec, merged"
+        cuts = {name: merge_areas(vectors, areas.centres, num_topics), **cuts}
+    return cuts
+
+
+def merge_areas(vectors: np.ndarray, centres: np.ndarray, num_topics: int) -> np.ndarray:
+    """Merge dense areas, each time the two whose samples lose least in cosine to their centre, down to `num_topics`."""
+    owner = nearest(vectors, centres)
+    sums = np.vstack([vectors[owner == k].sum(axis=0, dtype=np.float64) for k in range(len(centres))])
+    group = merge_closest(sums, num_topics)
+    return normalize_rows(np.vstack([sums[group == k].sum(axis=0) for k in range(num_topics)]))
+
+
+def alternate(
+    bags: sp.csr_matrix, vectors: np.ndarray, topic: np.ndarray, num_topics: int, rounds: int = ROUNDS
+) -> tuple[Views, np.ndarray, float]:
+    """Refine a cut by both views in turn.
+
+    Args:
+        bags: (num_samples, num_words) dampened counts.
+        vectors: (num_samples, dim).
+        topic: (num_samples,) the first cut.
+        num_topics: topics in it.
+        rounds: how many turns.
+
+    Returns:
+        The views, the posterior (num_samples, num_topics), and the mean joint log-likelihood of a sample.
+    """
+    posterior = np.eye(num_topics)[topic]
+    evidence = -np.inf
+    for _ in range(rounds):
+        views = _views(bags, vectors, posterior)
+        scores = views.joint(*views.scores(bags, vectors))
+        evidence = float(logsumexp(scores, axis=1).mean())
+        posterior = softmax(scores)
+    return views, posterior, evidence
+
+
+def _views(bags: sp.csr_matrix, vectors: np.ndarray, posterior: np.ndarray) -> Views:
+    centres = normalize_rows(np.einsum("nk,nd->kd", posterior, vectors.astype(np.float64), optimize=False))
+    cosines = similarities(vectors, centres)
+    num_topics = posterior.shape[1]
+    own = np.einsum("nk,nk->n", posterior, cosines)
+    others = (cosines.sum(axis=1) - own) / max(num_topics - 1, 1)
+    margin = float((own - others).mean()) if num_topics > 1 else 1.0
+    sharpness = min(MARGIN / max(margin, 1e-9), MOST_SHARPNESS)
+    share = np.maximum(posterior.mean(axis=0), LEAST_SHARE / num_topics)
+    topic_counts = (bags.T @ posterior).T
+    return Views(centres, word_scores(topic_counts, bags), np.log(share / share.sum()), sharpness)
+
+
+def word_scores(topic_counts: np.ndarray, corpus: sp.csr_matrix) -> np.ndarray:
+    """(num_words, num_topics): log of the smoothed frequency of a word in a topic over that in the corpus."""
+    of_corpus = np.asarray(corpus.sum(axis=0)).ravel() + 0.5
+    of_corpus /= of_corpus.sum()
+    smoothed = topic_counts + SMOOTHING * of_corpus
+    smoothed /= smoothed.sum(axis=1, keepdims=True)
+    return np.ascontiguousarray(np.log(smoothed / of_corpus).T)

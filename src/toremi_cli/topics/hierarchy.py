@@ -1,0 +1,73 @@
+"""Fine topics rolled up into coarse ones, level by level (agglomerative, by the vectors of their samples)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from toremi_cli.topics.keywords import class_tfidf, topic_name
+from toremi_cli.topics.vectors.bags import Vocabulary
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of coarse topics: `parent` (num_topics,) of each fine topic, and the names of the coarse ones."""
+
+    parent: list[int]
+    names: list[str]
+
+
+def merge_closest(sums: np.ndarray, num_groups: int) -> np.ndarray:
+    """Merge topics, each time the two whose samples lose least in cosine to their centre.
+
+    Args:
+        sums: (num_topics, dim) the sum of the vectors of each topic's samples.
+        num_groups: how many to leave.
+
+    Returns:
+        (num_topics,) the group of each topic; a group is numbered as its first topic is ranked.
+    """
+    members = [[k] for k in range(len(sums))]
+    sums = np.array(sums, dtype=np.float64)
+    while len(members) > num_groups:
+        length = np.linalg.norm(sums, axis=1)
+        together = np.linalg.norm(sums[:, None] + sums[None], axis=2)
+        loss = length[:, None] + length[None] - together
+        np.fill_diagonal(loss, np.inf)
+        first, second = sorted(divmod(int(loss.argmin()), len(sums)))
+        sums[first] += sums[second]
+        members[first] += members.pop(second)
+        sums = np.delete(sums, second, axis=0)
+    group = np.empty(sum(map(len, members)), np.int64)
+    for number, topics in enumerate(members):
+        group[topics] = number
+    return group
+
+
+def roll_up(
+    topic: np.ndarray, vectors: np.ndarray, counts: sp.csr_matrix, vocabulary: Vocabulary, num_topics: int, levels: int
+) -> list[Level]:
+    """The coarser levels above the topics, finest first; their numbers of topics fall in equal ratios.
+
+    Args:
+        topic: (num_samples,) the topic of each sample fitted on.
+        vectors: (num_samples, dim).
+        counts: (num_samples, num_words), for the names.
+        vocabulary: the words.
+        num_topics: fine topics.
+        levels: levels in all, the fine topics among them.
+    """
+    members = sp.csr_matrix((np.ones(len(topic)), (topic, np.arange(len(topic)))), (num_topics, len(topic)))
+    sums, words = members @ vectors.astype(np.float64), sp.csr_matrix(members @ counts)
+    above = []
+    for level in range(1, levels):
+        number = max(1, round(num_topics ** ((levels - level) / levels)))
+        group = merge_closest(sums, number)
+        merged = sp.csr_matrix((np.ones(num_topics), (group, np.arange(num_topics))), (group.max() + 1, num_topics))
+        names: list[str] = []
+        for keywords in class_tfidf(sp.csr_matrix(merged @ words), vocabulary.words, 10):
+            names.append(topic_name([word for word, _ in keywords], set(names)))
+        above.append(Level(group.tolist(), names))
+    return above

@@ -1,0 +1,142 @@
+"""A fitted topic model: what it needs to put any sample into topics, and how it is kept on disk (arrays and JSON)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from toremi_cli.errors import TableError
+from toremi_cli.tables import atomic_file, write_json
+from toremi_cli.topics.fusion import Views, dampen, softmax
+from toremi_cli.topics.kmeans import similarities
+from toremi_cli.topics.lda import Lda
+from toremi_cli.topics.vectors.bags import Vocabulary, word_lists
+
+DESCRIPTION = "model.json"
+BATCH = 2048
+LONE_SHARPNESS = 20.0
+"""Scales cosines to log-probabilities where Top2Vec stands alone."""
+
+
+@dataclass(frozen=True)
+class TopicModel:
+    """Topics 0, 1, … and what each view knows of them; a view that the method doesn't have is None.
+
+    `reason` says why there are so many topics. `vocabulary` belongs to the word view.
+    """
+
+    method: str
+    num_topics: int
+    reason: str
+    vocabulary: Vocabulary
+    views: Views | None = None
+    lda: Lda | None = None
+    centres: np.ndarray | None = None
+
+    def assign(self, texts: Sequence[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distribution over topics and agreement of the views, each sample by itself.
+
+        Args:
+            texts: the samples.
+            vectors: (num_samples, dim) their vectors, of length 1.
+
+        Returns:
+            probs (num_samples, num_topics) float32, rows sum to 1; agreement (num_samples,) float32, 0 to 1: the
+            probability that both views, each asked by itself, name the same topic (1 where there is one view only).
+        """
+        probs = np.zeros((len(texts), self.num_topics), np.float32)
+        agreement = np.ones(len(texts), np.float32)
+        for start in range(0, len(texts), BATCH):
+            rows = slice(start, start + BATCH)
+            if self.method == "fused":
+                probs[rows], agreement[rows] = self._assign_fused(texts[rows], vectors[rows])
+            elif self.method == "lda":
+                assert self.lda is not None
+                probs[rows] = self.lda.infer(self.vocabulary.count(word_lists(texts[rows])))
+            else:
+                probs[rows] = self._assign_by_centres(vectors[rows])
+        return probs, agreement
+
+    def _assign_fused(self, texts: Sequence[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert self.views is not None and self.lda is not None
+        counts = self.vocabulary.count(word_lists(texts))
+        by_words, by_vectors = self.views.scores(dampen(counts), vectors)
+        posterior = softmax(self.views.joint(by_words, by_vectors))
+        mixture = self.lda.infer(counts, start=posterior)
+        return (posterior + mixture) / 2, self.views.agreement(by_words, by_vectors)
+
+    def _assign_by_centres(self, vectors: np.ndarray) -> np.ndarray:
+        assert self.centres is not None
+        cosines = similarities(vectors, self.centres)
+        if self.method == "kmeans":  # the paper's clusters are hard
+            return _one_hot(cosines)
+        return softmax(LONE_SHARPNESS * cosines)
+
+    def save(self, folder: Path, fingerprint: str) -> None:
+        """Write the model; `fingerprint` tells which settings and tables it was fitted with."""
+        for name, array in self._arrays().items():
+            with atomic_file(folder / f"{name}.npy") as path, path.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+        description = {
+            "method": self.method,
+            "num_topics": self.num_topics,
+            "reason": self.reason,
+            "vocabulary": self.vocabulary.words,
+            "sharpness": self.views.sharpness if self.views else None,
+            "arrays": sorted(self._arrays()),
+            "fingerprint": fingerprint,
+        }
+        write_json(folder / DESCRIPTION, description)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays: dict[str, np.ndarray] = {}
+        if self.views is not None:
+            arrays |= {"view_centres": self.views.centres, "word_scores": self.views.word_scores}
+            arrays |= {"log_share": self.views.log_share}
+        if self.lda is not None:
+            arrays |= {"lda_topic_words": self.lda.topic_words, "lda_alpha": self.lda.alpha}
+        if self.centres is not None:
+            arrays["centres"] = self.centres
+        return arrays
+
+
+def load_model(folder: Path) -> TopicModel:
+    """Read what `TopicModel.save` wrote.
+
+    Raises:
+        TableError: a file is missing or damaged.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        found = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in description["arrays"]}
+        views = lda = None
+        if "view_centres" in found:
+            sharpness = description["sharpness"]
+            views = Views(found["view_centres"], found["word_scores"], found["log_share"], sharpness)
+        if "lda_alpha" in found:
+            lda = Lda(found["lda_topic_words"], found["lda_alpha"])
+        return TopicModel(
+            description["method"], description["num_topics"], description["reason"],
+            Vocabulary(description["vocabulary"]), views, lda, found.get("centres"),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+        raise TableError(f"{folder}: no whole topic model ({reason}); run `toremi cluster` again") from None
+
+
+def fingerprint_of(folder: Path) -> str | None:
+    """The fingerprint that the model in `folder` was saved with, None where there is none."""
+    try:
+        return str(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _one_hot(scores: np.ndarray) -> np.ndarray:
+    hot = np.zeros_like(scores)
+    hot[np.arange(len(scores)), scores.argmax(axis=1)] = 1.0
+    return hot

@@ -1,0 +1,87 @@
+"""How many topics a corpus has: as many as come out again when the samples are halved.
+
+For each number K on a ladder the samples are halved, both halves are fitted apart, and both models assign all of
+them. Their agreement A (adjusted mutual information, 0 by chance, 1 if equal) is the reproducible part of the labels'
+entropy H, so H * A is what K topics tell about a sample again and again and H * (1 - A) what they make up. The number
+with the largest H * (A - PENALTY * (1 - A)) is taken: neither the few topics that are always found nor the many that
+never are. (Stability as a criterion: Lange et al. 2004, "Stability-based validation of clustering solutions".)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from toremi_cli import console
+from toremi_cli.topics.fusion import alternate
+from toremi_cli.topics.kmeans import fit_kmeans, nearest
+
+PENALTY = 1.5
+MOST_SAMPLES = 3000
+"""Samples that are halved, at most."""
+SPLITS = 3
+ROUNDS, STARTS = 6, 4
+STEP = 1.2
+"""The ladder's next number, relative to the last."""
+
+
+def ladder(most: int, also: int) -> list[int]:
+    """Numbers from 2 to `most`, each about `STEP` times the last, and `also` if it is among them."""
+    numbers = {also} if 2 <= also <= most else set()
+    number = 2
+    while number <= most:
+        numbers.add(number)
+        number = max(number + 1, round(number * STEP))
+    return sorted(numbers)
+
+
+def most_topics(num_samples: int, num_areas: int, min_topic_samples: int) -> int:
+    """The largest number to try: Top2Vec's, or the square root of half the samples; a half must hold so many topics."""
+    used = min(num_samples, MOST_SAMPLES)
+    return min(max(num_areas, round((used / 2) ** 0.5)), used // 2 // min_topic_samples)
+
+
+def reproducible_number(bags: sp.csr_matrix, vectors: np.ndarray, numbers: list[int], seed: int) -> tuple[int, float]:
+    """The number of topics that halves of the samples reproduce best, and their agreement at it.
+
+    Args:
+        bags: (num_samples, num_words) dampened counts.
+        vectors: (num_samples, dim) of length 1.
+        numbers: the numbers to try, at least one.
+        seed: of the halving and of k-means.
+    """
+    best = (-np.inf, numbers[0], 0.0)
+    with console.progress("choosing the number of topics", len(numbers), "numbers") as bar:
+        for number in numbers:
+            agreement, entropy = _reproduction(bags, vectors, number, seed)
+            best = max(best, (entropy * (agreement - PENALTY * (1 - agreement)), number, agreement))
+            bar.advance()
+    return best[1], best[2]
+
+
+def _reproduction(bags: sp.csr_matrix, vectors: np.ndarray, number: int, seed: int) -> tuple[float, float]:
+    """Mean agreement of two halves' models, and mean entropy of their labels in nats."""
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    agreement, entropy = [], []
+    for split in range(SPLITS):
+        rows = np.random.default_rng((seed, split)).permutation(len(vectors))[:MOST_SAMPLES]
+        halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+        one, two = (_fit_and_assign(bags, vectors, half, rows, number, seed) for half in halves)
+        agreement.append(float(adjusted_mutual_info_score(one, two)))
+        entropy += [_entropy(one), _entropy(two)]
+    return float(np.mean(agreement)), float(np.mean(entropy))
+
+
+def _fit_and_assign(
+    bags: sp.csr_matrix, vectors: np.ndarray, half: np.ndarray, rows: np.ndarray, number: int, seed: int
+) -> np.ndarray:
+    centres = fit_kmeans(vectors[half], number, seed, STARTS)
+    views, *_ = alternate(bags[half], vectors[half], nearest(vectors[half], centres), len(centres), ROUNDS)
+    return views.joint(*views.scores(bags[rows], vectors[rows])).argmax(axis=1)
+
+
+def _entropy(labels: np.ndarray) -> float:
+    share = np.bincount(labels) / len(labels)
+    share = share[share > 0]
+    return float(-(share * np.log(share)).sum())

@@ -1,0 +1,77 @@
+"""The vector view: Top2Vec's search for dense areas, run on our vectors.
+
+The `top2vec` package (Angelov 2020, arXiv 2008.09470) takes no vectors made elsewhere and exposes no seed, but its
+topic step (UMAP, HDBSCAN, mean of each dense area, merging of duplicates, words nearest to a topic) is a method that
+works on whatever vectors its object holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MERGE_DISTANCE = 0.1
+"""Topics closer than this (cosine distance) are one: Top2Vec's default."""
+NUM_NEIGHBOURS, NUM_COMPONENTS = 15, 5
+"""Top2Vec's UMAP settings."""
+FEWEST_SAMPLES = 30
+"""Below this, UMAP has no neighbourhoods to speak of and density means nothing."""
+
+
+@dataclass(frozen=True)
+class DenseAreas:
+    """What Top2Vec found: `centres` (num_topics, dim), largest topic first, or none and the `reason`."""
+
+    centres: np.ndarray
+    reason: str = ""
+
+
+def find_dense_areas(vectors: np.ndarray, min_topic_samples: int, seed: int) -> DenseAreas:
+    """Run Top2Vec's topic step.
+
+    Args:
+        vectors: (num_samples, dim) of length 1.
+        min_topic_samples: the smallest dense area.
+        seed: of UMAP.
+    """
+    if len(vectors) < max(FEWEST_SAMPLES, 2 * min_topic_samples):
+        return DenseAreas(vectors[:0], f"{len(vectors)} samples are too few to look for dense areas")
+    model = _bare_top2vec(vectors)
+    umap_args = {
+        "n_neighbors": NUM_NEIGHBOURS, "n_components": NUM_COMPONENTS, "metric": "cosine", "random_state": seed,
+        "n_jobs": 1,
+    }  # fmt: skip
+    hdbscan_args = {
+        "min_cluster_size": min_topic_samples, "metric": "euclidean", "cluster_selection_method": "eom",
+        "core_dist_n_jobs": 1,
+    }  # fmt: skip
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.compute_topics(
+                umap_args=umap_args, hdbscan_args=hdbscan_args, topic_merge_delta=MERGE_DISTANCE,
+                gpu_umap=False, gpu_hdbscan=False, index_topics=False, contextual_top2vec=False,
+                c_top2vec_smoothing_window=5,
+            )  # fmt: skip
+    except ValueError as problem:
+        if "need at least one array" in str(problem):  # its way of saying that no dense area was found
+            return DenseAreas(vectors[:0], "Top2Vec found no dense area")
+        raise
+    return DenseAreas(np.asarray(model.topic_vectors, dtype=np.float64))
+
+
+def _bare_top2vec(vectors: np.ndarray) -> Any:
+    from top2vec import Top2Vec
+
+    logging.getLogger("top2vec").setLevel(logging.WARNING)
+    model = Top2Vec.__new__(Top2Vec)  # its __init__ would train vectors of its own
+    model.contextual_top2vec = False
+    model.document_vectors = np.asarray(vectors, dtype=np.float32)
+    # It ranks words by closeness to each topic; our keywords come from the counts of all samples, so one is enough.
+    model.vocab = ["-"]
+    model.word_vectors = np.zeros((1, vectors.shape[1]), np.float32)
+    return model

@@ -1,0 +1,90 @@
+"""Backends that turn a sample's text into a vector, behind one interface."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from toremi_cli.errors import TableError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BACKENDS = ("doc2vec", "sentence-transformers")
+DEFAULT_BACKEND = "doc2vec"
+DEFAULT_DIM = 150
+DESCRIPTION = "backend.json"
+
+
+class VectorBackend(Protocol):
+    """What a backend can do. A vector depends on its text and the fitted backend only, not on its neighbours."""
+
+    name: str
+    dim: int
+    needs_fit: bool
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn from a sample of the corpus; does nothing where `needs_fit` is false."""
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """(num_texts, dim) float32, rows of length 1 (L2); a row is zero where a text holds no known word."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `load_backend` needs."""
+
+
+def make_backend(name: str, model: str | None = None, dim: int = DEFAULT_DIM, seed: int = 0) -> VectorBackend:
+    """A backend, not fitted yet.
+
+    Args:
+        name: one of `BACKENDS`.
+        model: name or path of the model, for 'sentence-transformers'.
+        dim: length of the vectors, for backends that learn them.
+        seed: of everything drawn at random while fitting.
+
+    Raises:
+        UsageError: an unknown name, or a model that is missing or not wanted.
+        MissingExtraError: the backend's package is not installed.
+    """
+    if name == "doc2vec":
+        from toremi_cli.topics.vectors.doc2vec import Doc2VecBackend
+
+        if model:
+            raise UsageError(
+                f"vectors 'doc2vec' are learnt from the corpus and take no model, got {model!r}: leave it out"
+            )
+        return Doc2VecBackend(dim=dim, seed=seed)
+    if name == "sentence-transformers":
+        from toremi_cli.topics.vectors.transformer import SentenceTransformerBackend
+
+        if not model:
+            raise UsageError("vectors 'sentence-transformers' need a model: a name such as BAAI/bge-m3, or a folder")
+        return SentenceTransformerBackend(model)
+    raise UsageError(f"unknown vectors {name!r}; expected one of {', '.join(BACKENDS)}")
+
+
+def load_backend(folder: Path) -> VectorBackend:
+    """The backend that `save` wrote to `folder`.
+
+    Raises:
+        TableError: no backend there, or a damaged one.
+    """
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        name = description["backend"]
+    except FileNotFoundError:
+        raise TableError(f"{path}: no such file; run `toremi embed` to write the vector model") from None
+    except (ValueError, KeyError, TypeError):
+        raise TableError(f"{path}: not the description of a vector model; run `toremi embed` again") from None
+    if name == "doc2vec":
+        from toremi_cli.topics.vectors.doc2vec import Doc2VecBackend
+
+        return Doc2VecBackend.load(folder, description)
+    if name == "sentence-transformers":
+        from toremi_cli.topics.vectors.transformer import SentenceTransformerBackend
+
+        return SentenceTransformerBackend(description["model"])
+    raise TableError(f"{path}: unknown vector model {name!r}; expected one of {', '.join(BACKENDS)}")

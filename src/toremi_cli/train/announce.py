@@ -1,0 +1,31 @@
+"""What a run says of itself before its first step."""
+
+from __future__ import annotations
+
+from toremi_cli import console
+from toremi_cli.train.run import Run
+
+FEW_INTERVALS = 4
+
+
+def announce(run: Run, num_parameters: int) -> None:
+    """Print the plan in a few lines, with what may surprise."""
+    schedule, config = run.schedule, run.config
+    ranks = run.accelerator.num_processes
+    where = f"{ranks} x {run.device.type}" if ranks > 1 else run.device.type
+    console.note(
+        f"{config.run_name}: {num_parameters / 1e6:.1f}M parameters on {where}, {schedule.max_steps:,} steps of "
+        f"{schedule.batch_tokens:,} tokens ({schedule.batch_size} rows x {schedule.context_length}, "
+        f"{schedule.num_micro_steps} micro-step{'s' if schedule.num_micro_steps > 1 else ''}), "
+        f"{schedule.epochs:.2g} epochs of {schedule.epoch_tokens:,} tokens, {len(run.policy.topics)} topics"
+    )
+    if run.step:
+        console.note(f"resuming after step {run.step:,}")
+    intervals = schedule.max_steps // config.interval
+    if intervals < FEW_INTERVALS and run.policy.name != "uniform":
+        console.warn(
+            f"the weights change only {intervals} time{'s' if intervals != 1 else ''} in {schedule.max_steps} steps; "
+            f"try --interval {max(schedule.max_steps // 20, 1)}"
+        )
+    if len(run.eval_samples) == 0:
+        console.warn("no validation samples: nothing is evaluated during the run, and a plateau is never seen")

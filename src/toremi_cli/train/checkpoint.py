@@ -1,0 +1,162 @@
+"""Checkpoints: whole or absent, in Hugging Face layout, with all that an exact resume needs. No pickle.
+
+`checkpoint-N/` holds `model.safetensors`, `config.json` and the tokenizer (what `from_pretrained` reads), and for the
+trainer `optimizer.safetensors`, `accumulators.safetensors` and `trainer_state.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from toremi_cli.errors import TrainingError
+from toremi_cli.tables import write_json
+
+STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
+_NAME = re.compile(r"checkpoint-(\d+)$")
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    found = [p for p in run.glob("checkpoint-*") if _NAME.search(p.name) and (p / STATE).is_file()]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of optimizer steps that `checkpoint-N` stands for."""
+    match = _NAME.search(checkpoint.name)
+    assert match is not None
+    return int(match[1])
+
+
+def save_checkpoint(
+    run: Path,
+    step: int,
+    *,
+    model: nn.Module,
+    model_state: Mapping[str, Tensor] | None,
+    optimizer: Mapping[str, Tensor],
+    accumulators: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    tokenizer: Path,
+    keep: int,
+) -> Path:
+    """Write `checkpoint-STEP` and remove the oldest so that `keep` stay (0: all).
+
+    Args:
+        run: the run's folder.
+        step: optimizer steps done.
+        model: the transformers model.
+        model_state: its gathered parameters where it is sharded, None to take the model's own.
+        optimizer: by `optimizer_tensors`.
+        accumulators: sums of the interval and the log window under way.
+        state: JSON-able rest.
+        tokenizer: folder to copy beside the model.
+        keep: checkpoints to keep.
+
+    Raises:
+        TrainingError: the disk is full or cannot be written; earlier checkpoints are intact.
+    """
+    final = run / f"checkpoint-{step}"
+    temporary = run / f".checkpoint-{step}.tmp-{os.getpid()}"
+    try:
+        shutil.copytree(tokenizer, temporary)
+        model.save_pretrained(temporary, state_dict=model_state)  # type: ignore[operator]
+        save_file(_plain(optimizer), temporary / OPTIMIZER)
+        save_file(_plain(accumulators), temporary / ACCUMULATORS)
+        write_json(temporary / STATE, {**state, "step": step})
+        _sync(temporary)
+        _discard(final)
+        temporary.rename(final)
+    except Exception as problem:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not isinstance(problem, OSError | SafetensorError):
+            raise
+        reason = getattr(problem, "strerror", None) or " ".join(str(problem).split())
+        raise TrainingError(
+            f"{final}: cannot write the checkpoint ({reason}); earlier checkpoints are intact: make room and go on "
+            "with --resume"
+        ) from None
+    for old in list_checkpoints(run)[:-keep] if keep else []:
+        _discard(old)
+    return final
+
+
+def load_state(checkpoint: Path) -> dict[str, Any]:
+    """The JSON part of a checkpoint.
+
+    Raises:
+        TrainingError: it is damaged.
+    """
+    try:
+        return json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise TrainingError(f"{checkpoint / STATE}: damaged ({problem}); delete {checkpoint} and resume") from None
+
+
+def load_tensors(checkpoint: Path, name: str, device: torch.device) -> dict[str, Tensor]:
+    """The optimizer's or the accumulators' tensors of a checkpoint.
+
+    Raises:
+        TrainingError: the file is missing or damaged.
+    """
+    try:
+        return {key: tensor.to(device) for key, tensor in load_file(checkpoint / name).items()}
+    except Exception as problem:  # safetensors has errors of its own
+        raise TrainingError(f"{checkpoint / name}: damaged ({problem}); delete {checkpoint} and resume") from None
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors: 'NAME/exp_avg', …"""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    by_parameter: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, _, slot = key.rpartition("/")
+        by_parameter.setdefault(name, {})[slot] = value
+    for name, parameter in model.named_parameters():
+        if name in by_parameter:
+            optimizer.state[parameter] = by_parameter[name]
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove what an interrupted save left."""
+    for path in run.glob(".checkpoint-*.tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _discard(checkpoint: Path) -> None:
+    """Remove a checkpoint so that half of it never looks like a whole one."""
+    if checkpoint.exists():
+        doomed = checkpoint.with_name(f".{checkpoint.name}.tmp-{os.getpid()}-old")
+        shutil.rmtree(doomed, ignore_errors=True)
+        checkpoint.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _sync(folder: Path) -> None:
+    """Have the disk hold every file before the folder gets its name."""
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())

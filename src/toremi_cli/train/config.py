@@ -1,0 +1,223 @@
+"""The settings of one training run.
+
+They travel as JSON from the command to the worker and stand in the run's `run.json`. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from toremi_cli.errors import UsageError
+
+TOPIC_MODES = ("labels", "fine", "soft", "source")
+SCHEDULES = ("cosine", "linear", "constant")
+PRECISIONS = ("auto", "fp32", "bf16")
+LOSS_AVERAGES = ("sample", "token")
+SENSITIVITIES = ("auto", "none", "hidden", "el2n")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A GPT-2 shape with settings that suit it."""
+
+    num_layers: int
+    num_heads: int
+    width: int
+    context_length: int
+    """Tokens a row."""
+    batch_size: int
+    """Rows a step, over all ranks and micro-steps."""
+    learning_rate: float
+    """Peak learning rate."""
+
+
+PRESETS = {
+    "tiny": Preset(3, 4, 128, 256, 8, 2e-3),
+    "small": Preset(6, 5, 320, 512, 32, 1e-3),
+    "gpt2": Preset(12, 12, 768, 1024, 480, 6e-4),
+    "gpt2-medium": Preset(24, 16, 1024, 1024, 480, 3e-4),
+    "gpt2-large": Preset(36, 20, 1280, 1024, 480, 2.5e-4),
+    "gpt2-xl": Preset(48, 25, 1600, 1024, 480, 2e-4),
+}
+"""`--model` names. The vocabulary is the corpus's, padded to a multiple of 64."""
+FALLBACK = Preset(0, 0, 0, 1024, 64, 3e-4)
+"""Row length, batch and learning rate for a model that is no preset."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Zero or empty means: chosen by the model's preset or by what the machine has."""
+
+    workdir: str = "toremi-out"
+    """Folder of all tables and runs."""
+    annotated: str = ""
+    """Table `annotated` to train on; empty: the one in the workdir."""
+    tokenizer: str = ""
+    """Folder of the tokenizer in Hugging Face layout; empty: the one in the workdir."""
+    name: str = ""
+    """Name of the run; empty: the policy's name."""
+
+    model: str = "tiny"
+    """A preset, or the path of a transformers config (config.json or its folder) to train from scratch."""
+    init_from: str = ""
+    """Checkpoint folder to continue from with a fresh optimizer; empty: from scratch."""
+    context_length: int = 0
+    """Tokens a row."""
+
+    topics: str = "labels"
+    """What a sample's topics are: its `labels`, the one `fine` topic, the `soft` mixture, or its `source`."""
+    policy: Mapping[str, Any] = field(default_factory=lambda: {"name": "toremi-2"})
+    """Settings of the reweighting policy (`reweight.config.PolicyConfig`)."""
+    interval: int = 100
+    """Steps between two updates of the topic weights."""
+    loss_average: str = "sample"
+    """The step's loss: mean over samples (ToReMi), or over tokens, each times its sample's weight."""
+
+    sensitivity: str = "auto"
+    """How gradient sensitivity is measured: `hidden` (norm of the gradient at the last hidden state, which backward has
+    anyway), `el2n` (distance of prediction and truth), `none`; `auto`: `hidden` for a policy that uses it."""
+    reference_losses: str = ""
+    """Table of topic losses (a run's `weights`) whose last row for each topic is the reference or target loss."""
+    weights_from: str = ""
+    """Table `weights` of another run, for policy `frozen`."""
+
+    batch_size: int = 0
+    """Rows a step, over all ranks and micro-steps."""
+    batch_tokens: int = 0
+    """Tokens a step, instead of `batch_size`."""
+    grad_accumulation: int = 0
+    """Micro-steps a step; 0: as many as keep a micro-step's logits below a gigabyte."""
+    max_steps: int = 0
+    """Optimizer steps to train for."""
+    max_tokens: int = 0
+    """Tokens to train for, instead of `max_steps`."""
+    epochs: float = 0.0
+    """Passes over the training samples, instead of `max_steps`; one where none of the three is given."""
+
+    learning_rate: float = 0.0
+    """Peak learning rate."""
+    min_learning_rate: float = 0.1
+    """Where the decay ends, as a fraction of the peak."""
+    schedule: str = "cosine"
+    """Decay after the warm-up: cosine, linear or constant."""
+    warmup_steps: int = -1
+    """Steps of linear warm-up; -1: 5% of all, at most 500."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay, on matrices only."""
+    beta1: float = 0.9
+    """AdamW's decay of the first moment."""
+    beta2: float = 0.95
+    """AdamW's decay of the second moment."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient; 0: no clipping."""
+    precision: str = "auto"
+    """bf16 autocast where the device has it, or fp32."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    gradient_checkpointing: bool = False
+    """Keep fewer activations and compute them again in the backward pass."""
+    chunked_loss: bool = False
+    """Never hold all logits in memory (needs torch 2.13)."""
+
+    eval_every: int = 0
+    """Steps between two evaluations on the validation split; 0: every interval."""
+    eval_samples: int = 64
+    """Validation samples a source in such an evaluation, at most; 0: none at all."""
+    checkpoint_every: int = 500
+    """Steps between two checkpoints; the last step always leaves one."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay; 0: all."""
+    log_every: int = 10
+    """Steps between two logged training losses."""
+    seed: int = 0
+    """Seed of every random stream of the run."""
+
+    gpus: int = -1
+    """GPUs on this machine; -1: every one there is; 0: train on the CPU."""
+    processes: int = 1
+    """Processes where there is no GPU."""
+    accelerate_config: str = ""
+    """A config file of accelerate (FSDP, several machines), passed through."""
+    log_with: str = ""
+    """Tracker of accelerate that also gets the metrics: tensorboard, wandb, trackio; empty: none."""
+    quiet: bool = False
+    """No progress and notes."""
+    debug: bool = False
+    """Full tracebacks."""
+
+    @property
+    def preset(self) -> Preset:
+        """Shape and defaults that belong to the model."""
+        return PRESETS.get(self.model, FALLBACK) if not self.init_from else FALLBACK
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run's folder."""
+        return self.name or str(self.policy["name"])
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {**asdict(self), "policy": dict(self.policy)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """From plain values; unknown ones (of another version) are left out."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+RUNTIME_FIELDS = frozenset(
+    {
+        "workdir", "annotated", "tokenizer", "name", "grad_accumulation", "checkpoint_every", "keep_checkpoints",
+        "gpus", "processes", "log_with", "gradient_checkpointing", "accelerate_config", "quiet", "debug",
+    }
+)  # fmt: skip
+"""Fields that a resumed run may change: they don't change what is trained."""
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuse settings that cannot work, before anything heavy starts.
+
+    Raises:
+        UsageError: names the flag, what it holds and what it may hold.
+    """
+    _check_choice("--topics", config.topics, TOPIC_MODES)
+    _check_choice("--schedule", config.schedule, SCHEDULES)
+    _check_choice("--precision", config.precision, PRECISIONS)
+    _check_choice("--loss-average", config.loss_average, LOSS_AVERAGES)
+    _check_choice("--sensitivity", config.sensitivity, SENSITIVITIES)
+    _check_choice("--log-with", config.log_with, ("", "tensorboard", "wandb", "trackio"))
+    if config.chunked_loss and config.sensitivity == "el2n":
+        raise UsageError("--sensitivity el2n needs the logits, which --chunked-loss never holds; use hidden")
+    if config.batch_size and config.batch_tokens:
+        raise UsageError("--batch-size and --batch-tokens: give one of the two")
+    if sum(bool(v) for v in (config.max_steps, config.max_tokens, config.epochs)) > 1:
+        raise UsageError("--max-steps, --max-tokens and --epochs: give one of the three")
+    if config.interval < 1 or config.log_every < 1 or config.checkpoint_every < 1:
+        raise UsageError("--interval, --log-every and --checkpoint-every must be at least 1 step")
+    if config.processes < 1:
+        raise UsageError(f"--processes {config.processes}: must be at least 1")
+    if config.init_from and not (Path(config.init_from) / "config.json").is_file():
+        raise UsageError(f"--init-from {config.init_from}: no config.json there; expected a checkpoint folder")
+    if config.model not in PRESETS and not config.init_from and model_config_path(config.model) is None:
+        raise UsageError(
+            f"--model {config.model}: neither a preset ({', '.join(PRESETS)}) nor the path of a transformers config"
+        )
+    if not config.run_name or "/" in config.run_name or config.run_name.startswith("."):
+        raise UsageError(f"--name {config.run_name!r}: must be a plain folder name")
+
+
+def model_config_path(model: str) -> Path | None:
+    """The config.json that `--model PATH` names, None if there is none."""
+    path = Path(model)
+    if path.is_dir():
+        path = path / "config.json"
+    return path if path.is_file() else None
+
+
+def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{flag} {value}: expected one of {', '.join(choices)}")

@@ -1,0 +1,42 @@
+"""The accelerator: which device, which precision, which process group."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+
+from toremi_cli.errors import UsageError
+from toremi_cli.train.config import TrainConfig
+
+
+def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
+    """The accelerator of this rank; joins the process group. A tracker writes below the run's `folder`.
+
+    Raises:
+        UsageError: a precision that the device lacks, a tracker that is not installed.
+    """
+    if config.log_with and importlib.util.find_spec(config.log_with) is None:
+        raise UsageError(f"--log-with {config.log_with}: not installed; pip install {config.log_with}")
+    use_cpu = config.gpus == 0 or not torch.cuda.is_available()
+    if use_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    has_bf16 = not use_cpu and torch.cuda.is_bf16_supported()
+    if config.precision == "bf16" and not use_cpu and not has_bf16:
+        raise UsageError("--precision bf16: this GPU has no bf16; use --precision fp32")
+    use_bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16)
+    if not use_cpu:
+        torch.set_float32_matmul_precision("high")
+    accelerator = Accelerator(
+        cpu=use_cpu,
+        mixed_precision="bf16" if use_bf16 else "no",
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
+        log_with=config.log_with or None,
+        project_dir=str(folder),
+    )
+    if config.log_with:
+        accelerator.init_trackers("tracker")
+    return accelerator

@@ -1,0 +1,95 @@
+"""`toremi pretrain --dry-run`: what a run would do and need, without training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.run import Plan, plan_run
+from toremi_cli.train.tokens import TokenCache
+
+BYTES_PER_PARAMETER = 16
+"""float32 parameter, gradient and AdamW's two moments."""
+ACTIVATION_FLOATS = 34
+"""Values kept for the backward pass for each token, layer and unit of width, attention scores left out (arXiv
+2205.05198, table 2, without the score terms that fused attention doesn't keep)."""
+
+
+def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int) -> dict[str, Any]:
+    """Parameters, tokens, steps, epochs by source, memory and arithmetic of a run."""
+    plan = plan_run(config, cache, world_size)
+    schedule = plan.schedule
+    with torch.device("meta"):
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_config(plan.shape)
+    num_parameters = sum(p.numel() for p in model.parameters())
+    embedding = model.get_input_embeddings().weight.numel()
+    tied = bool(getattr(plan.shape, "tie_word_embeddings", False))
+    flops = 6 * (num_parameters - (0 if tied else embedding)) + 12 * _attention_units(plan)
+    total = schedule.max_steps * schedule.batch_tokens
+    return {
+        "run": config.run_name,
+        "policy": plan.policy.name,
+        "acts_on": plan.policy.apply,
+        "topics": len(plan.pairs.names),
+        "parameters": num_parameters,
+        "vocabulary": int(plan.shape.vocab_size),
+        "processes": world_size,
+        "context_length": schedule.context_length,
+        "rows_per_step": schedule.batch_size,
+        "micro_steps": schedule.num_micro_steps,
+        "tokens_per_step": schedule.batch_tokens,
+        "steps": schedule.max_steps,
+        "intervals": schedule.max_steps // config.interval,
+        "tokens": total,
+        "epochs": schedule.epochs,
+        "learning_rate": schedule.learning_rate,
+        "memory_gib_per_process": _memory_bytes(config, plan, num_parameters, world_size) / 2**30,
+        "flops": float(flops * total),
+        "sources": _sources(cache, plan, total),
+    }
+
+
+def _attention_units(plan: Plan) -> int:
+    """Layers x width x context length: attention's share of the work for each token is 12 times that."""
+    shape = plan.shape
+    return int(shape.num_hidden_layers * shape.hidden_size * plan.schedule.context_length)
+
+
+def _memory_bytes(config: TrainConfig, plan: Plan, num_parameters: int, world_size: int) -> float:
+    schedule, shape = plan.schedule, plan.shape
+    rows = -(-schedule.batch_size // world_size // schedule.num_micro_steps)
+    tokens = rows * schedule.context_length
+    kept = 1 if config.gradient_checkpointing else ACTIVATION_FLOATS
+    activations = tokens * shape.num_hidden_layers * shape.hidden_size * kept * 4
+    logits = 0 if config.chunked_loss else 3 * tokens * shape.vocab_size * 4  # logits, their softmax, their gradient
+    return num_parameters * BYTES_PER_PARAMETER + activations + logits
+
+
+def _sources(cache: TokenCache, plan: Plan, total: int) -> list[dict[str, Any]]:
+    """Samples, tokens and planned epochs of each source, by the shares in force at the first step."""
+    source = cache.source[plan.samples]
+    tokens = np.bincount(source, plan.num_predicted[plan.samples], len(cache.sources))
+    samples = np.bincount(source, minlength=len(cache.sources))
+    rates = np.ones(len(plan.samples)) if plan.policy.apply == "loss" else _draw_rates(plan)
+    drawn = np.bincount(source, rates * plan.num_predicted[plan.samples], len(cache.sources))
+    planned = drawn / drawn.sum() * total
+    return [
+        {"source": name, "num_samples": int(n), "num_tokens": int(t), "epochs": float(p / t)}
+        for name, n, t, p in zip(cache.sources, samples, tokens, planned, strict=True)
+        if n
+    ]
+
+
+def _draw_rates(plan: Plan) -> np.ndarray:
+    """(n,) weight at which each training sample would be drawn at the first step."""
+    weights = plan.policy.weights.numpy()
+    begin, end = plan.pairs.indptr[plan.samples], plan.pairs.indptr[plan.samples + 1]
+    weighted = np.concatenate([[0.0], np.cumsum(weights[plan.pairs.topic] * plan.pairs.prob)])
+    mass = np.concatenate([[0.0], np.cumsum(plan.pairs.prob, dtype=np.float64)])
+    total = mass[end] - mass[begin]
+    return np.where(total > 0, (weighted[end] - weighted[begin]) / np.maximum(total, 1e-30), 1.0)

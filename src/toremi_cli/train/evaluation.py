@@ -1,0 +1,100 @@
+"""The evaluation inside a run: loss by source on held-out samples, shared between the ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from toremi_cli.evaluate.perplexity import score_samples
+from toremi_cli.schemas import VALIDATION
+from toremi_cli.train.streams import permutation
+from toremi_cli.train.tokens import TokenCache, TopicPairs
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Token-weighted losses of the validation samples by source."""
+
+    loss: dict[str, float]
+    """Nats a token."""
+    bits_per_byte: dict[str, float]
+    micro_loss: float
+    """Over all tokens."""
+    macro_loss: float
+    """Mean over sources."""
+    micro_bits_per_byte: float
+    macro_bits_per_byte: float
+    topic_loss: torch.Tensor
+    """(num_topics,) float64: mean loss of the topic's samples; NaN where there is none."""
+
+
+def choose_samples(cache: TokenCache, samples_per_source: int, seed: int) -> np.ndarray:
+    """(n,) indices of the validation samples to evaluate on: at most so many a source, the same in every run."""
+    samples = cache.samples_of(VALIDATION)
+    chosen = []
+    for source in range(len(cache.sources)):
+        own = samples[cache.source[samples] == source]
+        chosen.append(own[permutation(len(own), seed, "validation", source)[:samples_per_source]])
+    return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
+
+
+def evaluate(
+    model: nn.Module,
+    cache: TokenCache,
+    pairs: TopicPairs,
+    samples: np.ndarray,
+    context_length: int,
+    device: torch.device,
+) -> Evaluation:
+    """Score `samples`, each rank its stride, and sum over ranks."""
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    own = samples[rank::world_size]
+    nats, num_tokens = score_samples(
+        model,
+        [cache.sample_tokens(i).tolist() for i in own],
+        bos_id=cache.meta["eos_id"],
+        context_length=context_length,
+        device=device,
+    )
+    sources = torch.from_numpy(cache.source[own].astype(np.int64))
+    num_bytes = torch.from_numpy(cache.num_bytes[own].astype(np.float64))
+    # (num_sources, 3): nats, tokens, bytes
+    sums = torch.zeros(len(cache.sources), 3, dtype=torch.float64)
+    sums.index_add_(0, sources, torch.stack((nats, num_tokens.double(), num_bytes), dim=1))
+    by_topic = _topic_sums(pairs, own, nats / num_tokens)
+    if world_size > 1:
+        shared = torch.cat((sums.flatten(), by_topic.flatten())).to(device)
+        dist.all_reduce(shared)
+        sums, by_topic = (part.cpu() for part in shared.split((sums.numel(), by_topic.numel())))
+    return _summarize(cache.sources, sums.view(-1, 3), by_topic.view(-1, 2))
+
+
+def _topic_sums(pairs: TopicPairs, samples: np.ndarray, losses: torch.Tensor) -> torch.Tensor:
+    """(num_topics, 2) float64: probability times loss, and probability, summed over the samples."""
+    sums = torch.zeros(len(pairs.names), 2, dtype=torch.float64)
+    for sample, loss in zip(samples.tolist(), losses.tolist(), strict=True):
+        for pair in range(pairs.indptr[sample], pairs.indptr[sample + 1]):
+            prob = float(pairs.prob[pair])
+            sums[pairs.topic[pair]] += torch.tensor([prob * loss, prob], dtype=torch.float64)
+    return sums
+
+
+def _summarize(sources: list[str], sums: torch.Tensor, by_topic: torch.Tensor) -> Evaluation:
+    rows = {name: row for name, row in zip(sources, sums.tolist(), strict=True) if row[1] > 0}
+    loss = {name: nats / tokens for name, (nats, tokens, _) in rows.items()}
+    bits = {name: nats / log(2) / max(num_bytes, 1.0) for name, (nats, _, num_bytes) in rows.items()}
+    nats, tokens, num_bytes = sums.sum(dim=0).tolist()
+    return Evaluation(
+        loss,
+        bits,
+        nats / tokens,
+        sum(loss.values()) / len(loss),
+        nats / log(2) / max(num_bytes, 1.0),
+        sum(bits.values()) / len(bits),
+        by_topic[:, 0] / by_topic[:, 1],
+    )

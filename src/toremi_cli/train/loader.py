@@ -1,0 +1,174 @@
+"""From rows to tensors: what one micro-step of one rank needs, on its device.
+
+Every rank computes the segments of the whole global batch, which is index arithmetic, and reads the tokens of its own
+rows only. So the step's normaliser is known without communication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toremi_cli.train.packing import Rows, RowStream, micro_batch_rows
+from toremi_cli.train.tokens import TokenCache, TopicPairs
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows b of T tokens, their S segments, and the P pairs of segment and topic."""
+
+    inputs: Tensor
+    """(b, T) int64"""
+    targets: Tensor
+    """(b, T) int64: the token after each input"""
+    segment: Tensor
+    """(b * T,) int64: segment of each predicted token"""
+    num_predicted: Tensor
+    """(S,) float32: predicted tokens of the segment's whole sample"""
+    mass: Tensor
+    """(S,) float32: the fraction of them in this segment"""
+    num_tokens: Tensor
+    """(S,) float32: predicted tokens in this segment"""
+    num_bytes: Tensor
+    """(S,) float32: bytes of text they stand for, in proportion to the sample's"""
+    stratum: Tensor
+    """(S,) int64: stratum of the segment's sample; 0 where nothing is sampled adaptively"""
+    batch_sample: Tensor
+    """(S,) int64: the segment's sample, numbered within the global batch"""
+    pair_segment: Tensor
+    """(P,) int64"""
+    pair_topic: Tensor
+    """(P,) int64"""
+    pair_prob: Tensor
+    """(P,) float32"""
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """Copy to a device, without waiting where it has a queue."""
+        if device.type == "cpu":
+            return self
+        pinned = device.type == "cuda"
+        moved = {}
+        for f in fields(self):
+            tensor = getattr(self, f.name)
+            moved[f.name] = (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=pinned)
+        return MicroBatch(**moved)
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """One rank's part of a global batch."""
+
+    micro_batches: list[MicroBatch]
+    total_mass: float
+    """Sum of the masses of the global batch: its number of samples, cut ones counted in part."""
+    total_tokens: int
+    """Predicted tokens of the global batch."""
+    num_samples: int
+    """Different samples in the global batch."""
+    state: dict[str, Any]
+    """Where the stream stands after this batch."""
+
+
+class BatchBuilder:
+    """Builds a rank's micro-batches of each step."""
+
+    def __init__(
+        self,
+        cache: TokenCache,
+        pairs: TopicPairs,
+        stream: RowStream,
+        *,
+        batch_size: int,
+        world_size: int,
+        rank: int,
+        num_micro_steps: int,
+        stratum_of: np.ndarray | None = None,
+    ) -> None:
+        """Read `batch_size` rows a step from `stream`, of which rank `rank` of `world_size` builds its stride.
+
+        `stratum_of` is the stratum of every sample of the cache, where samples are drawn by strata.
+        """
+        self.cache, self.pairs, self.stream, self.stratum_of = cache, pairs, stream, stratum_of
+        self.batch_size = batch_size
+        self.parts = micro_batch_rows(batch_size, world_size, rank, num_micro_steps)
+
+    def next_batch(self) -> StepBatch:
+        """The next step's batch."""
+        rows = self.stream.next_rows(self.batch_size)
+        mass = rows.length / self.stream.num_predicted[rows.sample]
+        distinct = np.unique(rows.sample)
+        return StepBatch(
+            [self._micro_batch(rows.select(part), distinct) for part in self.parts],
+            float(mass.sum()),
+            self.batch_size * rows.row_length,
+            len(distinct),
+            self.stream.state_dict(),
+        )
+
+    def _micro_batch(self, rows: Rows, distinct: np.ndarray) -> MicroBatch:
+        targets, inputs = self._tokens(rows)
+        predicted = self.stream.num_predicted[rows.sample]
+        mass = rows.length / predicted
+        pair_segment, pair_topic, pair_prob = self._pairs(rows.sample)
+        strata = np.zeros_like(rows.sample) if self.stratum_of is None else self.stratum_of[rows.sample]
+        return MicroBatch(
+            inputs=torch.from_numpy(inputs),
+            targets=torch.from_numpy(targets),
+            segment=torch.from_numpy(np.repeat(np.arange(len(rows.sample)), rows.length)),
+            num_predicted=_float(predicted),
+            mass=_float(mass),
+            num_tokens=_float(rows.length),
+            num_bytes=_float(self.cache.num_bytes[rows.sample] * mass),
+            stratum=torch.from_numpy(strata.astype(np.int64)),
+            batch_sample=torch.from_numpy(np.searchsorted(distinct, rows.sample)),
+            pair_segment=torch.from_numpy(pair_segment),
+            pair_topic=torch.from_numpy(pair_topic),
+            pair_prob=_float(pair_prob),
+        )
+
+    def _tokens(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """Targets and inputs, both (num_rows, row_length) int64."""
+        tokens, begins = self.cache.tokens, self.cache.offset[rows.sample] + rows.start
+        pieces = [tokens[b : b + n] for b, n in zip(begins.tolist(), rows.length.tolist(), strict=True)]
+        targets = np.concatenate(pieces).astype(np.int64).reshape(rows.num_rows, rows.row_length)
+        inputs = np.empty_like(targets)
+        inputs[:, 1:] = targets[:, :-1]
+        first = np.searchsorted(rows.row, np.arange(rows.num_rows))  # each row's first segment
+        before = tokens[np.maximum(begins[first] - 1, 0)].astype(np.int64)
+        # Whatever sample came before, a sample's first token is predicted from the end-of-text token.
+        inputs[:, 0] = np.where(rows.start[first] > 0, before, self.cache.meta["eos_id"])
+        return targets, inputs
+
+    def _pairs(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Segment, topic and probability of each pair, all (P,)."""
+        begin = self.pairs.indptr[samples]
+        count = self.pairs.indptr[samples + 1] - begin
+        segment = np.repeat(np.arange(len(samples)), count)
+        within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
+        index = np.repeat(begin, count) + within
+        return segment, self.pairs.topic[index].astype(np.int64), self.pairs.prob[index]
+
+
+def _float(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def prefetch(builder: BatchBuilder, steps: range, may_look_ahead: Callable[[int], bool]) -> Iterator[StepBatch]:
+    """Yield a batch for each of `steps`, built by a thread while the one before it is trained on.
+
+    `may_look_ahead(step)` tells whether the batch of `step` can be built before the step before it has ended: not
+    where the end of that step may change what is drawn.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
+        ahead: Future[StepBatch] | None = None
+        for step in steps:
+            batch = ahead.result() if ahead is not None else builder.next_batch()
+            following = step + 1
+            ahead = pool.submit(builder.next_batch) if following in steps and may_look_ahead(following) else None
+            yield batch

@@ -1,0 +1,209 @@
+"""The training loop, top-down: a step, then what is due after it (log, evaluate, reweight, save)."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from toremi_cli import console
+from toremi_cli.errors import TrainingError
+from toremi_cli.reweight import normalizer
+from toremi_cli.schemas import ALL_DOMAINS
+from toremi_cli.train.clock import Clock
+from toremi_cli.train.evaluation import evaluate
+from toremi_cli.train.loader import MicroBatch, StepBatch, prefetch
+from toremi_cli.train.loss import (
+    normaliser,
+    objective,
+    sample_losses,
+    segment_losses,
+    segment_sensitivity,
+    segment_weights,
+)
+from toremi_cli.train.run import Run, put_in_force
+from toremi_cli.train.schedule import learning_rate
+from toremi_cli.train.signals import StopRequest
+from toremi_cli.train.snapshot import add_metric, snapshot
+from toremi_cli.train.state import save
+from toremi_cli.train.streams import derive_seed
+
+MACRO = "macro"
+"""`domain` of a mean over sources."""
+
+
+def train(run: Run) -> int:
+    """Train to the last step, or to the step at which the run was asked to stop: the signal's number, else 0."""
+    config, schedule = run.config, run.schedule
+    stop = StopRequest(run.accelerator.num_processes)
+    clock = Clock()
+    steps = range(run.step, schedule.max_steps)
+    with console.progress("training", schedule.max_steps, "steps") as progress:
+        progress.advance(run.step)
+        # Where weights decide what is drawn, the first batch of an interval waits for the end of the one before.
+        for batch in prefetch(run.builder, steps, lambda s: run.sampling is None or s % config.interval != 0):
+            set_learning_rate(run, learning_rate(run.step, schedule, config.schedule, config.min_learning_rate))
+            train_step(run, batch)
+            run.step, run.stream_state = run.step + 1, batch.state
+            clock.count(schedule.batch_tokens)
+            is_last, received = run.step == schedule.max_steps, stop.poll()
+
+            if run.step % config.log_every == 0 or is_last:
+                log_losses(run, clock)
+                progress.describe(f"training, loss {run.last_train_loss:.3f}")
+            with clock.paused():
+                if run.step % (config.eval_every or config.interval) == 0 or is_last:
+                    log_evaluation(run)
+                if run.step % config.interval == 0:
+                    update_weights(run)
+                if run.step % config.checkpoint_every == 0 or is_last or received:
+                    check_finite(run)
+                    save(run)
+            progress.advance()
+            if received and not is_last:
+                return received
+    stop.close()
+    return 0
+
+
+def train_step(run: Run, batch: StepBatch) -> None:
+    """Forward and backward of each micro-batch, clip, step. Nothing here waits for the device."""
+    # Dropout's random numbers belong to the step and the rank: there is no state to save.
+    torch.manual_seed(derive_seed(run.config.seed, "dropout", run.step, run.accelerator.process_index))
+    # Data parallelism averages the ranks' gradients; the loss is a sum over ranks, so each counts world-size fold.
+    divisor = normaliser(batch.total_mass, batch.total_tokens, run.config.loss_average)
+    scale = run.loss_scale * run.accelerator.num_processes / divisor
+    micro_batches = [micro_batch.to(run.device) for micro_batch in batch.micro_batches]
+    factors = batch_factors(run, batch, micro_batches) if run.policy.sample_level else None
+    for index, micro in enumerate(micro_batches):
+        is_last = index + 1 == len(micro_batches)
+        weights = segment_weights(micro, run.loss_weights, run.stratum_factors)  # (S,)
+        if factors is not None:
+            weights = weights * factors[micro.batch_sample]
+        with nullcontext() if is_last else run.accelerator.no_sync(run.token_loss):
+            token_losses = run.token_loss(micro.inputs, micro.targets)  # (b, T)
+            sums = segment_losses(token_losses, micro)  # (S,)
+            loss = scale * objective(sums, micro, weights, run.config.loss_average)
+            run.accelerator.backward(loss)
+        run.window.add_losses(token_losses, loss / run.accelerator.num_processes)
+        run.statistics.add(
+            sample_losses(sums, micro),
+            micro.mass,
+            micro.pair_segment,
+            micro.pair_topic,
+            micro.pair_prob * run.propensities[micro.stratum[micro.pair_segment]],
+            sample_tokens=micro.num_tokens,
+            sample_bytes=micro.num_bytes,
+            sample_sensitivity=segment_sensitivity(run.losses, micro, scale * weights, run.config.loss_average),
+        )
+    run.window.end_step(clip_gradients(run))
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def batch_factors(run: Run, batch: StepBatch, micro_batches: list[MicroBatch]) -> Tensor:
+    """(num_samples,) factors of the global batch's samples, from a forward pass of their own.
+
+    A policy that weighs samples against each other needs the losses of all ranks and micro-steps before the first
+    backward pass.
+    """
+    sums = torch.zeros(2, batch.num_samples, dtype=torch.float64, device=run.device)  # losses and masses
+    for micro in micro_batches:
+        losses = sample_losses(segment_losses(run.losses(micro.inputs, micro.targets), micro), micro)
+        sums.index_add_(1, micro.batch_sample, torch.stack((losses, micro.mass)).double())
+    if dist.is_initialized():
+        dist.all_reduce(sums)
+    return run.policy.sample_factors(sums[0] / sums[1], run.step).float()
+
+
+def clip_gradients(run: Run) -> Tensor:
+    """Scale the gradient down to the largest norm allowed; return its norm before that, on the device."""
+    norm = run.accelerator.clip_grad_norm_(run.token_loss.parameters(), run.config.grad_clip or math.inf)
+    assert isinstance(norm, Tensor)
+    return norm
+
+
+def set_learning_rate(run: Run, rate: float) -> None:
+    """Let the next optimizer step use `rate`."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def log_losses(run: Run, clock: Clock) -> None:
+    """Read the losses since the last log and write them to `metrics`."""
+    summary = run.window.summarize(run.step, run.schedule.batch_tokens)
+    run.window.reset()
+    run.last_train_loss = summary.train_loss
+    add_metric(run, "train_loss", summary.train_loss)
+    add_metric(run, "objective", summary.objective)
+    add_metric(run, "grad_norm", summary.grad_norm)
+    add_metric(run, "learning_rate", run.optimizer.param_groups[0]["lr"])
+    add_metric(run, "epoch", run.tokens_seen / run.schedule.epoch_tokens)
+    add_metric(run, "tokens_per_second", clock.read())
+
+
+def log_evaluation(run: Run) -> None:
+    """Evaluate on the validation split, write it to `metrics`, and let the stage switch see it."""
+    if len(run.eval_samples) == 0:
+        return
+    with run.accelerator.autocast():
+        found = evaluate(run.model, run.cache, run.pairs, run.eval_samples, run.schedule.context_length, run.device)
+    for name, by_source, micro, macro in (
+        ("eval_loss", found.loss, found.micro_loss, found.macro_loss),
+        ("eval_bits_per_byte", found.bits_per_byte, found.micro_bits_per_byte, found.macro_bits_per_byte),
+    ):
+        for domain, value in {**by_source, ALL_DOMAINS: micro, MACRO: macro}.items():
+            add_metric(run, name, value, domain)
+    run.holdout_loss = found.topic_loss
+    run.last_evaluation = {"micro_loss": found.micro_loss, "macro_loss": found.macro_loss}
+    if not math.isfinite(found.micro_loss):
+        raise TrainingError(f"step {run.step}: the validation loss is {found.micro_loss}; the last checkpoint stays")
+    if run.switch.observe(run.step, found.micro_loss) and run.is_main and run.policy.num_stages > 1:
+        console.note(f"stage 2 begins: {run.switch.reason}")
+    if run.is_main:
+        run.metrics_table.flush()
+
+
+def update_weights(run: Run) -> None:
+    """End the interval: reduce the topics' losses over the ranks, update the weights, write the snapshot."""
+    check_finite(run)
+    if dist.is_initialized():
+        dist.all_reduce(run.statistics.buffer)
+    stats = replace(run.statistics.read(run.step), holdout_loss=run.holdout_loss)
+    run.statistics.reset()
+    stage = run.policy.stage_of(run.switch.stage_for(run.step))
+    weights = run.policy.update(stats, stage)
+    assert_ranks_agree(run, weights)
+    if run.policy.config.normalize and run.sampling is None:
+        run.loss_scale = normalizer(weights, stats)
+    if run.sampling is not None:
+        run.sampling.update(weights, run.remaining_tokens)
+        run.stream_state = run.builder.stream.state_dict()  # now with the new shares
+    put_in_force(run)
+    snapshot(run, weights, stats, stage)
+
+
+def assert_ranks_agree(run: Run, weights: Tensor) -> None:
+    """Make sure that every rank trains on with the same weights.
+
+    Raises:
+        TrainingError: they differ: a fault of the machine or of a policy that isn't deterministic.
+    """
+    if not dist.is_initialized():
+        return
+    mark = float(derive_seed(weights.tolist()) % 2**50)
+    marks = torch.tensor([mark, -mark], dtype=torch.float64, device=run.device)
+    dist.all_reduce(marks, dist.ReduceOp.MAX)
+    if float(marks.sum()) != 0:
+        raise TrainingError(f"step {run.step}: the ranks' topic weights differ; go on with --resume")
+
+
+def check_finite(run: Run) -> None:
+    """Stop before losses that are not finite reach the weights or a checkpoint."""
+    if run.window.count:
+        run.window.summarize(run.step, run.schedule.batch_tokens)

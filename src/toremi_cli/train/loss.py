@@ -1,0 +1,77 @@
+"""From token losses to the step's loss: sums by segment, weights by topic, one normaliser for the global batch.
+
+ToReMi §2: the step's loss is mean_i(weight_i * loss_i) over the samples of the global batch, loss_i the mean over the
+sample's own predicted tokens. With samples that rows cut into segments s of mass m_s, over all ranks and micro-steps:
+
+    sum_s(weight_s * (token losses of s) / (predicted tokens of its sample)) / sum_s(m_s)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from toremi_cli.reweight import sample_weights, segment_mean
+from toremi_cli.train.loader import MicroBatch
+from toremi_cli.train.token_loss import TokenLoss
+
+
+def segment_losses(token_losses: Tensor, batch: MicroBatch) -> Tensor:
+    """(S,) sum of each segment's token losses, from (b, T)."""
+    zeros = token_losses.new_zeros(batch.mass.shape[0])
+    return zeros.index_add(0, batch.segment, token_losses.flatten())
+
+
+def sample_losses(segment_sums: Tensor, batch: MicroBatch) -> Tensor:
+    """(S,) each segment's part of its sample's mean loss: its sum over the predicted tokens of the whole sample."""
+    return segment_sums / batch.num_predicted
+
+
+def segment_weights(batch: MicroBatch, topic_weights: Tensor, stratum_factors: Tensor) -> Tensor:
+    """(S,) float32 weight of each segment's sample on the loss.
+
+    Args:
+        batch: its segments and pairs.
+        topic_weights: (num_topics,) float64 in force on the loss.
+        stratum_factors: (num_strata,) float64 correction of what the sampling does not follow.
+    """
+    weights = sample_weights(topic_weights, batch.pair_segment, batch.pair_topic, batch.pair_prob, batch.mass.shape[0])
+    return (weights * stratum_factors[batch.stratum]).float()
+
+
+def objective(segment_sums: Tensor, batch: MicroBatch, weights: Tensor, average: str) -> Tensor:
+    """This micro-batch's share of the step's loss, before the division by `normaliser`: a scalar.
+
+    Args:
+        segment_sums: (S,) from `segment_losses`.
+        batch: its segments.
+        weights: (S,) of the segments' samples.
+        average: "sample" for the mean over samples, "token" for the mean over tokens.
+    """
+    losses = sample_losses(segment_sums, batch) if average == "sample" else segment_sums
+    return torch.dot(weights, losses)
+
+
+def segment_sensitivity(losses: TokenLoss, batch: MicroBatch, factors: Tensor, average: str) -> Tensor | None:
+    """(S,) mean gradient sensitivity of each segment's tokens, after the backward pass; None where not measured.
+
+    Args:
+        losses: the model behind its loss, just used for this batch.
+        batch: its segments.
+        factors: (S,) what the objective multiplied each segment's losses with.
+        average: see `objective`.
+    """
+    values = losses.token_sensitivity
+    if values is None:
+        return None
+    losses.token_sensitivity = None
+    means = segment_mean(values.flatten(), batch.segment, batch.mass.shape[0])
+    if losses.sensitivity == "hidden":  # the gradient carries the factor of its token's loss: take it out
+        by_token = factors / batch.num_predicted if average == "sample" else factors
+        means = means / by_token.abs().clamp_min(1e-30)
+    return means
+
+
+def normaliser(total_mass: float, total_tokens: int, average: str) -> float:
+    """What the objectives of all micro-batches and ranks are divided by: samples or tokens of the global batch."""
+    return total_mass if average == "sample" else float(total_tokens)

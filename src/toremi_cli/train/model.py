@@ -1,0 +1,116 @@
+"""The model and its optimizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from toremi_cli.errors import TrainingError, UsageError
+from toremi_cli.train.config import PRESETS, TrainConfig, model_config_path
+from toremi_cli.train.streams import derive_seed
+
+VOCABULARY_MULTIPLE = 64
+"""Matrix products are faster when the vocabulary is a multiple of this."""
+
+
+def padded_vocabulary(vocab_size: int) -> int:
+    """The next multiple of `VOCABULARY_MULTIPLE`."""
+    return -(-vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+
+def model_config(config: TrainConfig, vocab_size: int, eos_id: int) -> Any:
+    """The transformers config of the model to train.
+
+    Raises:
+        UsageError: a config that transformers cannot read, or that cannot hold the vocabulary or the rows.
+    """
+    from transformers import AutoConfig, GPT2Config
+
+    if config.model in PRESETS and not config.init_from:
+        shape = config.preset
+        return GPT2Config(
+            vocab_size=padded_vocabulary(vocab_size),
+            n_positions=config.context_length or shape.context_length,
+            n_embd=shape.width,
+            n_layer=shape.num_layers,
+            n_head=shape.num_heads,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=eos_id,
+            eos_token_id=eos_id,
+        )
+    path = Path(config.init_from) if config.init_from else model_config_path(config.model)
+    assert path is not None  # check_config has seen it
+    try:
+        found = AutoConfig.from_pretrained(path)
+    except Exception as problem:  # transformers raises what it likes on a bad file
+        reason = " ".join(str(problem).split())[:200]
+        raise UsageError(f"{path}: not a config that transformers can read ({reason})") from None
+    if config.init_from:
+        _check_vocabulary(config, found, vocab_size)
+    else:
+        found.vocab_size = padded_vocabulary(vocab_size)
+        found.bos_token_id = found.eos_token_id = eos_id
+    _check_positions(found, context_length_of(config, found))
+    return found
+
+
+def _check_vocabulary(config: TrainConfig, found: Any, vocab_size: int) -> None:
+    if found.vocab_size < vocab_size:
+        raise UsageError(
+            f"--init-from {config.init_from}: its vocabulary has {found.vocab_size} tokens, the corpus's tokenizer "
+            f"{vocab_size}; annotate the corpus with the checkpoint's tokenizer (`toremi embed --tokenizer`)"
+        )
+
+
+def _check_positions(found: Any, context_length: int) -> None:
+    most = getattr(found, "max_position_embeddings", None)
+    if most is not None and context_length > most:
+        raise UsageError(f"--context-length {context_length}: the model has {most} positions")
+
+
+def context_length_of(config: TrainConfig, found: Any) -> int:
+    """Tokens a row: as asked for, else the preset's, else the model's positions up to 1,024."""
+    if config.context_length:
+        return config.context_length
+    most = getattr(found, "max_position_embeddings", None) or config.preset.context_length
+    return min(int(most), config.preset.context_length)
+
+
+def build_model(config: TrainConfig, shape: Any) -> nn.Module:
+    """The model in float32: with seeded random parameters, or those of `init_from`."""
+    from transformers import AutoModelForCausalLM
+
+    if config.init_from:
+        return load_checkpoint_model(Path(config.init_from))
+    torch.manual_seed(derive_seed(config.seed, "init"))
+    return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
+
+
+def load_checkpoint_model(folder: Path) -> nn.Module:
+    """The model of a checkpoint folder, in float32.
+
+    Raises:
+        TrainingError: the folder holds no whole model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, json.JSONDecodeError) as problem:
+        raise TrainingError(f"{folder}: cannot load the model ({' '.join(str(problem).split())[:200]})") from None
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices only: not on biases and norms."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), fused=device.type in ("cuda", "cpu"))

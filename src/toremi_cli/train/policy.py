@@ -1,0 +1,78 @@
+"""The run's policy, with the facts about the corpus and other runs that it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from toremi_cli.errors import UsageError
+from toremi_cli.reweight import POLICIES, Policy, PolicyConfig, PolicyData, StageSwitch, make_policy, weight_course
+from toremi_cli.reweight.policies.data import WeightCourse
+from toremi_cli.schemas import LOSSES, WEIGHTS
+from toremi_cli.tables import TableReader
+from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.sampling import topic_tokens
+from toremi_cli.train.tokens import TopicPairs
+
+
+def build_policy(
+    config: TrainConfig, pairs: TopicPairs, samples: np.ndarray, num_predicted: np.ndarray, max_steps: int
+) -> tuple[Policy, StageSwitch]:
+    """The policy and its stage switch.
+
+    Raises:
+        UsageError: no such policy, a setting out of range, or something that the policy needs is not given.
+    """
+    if config.policy["name"] not in POLICIES:
+        raise UsageError(f"--policy {config.policy['name']}: expected one of {', '.join(POLICIES)}")
+    try:
+        policy_config = PolicyConfig(**{**config.policy, "seed": config.seed})
+        data = PolicyData(
+            num_tokens=topic_tokens(samples, pairs, num_predicted) if pairs.names else None,
+            reference_loss=_reference_losses(config.reference_losses, pairs.names),
+            course=_course(config.weights_from, pairs.names),
+        )
+        switch = StageSwitch(policy_config.stage_switch, max_steps, policy_config.plateau_threshold)
+        return make_policy(policy_config, pairs.names, data), switch
+    except ValueError as problem:
+        raise UsageError(f"--policy {config.policy['name']}: {problem}{_hint(str(problem))}") from None
+
+
+def _hint(problem: str) -> str:
+    if "reference_loss" in problem:
+        return "; give a table of topic losses with --reference-losses"
+    return "; give another run's table with --weights-from" if "course" in problem else ""
+
+
+def measures_sensitivity(config: TrainConfig) -> str:
+    """How the run measures gradient sensitivity: as asked for, or `hidden` where the policy uses it."""
+    if config.sensitivity != "auto":
+        return config.sensitivity
+    uses = "toremi" in (config.policy["name"], config.policy.get("of")) and config.policy.get("sensitivity", True)
+    return "hidden" if uses and config.policy["name"] in ("toremi", "shuffled-topics") else "none"
+
+
+def _reference_losses(path: str, topics: list[str]) -> list[float] | None:
+    """The last loss of each topic in a table.
+
+    Raises:
+        ValueError: a topic has none.
+    """
+    if not path:
+        return None
+    last: dict[str, float] = {}
+    for row in TableReader(Path(path), LOSSES).read(["step", "topic", "loss"]).sort_by("step").to_pylist():
+        if row["loss"] is not None:
+            last[row["topic"]] = row["loss"]
+    missing = [topic for topic in topics if topic not in last]
+    if missing:
+        raise ValueError(f"--reference-losses {path} has no loss of topic {missing[0]!r}")
+    return [last[topic] for topic in topics]
+
+
+def _course(path: str, topics: list[str]) -> WeightCourse | None:
+    if not path:
+        return None
+    rows = TableReader(Path(path), WEIGHTS).read(["step", "topic", "weight"]).to_pylist()
+    return weight_course(((row["step"], row["topic"], row["weight"]) for row in rows), topics)

@@ -1,0 +1,237 @@
+"""Putting a run together: data, model, optimizer, policy and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from toremi_cli.layout import Workdir
+from toremi_cli.reweight import Policy, StageSwitch, TopicStatistics
+from toremi_cli.schemas import METRICS, TRAIN, WEIGHTS
+from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.evaluation import choose_samples
+from toremi_cli.train.folder import begin_folder, growing_table
+from toremi_cli.train.loader import BatchBuilder
+from toremi_cli.train.model import (
+    build_model,
+    build_optimizer,
+    context_length_of,
+    load_checkpoint_model,
+    model_config,
+)
+from toremi_cli.train.order import SampleOrder, ShuffledOrder
+from toremi_cli.train.packing import RowStream
+from toremi_cli.train.policy import build_policy, measures_sensitivity
+from toremi_cli.train.sampling import AdaptiveSampling
+from toremi_cli.train.schedule import Schedule, plan_schedule
+from toremi_cli.train.snapshots import GrowingTable
+from toremi_cli.train.token_loss import TokenLoss
+from toremi_cli.train.tokens import TokenCache, TopicPairs
+from toremi_cli.train.window import LossWindow
+
+
+@dataclass
+class Run:
+    """Everything that the loop uses."""
+
+    config: TrainConfig
+    folder: Path
+    accelerator: Accelerator
+    cache: TokenCache
+    pairs: TopicPairs
+    schedule: Schedule
+    builder: BatchBuilder
+    sampling: AdaptiveSampling | None
+    """None where every sample comes once an epoch."""
+    model: nn.Module
+    """The bare transformers model."""
+    losses: TokenLoss
+    """The model behind its loss."""
+    token_loss: nn.Module
+    """The same, wrapped for data parallelism."""
+    optimizer: torch.optim.Optimizer
+    policy: Policy
+    switch: StageSwitch
+    statistics: TopicStatistics
+    window: LossWindow
+    eval_samples: np.ndarray
+    weights_table: GrowingTable
+    metrics_table: GrowingTable
+    tokenizer: Path
+    loss_weights: Tensor = field(default_factory=lambda: torch.ones(0))
+    """(num_topics,) float64 in force on the loss, on the device."""
+    stratum_factors: Tensor = field(default_factory=lambda: torch.ones(1))
+    """(num_strata,) float64 on the loss, on the device."""
+    propensities: Tensor = field(default_factory=lambda: torch.ones(1))
+    """(num_strata,) float64 on the statistics, on the device."""
+    loss_scale: float = 1.0
+    """Factor on the loss that keeps the mean sample weight at 1, where asked for."""
+    step: int = 0
+    """Optimizer steps done."""
+    stream_state: dict[str, Any] = field(default_factory=dict)
+    """Where the data stands after that step."""
+    unseen_intervals: list[int] = field(default_factory=list)
+    """For how many intervals each topic has not been seen."""
+    warned: set[str] = field(default_factory=set)
+    """Alarms given already."""
+    holdout_loss: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """(num_topics,) float64 of the last evaluation; NaN where not measured."""
+    last_evaluation: dict[str, float] = field(default_factory=dict)
+    last_train_loss: float = float("nan")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank writes and speaks."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this rank computes."""
+        return self.accelerator.device
+
+    @property
+    def tokens_seen(self) -> int:
+        """Tokens trained on so far, all ranks."""
+        return self.step * self.schedule.batch_tokens
+
+    @property
+    def remaining_tokens(self) -> int:
+        """Tokens still to come, all ranks."""
+        return (self.schedule.max_steps - self.step) * self.schedule.batch_tokens
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What can be said of a run before its model is built."""
+
+    shape: Any
+    """The transformers config."""
+    samples: np.ndarray
+    """(n,) indices of the training samples."""
+    num_predicted: np.ndarray
+    """(num_samples,) predicted tokens of every sample of the cache."""
+    pairs: TopicPairs
+    schedule: Schedule
+    policy: Policy
+    switch: StageSwitch
+
+
+def plan_run(config: TrainConfig, cache: TokenCache, world_size: int) -> Plan:
+    """Fill in what the config leaves open.
+
+    Raises:
+        UsageError: settings that do not fit each other or the corpus.
+    """
+    shape = model_config(config, cache.meta["vocab_size"], cache.meta["eos_id"])
+    samples, num_predicted = cache.samples_of(TRAIN), cache.length.astype(np.int64) + 1
+    epoch_tokens = int(num_predicted[samples].sum())
+    schedule = plan_schedule(config, context_length_of(config, shape), shape.vocab_size, epoch_tokens, world_size)
+    pairs = cache.topic_pairs(config.topics)
+    policy, switch = build_policy(config, pairs, samples, num_predicted, schedule.max_steps)
+    return Plan(shape, samples, num_predicted, pairs, schedule, policy, switch)
+
+
+def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, resume: bool) -> tuple[Run, Path | None]:
+    """Build a run at its first step; also return the checkpoint to restore it from, if any.
+
+    Raises:
+        TrainingError: the checkpoint does not fit the data or is damaged.
+        UsageError: settings that do not fit each other.
+    """
+    device, workdir = accelerator.device, Workdir(Path(config.workdir))
+    plan = plan_run(config, cache, accelerator.num_processes)
+    folder = workdir.run(config.run_name)
+    last = begin_folder(folder, config, accelerator, cache, resume)
+    model = load_checkpoint_model(last) if last else build_model(config, plan.shape)
+    model.to(device).train()  # from_pretrained leaves dropout off
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    losses = TokenLoss(
+        model,
+        sensitivity=measures_sensitivity(config),
+        compile_body=config.compile,
+        chunked=config.chunked_loss,
+    )
+    token_loss, optimizer = accelerator.prepare(losses, build_optimizer(model, config, device))
+    sampling = _sampling(config, cache, plan)
+    run = Run(
+        config=config,
+        folder=folder,
+        accelerator=accelerator,
+        cache=cache,
+        pairs=plan.pairs,
+        schedule=plan.schedule,
+        builder=_builder(config, cache, plan, sampling, accelerator),
+        sampling=sampling,
+        model=model,
+        losses=losses,
+        token_loss=token_loss,
+        optimizer=optimizer,
+        policy=plan.policy,
+        switch=plan.switch,
+        statistics=TopicStatistics(len(plan.pairs.names), device, plan.pairs.names),
+        window=LossWindow(config.log_every, device),
+        eval_samples=choose_samples(cache, config.eval_samples, config.seed),
+        weights_table=growing_table(folder, WEIGHTS, config, cache),
+        metrics_table=growing_table(folder, METRICS, config, cache),
+        tokenizer=Path(config.tokenizer) if config.tokenizer else workdir.tokenizer,
+        unseen_intervals=[0] * len(plan.pairs.names),
+        holdout_loss=torch.full((len(plan.pairs.names),), torch.nan, dtype=torch.float64),
+    )
+    if sampling is not None:
+        sampling.update(run.policy.weights, run.remaining_tokens)
+    put_in_force(run)
+    return run, last
+
+
+def put_in_force(run: Run) -> None:
+    """Let the policy's weights and the sampling's shares act from the next step on."""
+    weights = run.policy.weights
+    if run.sampling is None:
+        run.loss_weights = weights.to(run.device)
+        run.stratum_factors = torch.ones(1, dtype=torch.float64, device=run.device)
+        run.propensities = run.stratum_factors
+    else:
+        run.loss_weights = torch.ones_like(weights, device=run.device)
+        run.stratum_factors = run.sampling.loss_factors(weights).to(run.device)
+        run.propensities = run.sampling.propensities().to(run.device)
+
+
+def _sampling(config: TrainConfig, cache: TokenCache, plan: Plan) -> AdaptiveSampling | None:
+    if plan.policy.apply == "loss":
+        return None
+    return AdaptiveSampling(
+        plan.samples,
+        plan.pairs,
+        plan.num_predicted,
+        plan.policy.config,
+        soft=config.topics == "soft",
+        corrects_loss=plan.policy.apply == "both",
+        key=(cache.fingerprint, config.seed),
+    )
+
+
+def _builder(
+    config: TrainConfig, cache: TokenCache, plan: Plan, sampling: AdaptiveSampling | None, accelerator: Accelerator
+) -> BatchBuilder:
+    order: SampleOrder
+    if sampling is None:
+        order = ShuffledOrder(plan.samples, plan.num_predicted, cache.fingerprint, config.seed)
+    else:
+        order = sampling.order
+    return BatchBuilder(
+        cache,
+        plan.pairs,
+        RowStream(order, plan.num_predicted, plan.schedule.context_length),
+        batch_size=plan.schedule.batch_size,
+        world_size=accelerator.num_processes,
+        rank=accelerator.process_index,
+        num_micro_steps=plan.schedule.num_micro_steps,
+        stratum_of=sampling.stratum_of if sampling else None,
+    )

@@ -1,0 +1,102 @@
+"""Adaptive sampling in a run: the strata of its training samples, and what the shares of the draws imply."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toremi_cli.reweight import PolicyConfig, build_strata, importance, sampling_shares
+from toremi_cli.train.order import DrawnOrder
+from toremi_cli.train.tokens import TopicPairs
+
+
+class AdaptiveSampling:
+    """Draws training samples by weight times size; every rank holds the same."""
+
+    def __init__(
+        self,
+        samples: np.ndarray,
+        pairs: TopicPairs,
+        num_predicted: np.ndarray,
+        config: PolicyConfig,
+        *,
+        soft: bool,
+        corrects_loss: bool,
+        key: tuple[object, ...],
+    ) -> None:
+        """Partition the training samples.
+
+        Args:
+            samples: (n,) indices of the training samples.
+            pairs: topics of all samples of the cache.
+            num_predicted: (num_samples,) predicted tokens of all of them.
+            config: the policy's, for floor and cap.
+            soft: topics are mixtures.
+            corrects_loss: `--apply both`: the loss makes up for what floor and cap keep the shares from following.
+            key: what the draws are derived from.
+        """
+        indptr, topic, prob = _pairs_of(samples, pairs)
+        self.config, self.corrects_loss = config, corrects_loss
+        self.strata = build_strata(indptr, topic, prob, soft=soft)
+        self.num_topics = len(pairs.names)
+        self.mean_predicted = float(num_predicted[samples].mean())
+        self.stratum_of = np.zeros(len(num_predicted), np.int64)
+        """(num_samples,) stratum of every sample of the cache; only training samples are looked up."""
+        self.stratum_of[samples] = self.strata.stratum_of
+        sizes = self.strata.num_samples
+        self.order = DrawnOrder(samples, self.strata.stratum_of, num_predicted, sizes / sizes.sum(), *key)
+
+    def update(self, topic_weights: Tensor, remaining_tokens: int) -> None:
+        """Draw by new weights from the next sample on; `remaining_tokens` are still to come in the run."""
+        draws = self.order.draws
+        draws.set_shares(
+            sampling_shares(
+                self.strata.weights(topic_weights.numpy()),
+                self.strata.num_samples,
+                floor=self.config.sampling_floor,
+                max_repeats=self.config.max_repeats,
+                drawn=draws.counts,
+                remaining=int(remaining_tokens / self.mean_predicted),
+            )
+        )
+
+    def loss_factors(self, topic_weights: Tensor) -> Tensor:
+        """(num_strata,) float64 on the loss; all 1 where sampling alone acts."""
+        sizes, shares = self.strata.num_samples, self.order.draws.shares
+        if not self.corrects_loss:
+            return torch.ones(len(sizes), dtype=torch.float64)
+        return torch.from_numpy(importance(self.strata.weights(topic_weights.numpy()), sizes, shares))
+
+    def propensities(self) -> Tensor:
+        """(num_strata,) float64: natural share over sampling share, under which topic losses are tracked unbiased."""
+        sizes = self.strata.num_samples
+        return torch.from_numpy(importance(np.ones(len(sizes)), sizes, self.order.draws.shares))
+
+    def repeats(self) -> np.ndarray:
+        """(num_topics,) how often each topic's samples have been drawn on average so far."""
+        strata = self.strata
+        carried = strata.pair_prob * strata.num_samples[strata.pair_stratum]
+        times = self.order.draws.counts[strata.pair_stratum] / strata.num_samples[strata.pair_stratum]
+        drawn = np.bincount(strata.pair_topic, carried * times, self.num_topics)
+        return drawn / np.maximum(np.bincount(strata.pair_topic, carried, self.num_topics), 1e-300)
+
+
+def topic_tokens(samples: np.ndarray, pairs: TopicPairs, num_predicted: np.ndarray) -> list[float]:
+    """Training tokens of each topic; a sample of several topics counts in part for each."""
+    indptr, topic, prob = _pairs_of(samples, pairs)
+    sample = np.repeat(np.arange(len(samples)), np.diff(indptr))
+    total = np.bincount(sample, prob, len(samples))
+    tokens: Any = np.bincount(topic, prob / total[sample] * num_predicted[samples][sample], len(pairs.names))
+    return tokens.tolist()
+
+
+def _pairs_of(samples: np.ndarray, pairs: TopicPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """CSR rows (indptr, topic, prob) of some samples."""
+    begin = pairs.indptr[samples]
+    count = pairs.indptr[samples + 1] - begin
+    indptr = np.concatenate([[0], np.cumsum(count)])
+    index = np.repeat(begin - indptr[:-1], count) + np.arange(indptr[-1])
+    return indptr, pairs.topic[index].astype(np.int64), pairs.prob[index].astype(np.float64)

@@ -1,0 +1,66 @@
+"""What an interval leaves in the run's tables: weights by topic, their health, and warnings on the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from toremi_cli import console
+from toremi_cli.reweight import IntervalStats, alarms, weight_health
+from toremi_cli.schemas import ALL_DOMAINS
+from toremi_cli.train.run import Run
+
+
+def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> None:
+    """Write an interval to `weights` and `metrics`; warn where the weights call for it."""
+    seen = stats.seen.tolist()
+    run.unseen_intervals = [0 if s else n + 1 for s, n in zip(seen, run.unseen_intervals, strict=True)]
+    if not run.is_main:
+        return
+    for topic, weight, loss, num_samples in zip(
+        run.policy.topics, weights.tolist(), stats.loss.tolist(), stats.num_samples.tolist(), strict=True
+    ):
+        run.weights_table.add(
+            step=run.step,
+            tokens_seen=run.tokens_seen,
+            stage=stage,
+            topic=topic,
+            weight=weight,
+            loss=loss if num_samples else None,
+            num_samples=num_samples,
+        )
+    health = weight_health(weights, run.policy.config, stats)
+    for name, value in {**health, "stage": float(stage)}.items():
+        add_metric(run, name, value)
+    if run.sampling is not None:
+        for topic, times in zip(run.policy.topics, run.sampling.repeats().tolist(), strict=True):
+            add_metric(run, "repeats", times, topic)
+    if stats.sensitivity is not None and run.losses.sensitivity != "none":
+        for topic, value, was_seen in zip(run.policy.topics, stats.sensitivity.tolist(), seen, strict=True):
+            if was_seen:
+                add_metric(run, "sensitivity", value, topic)
+    _warn(run, health)
+    run.weights_table.flush()
+    run.metrics_table.flush()
+
+
+def _warn(run: Run, health: dict[str, float]) -> None:
+    """Give each kind of alarm once a run."""
+    if run.policy.name == "uniform":
+        return
+    # Where weights decide what is drawn, their mean says nothing about the learning rate.
+    config = run.policy.config if run.sampling is None else replace(run.policy.config, normalize=True)
+    for message in alarms(health, config, run.policy.topics, run.unseen_intervals):
+        kind = message if message.startswith("topic ") else "".join(c for c in message if c.isalpha())[:20]
+        if kind not in run.warned:
+            run.warned.add(kind)
+            console.warn(f"step {run.step}: {message}")
+
+
+def add_metric(run: Run, name: str, value: float, domain: str = ALL_DOMAINS) -> None:
+    """Add a row to `metrics`; the first rank's is the one that is written."""
+    if run.is_main:
+        run.metrics_table.add(step=run.step, tokens_seen=run.tokens_seen, name=name, domain=domain, value=value)
+        if run.config.log_with:
+            run.accelerator.log({f"{name}/{domain}": value}, step=run.step)

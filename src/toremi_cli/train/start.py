@@ -1,0 +1,140 @@
+"""From a command's flags to a run: fresh, resumed, or finished already."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Set
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from toremi_cli import console
+from toremi_cli.errors import TrainingError, UsageError
+from toremi_cli.layout import Workdir
+from toremi_cli.train.config import RUNTIME_FIELDS, TrainConfig, check_config
+from toremi_cli.train.launch import is_launched, launch, resolve_devices
+from toremi_cli.train.record import FINISHED, differences, read_run
+
+
+def start_run(
+    values: Mapping[str, Any], given: Set[str], *, resume: bool, overwrite: bool, debug: bool = False
+) -> dict[str, Any]:
+    """Train, or say that there is nothing left to do; return the outcome of the run.
+
+    Args:
+        values: all flags by name, `policy` as a mapping.
+        given: names of the flags that the user gave.
+        resume: go on with an existing run; flags not given are taken from it.
+        overwrite: delete an existing run first.
+        debug: full tracebacks.
+
+    Raises:
+        UsageError: flags that cannot work, or that contradict the run to resume.
+        TrainingError: what stopped the run, or stands in its way.
+    """
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite: give one of the two")
+    config = _config(values, debug)
+    check_config(config)
+    if is_launched():
+        return _as_rank(config, values, given, resume, overwrite)
+    resolve_devices(config)
+    config, resume, done = settle(config, values, given, resume=resume, overwrite=overwrite)
+    if done is not None:
+        return {"signal": 0, "exit_code": 0, "summary": done}
+    _check_inputs(config)
+    return launch(config, resume)
+
+
+def plan_only(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run with these flags would do, without training.
+
+    Raises:
+        UsageError: flags that cannot work.
+        TrainingError: no corpus.
+    """
+    config = _config(values, debug=False)
+    check_config(config)
+    _check_inputs(config)
+    _, processes = resolve_devices(config)
+    from toremi_cli.train.dry_run import describe_plan
+    from toremi_cli.train.worker import open_run_cache
+
+    return describe_plan(config, open_run_cache(config, build=True), processes)
+
+
+def settle(
+    config: TrainConfig, values: Mapping[str, Any], given: Set[str], *, resume: bool, overwrite: bool
+) -> tuple[TrainConfig, bool, dict[str, Any] | None]:
+    """The config to run with, whether to resume, and the summary of a run that is finished already."""
+    folder = Workdir(Path(config.workdir)).run(config.run_name)
+    if overwrite and folder.exists():
+        if read_run(folder) is None and any(folder.iterdir()):
+            raise TrainingError(f"{folder}: not a run of toremi; will not delete it")
+        shutil.rmtree(folder)
+    record = read_run(folder)
+    if record is None:
+        if resume:
+            raise TrainingError(f"{folder}: no run to resume; start it without --resume")
+        return config, False, None
+    if resume:
+        config = _merged(config, record["config"], values, given)
+    changed = differences(record["config"], config)
+    if changed:
+        how = "--name NAME for another run, or --overwrite"
+        how = f"leave the flag out, or use {how}" if resume else f"use {how}"
+        raise TrainingError(f"{folder}: holds a run with other settings ({'; '.join(changed)}); {how}")
+    if record["status"] == FINISHED:
+        console.note(f"{folder}: finished already, with the same settings; --overwrite trains it anew")
+        return config, True, record["result"]
+    if not resume:
+        console.note(f"{folder}: going on with this run, which was not finished")
+    return config, True, None
+
+
+def _config(values: Mapping[str, Any], debug: bool) -> TrainConfig:
+    known = {f.name for f in fields(TrainConfig)}
+    plain: dict[str, Any] = {k: str(v) if isinstance(v, Path) else v for k, v in values.items() if k in known}
+    return TrainConfig(**{**plain, "debug": debug, "quiet": console.is_quiet()})
+
+
+def _merged(
+    config: TrainConfig, recorded: Mapping[str, Any], values: Mapping[str, Any], given: Set[str]
+) -> TrainConfig:
+    """The recorded settings, with the flags that were given and all that belongs to this machine."""
+    old = TrainConfig.from_json(recorded).to_json()
+    policy = dict(old["policy"]) | {key: values[key] for key in given & set(config.policy) - {"name"}}
+    if "policy" in given:
+        policy["name"] = config.policy["name"]
+    here = {"workdir", "annotated", "tokenizer", "name", "quiet", "debug", "gpus", "processes", "accelerate_config"}
+    names = {f.name for f in fields(TrainConfig)} - {"policy"}
+    taken = {key: getattr(config, key) for key in names & (set(given) | (here & RUNTIME_FIELDS))}
+    return replace(TrainConfig.from_json(old), **taken, policy=policy)
+
+
+def _check_inputs(config: TrainConfig) -> None:
+    """Say at once, before anything heavy is loaded, that the corpus is missing."""
+    workdir = Workdir(Path(config.workdir))
+    annotated = Path(config.annotated) if config.annotated else workdir.annotated
+    if not annotated.exists():
+        raise TrainingError(
+            f"{annotated}: no such table; run `toremi annotate CORPUS --workdir {config.workdir}` first"
+        )
+
+
+def _as_rank(
+    config: TrainConfig, values: Mapping[str, Any], given: Set[str], resume: bool, overwrite: bool
+) -> dict[str, Any]:
+    """Train as one of the ranks that torchrun or srun started."""
+    from toremi_cli.train.worker import run_worker
+
+    if int(os.environ["RANK"]) == 0:
+        config, resume, done = settle(config, values, given, resume=resume, overwrite=overwrite)
+        if done is not None:
+            raise TrainingError(f"{done['run']}: finished already; use --overwrite or --name")
+    elif resume:
+        record = read_run(Workdir(Path(config.workdir)).run(config.run_name))
+        config = _merged(config, record["config"], values, given) if record else config
+    outcome = run_worker(config, resume)
+    return outcome if int(os.environ["RANK"]) == 0 else {**outcome, "summary": {}}

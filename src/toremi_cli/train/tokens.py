@@ -1,0 +1,298 @@
+"""The token cache: the annotated corpus as the trainer reads it, built once and memory-mapped.
+
+`workdir/tokens/FINGERPRINT/` holds flat arrays. `tokens.npy` has each sample's tokens followed by an end-of-text token,
+in the order of the table; `offset[i]` is where sample i begins and `length[i]` how many tokens it has without the
+end-of-text token. Topics are kept for each way of choosing them, as CSR rows (`labels`, `soft`) or one id a sample.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from toremi_cli import console
+from toremi_cli.errors import TrainingError
+from toremi_cli.provenance import digest
+from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TOPICS, TRAIN, VALIDATION
+from toremi_cli.tables import TableReader, write_json
+from toremi_cli.train.npy import NpyAppender, read_npy
+from toremi_cli.train.tokenizer import TokenizerFolder, open_tokenizer
+
+CACHE_VERSION = 1
+BATCH_ROWS = 1024
+COLUMNS = ("text", "source", "split", "topic", "labels", "probs", "num_bytes")
+MIN_PROBABILITY = 0.01
+"""Smaller entries of a soft mixture are dropped, and the rest sums to 1 again: they would cost most of the pairs."""
+ARRAYS = {
+    "offset": np.int64,
+    "length": np.int32,
+    "num_bytes": np.int64,
+    "source": np.int32,
+    "split": np.int8,
+    "fine_topic": np.int32,
+    "labels_count": np.int32,
+    "labels_topic": np.int32,
+    "soft_count": np.int32,
+    "soft_topic": np.int32,
+    "soft_prob": np.float32,
+}
+SPLITS = {TRAIN: 0, VALIDATION: 1}
+OTHER_SPLIT = 2
+
+
+@dataclass(frozen=True)
+class TopicPairs:
+    """Which samples carry which topics: sample i's pairs are `indptr[i]:indptr[i+1]` of `topic` and `prob`."""
+
+    names: list[str]
+    indptr: np.ndarray
+    """(num_samples + 1,) int64"""
+    topic: np.ndarray
+    """(num_pairs,) int32, index into `names`"""
+    prob: np.ndarray
+    """(num_pairs,) float32; 1 for hard topics"""
+
+
+@dataclass(frozen=True)
+class TokenCache:
+    """A finished cache, memory-mapped."""
+
+    folder: Path
+    meta: dict[str, Any]
+
+    def array(self, name: str) -> np.ndarray:
+        """One of the flat arrays."""
+        return read_npy(self.folder / f"{name}.npy")
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies corpus, topics and tokenizer."""
+        return str(self.meta["fingerprint"])
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the sources; `source` holds indices into them."""
+        return list(self.meta["sources"])
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        """All tokens, uint16 or uint32."""
+        return self.array("tokens")
+
+    @cached_property
+    def offset(self) -> np.ndarray:
+        """(num_samples,) where each sample begins in `tokens`."""
+        return self.array("offset")
+
+    @cached_property
+    def length(self) -> np.ndarray:
+        """(num_samples,) tokens of each sample, without its end-of-text token."""
+        return self.array("length")
+
+    @cached_property
+    def num_bytes(self) -> np.ndarray:
+        """(num_samples,) bytes of each sample's text."""
+        return self.array("num_bytes")
+
+    @cached_property
+    def source(self) -> np.ndarray:
+        """(num_samples,) index of each sample's source."""
+        return self.array("source")
+
+    def samples_of(self, split: str) -> np.ndarray:
+        """(n,) int64 indices of the samples of a split that have any token, in table order."""
+        return np.flatnonzero((self.array("split") == SPLITS[split]) & (self.length > 0))
+
+    def sample_tokens(self, sample: int) -> np.ndarray:
+        """The tokens of one sample, without the end-of-text token."""
+        start = int(self.offset[sample])
+        return self.tokens[start : start + int(self.length[sample])]
+
+    def topic_pairs(self, mode: str) -> TopicPairs:
+        """The topics by one of `config.TOPIC_MODES`; topics without a training sample are left out."""
+        if mode == "source":
+            count, topic, names = np.ones(len(self.source), np.int64), self.source, self.sources
+            prob = np.ones(len(topic), np.float32)
+        elif mode == "fine":
+            fine = self.array("fine_topic")
+            count, topic, names = (fine != NO_TOPIC).astype(np.int64), fine[fine != NO_TOPIC], self.meta["fine_names"]
+            prob = np.ones(len(topic), np.float32)
+        else:
+            count, topic = self.array(f"{mode}_count").astype(np.int64), self.array(f"{mode}_topic")
+            names = self.meta["labels" if mode == "labels" else "fine_names"]
+            prob = np.ones(len(topic), np.float32) if mode == "labels" else self.array("soft_prob")
+        return _keep_trained(names, count, topic, prob, self.array("split") == SPLITS[TRAIN])
+
+
+def _keep_trained(
+    names: list[str], count: np.ndarray, topic: np.ndarray, prob: np.ndarray, is_train: np.ndarray
+) -> TopicPairs:
+    """Renumber the topics that training samples carry as 0, 1, … and drop the pairs of the others."""
+    trained = np.zeros(len(names), bool)
+    trained[topic[np.repeat(is_train, count)]] = True
+    kept = trained[topic]
+    kept_before = np.concatenate([[0], np.cumsum(kept)])
+    indptr = kept_before[np.concatenate([[0], np.cumsum(count)])].astype(np.int64)
+    new_id = (np.cumsum(trained) - 1).astype(np.int32)
+    used = [name for name, is_used in zip(names, trained, strict=True) if is_used]
+    return TopicPairs(used, indptr, new_id[topic[kept]], prob[kept])
+
+
+def cache_fingerprint(reader: TableReader, tokenizer: TokenizerFolder, topic_names: list[str]) -> str:
+    """Identifies the cache of a table, a tokenizer and the topics' names."""
+    return digest(CACHE_VERSION, reader.fingerprint, tokenizer.fingerprint, topic_names)
+
+
+def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bool = True) -> TokenCache:
+    """Open the token cache, building it first where it is missing or stale.
+
+    Args:
+        workdir: `tokens/` in it holds the caches.
+        annotated: the table.
+        tokenizer_folder: the tokenizer.
+        build: False to wait until another process has built it.
+
+    Raises:
+        TrainingError: no table, no tokenizer, or nothing to train on.
+        TableError: the table is damaged or another one.
+    """
+    if not annotated.exists():
+        raise TrainingError(f"{annotated}: no such table; run `toremi annotate CORPUS --workdir {workdir}` first")
+    reader = TableReader(annotated, ANNOTATED)
+    tokenizer = open_tokenizer(tokenizer_folder)
+    names = _fine_names(workdir)
+    fingerprint = cache_fingerprint(reader, tokenizer, names)
+    folder = workdir / "tokens" / fingerprint
+    while not (folder / "meta.json").is_file():
+        if build:
+            _build(folder, reader, tokenizer, names, fingerprint)
+        else:
+            time.sleep(0.2)
+    cache = TokenCache(folder, json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+    if len(cache.samples_of(TRAIN)) == 0:
+        raise TrainingError(
+            f"{annotated}: no sample to train on ({cache.meta['num_samples']} rows, none of split '{TRAIN}' with text)"
+        )
+    return cache
+
+
+def _fine_names(workdir: Path) -> list[str]:
+    """Names of topics 0, 1, … by table `topics`, empty where there is none."""
+    path = workdir / "topics.parquet"
+    if not path.is_file():
+        return []
+    rows = TableReader(path, TOPICS).read(["topic", "name"]).sort_by("topic").to_pylist()
+    names = [f"topic-{i}" for i in range(max((row["topic"] for row in rows), default=-1) + 1)]
+    for row in rows:
+        if row["topic"] >= 0:
+            names[row["topic"]] = row["name"]
+    return names
+
+
+def _build(folder: Path, reader: TableReader, tokenizer: TokenizerFolder, names: list[str], fingerprint: str) -> None:
+    """Write a cache under a temporary name and rename it."""
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    temporary.mkdir(parents=True, exist_ok=True)
+    try:
+        writer = _CacheWriter(temporary, tokenizer, names)
+        with console.progress("tokenizing", reader.num_rows) as progress:
+            for batch in _batches(reader):
+                writer.add(batch)
+                progress.advance(batch.num_rows)
+        meta = writer.close()
+        write_json(temporary / "meta.json", {**meta, "fingerprint": fingerprint, "annotated": str(reader.path)})
+        temporary.rename(folder)
+    except OSError:
+        if not (folder / "meta.json").is_file():  # else another process was faster
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _batches(reader: TableReader) -> Iterator[pa.RecordBatch]:
+    return reader.iter_batches(COLUMNS, batch_size=BATCH_ROWS)
+
+
+class _CacheWriter:
+    """Appends batches of rows to the arrays of a cache."""
+
+    def __init__(self, folder: Path, tokenizer: TokenizerFolder, fine_names: list[str]) -> None:
+        self.folder = folder
+        self.tokenizer, self.eos_id = tokenizer.load(), tokenizer.eos_id
+        self.vocab_size = tokenizer.vocab_size
+        self.tokens = NpyAppender(folder / "tokens.npy", np.uint16 if self.vocab_size <= 2**16 else np.uint32)
+        self.arrays = {name: NpyAppender(folder / f"{name}.npy", dtype) for name, dtype in ARRAYS.items()}
+        self.sources: dict[str, int] = {}
+        self.labels: dict[str, int] = {}
+        self.fine_names = list(fine_names)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Append the rows of one batch."""
+        self._add_tokens(batch.column("text").to_pylist())
+        self._append("num_bytes", batch.column("num_bytes").to_numpy(zero_copy_only=False))
+        self._append("source", [self._id(self.sources, s or "") for s in batch.column("source").to_pylist()])
+        self._append("split", [SPLITS.get(s, OTHER_SPLIT) for s in batch.column("split").to_pylist()])
+        labels = [list(dict.fromkeys(row or ())) for row in batch.column("labels").to_pylist()]
+        self._append("labels_count", [len(row) for row in labels])
+        self._append("labels_topic", [self._id(self.labels, label) for row in labels for label in row])
+        topic = batch.column("topic").fill_null(NO_TOPIC).to_numpy(zero_copy_only=False)
+        self._append("fine_topic", topic)
+        self._add_mixtures(batch.column("probs").to_pylist())
+        self._name_topics(int(topic.max(initial=NO_TOPIC)) + 1)
+
+    def _add_tokens(self, texts: list[str | None]) -> None:
+        encodings = self.tokenizer.encode_batch([text or "" for text in texts], add_special_tokens=False)
+        offset, lengths = self.tokens.length, []
+        for encoding in encodings:
+            ids = encoding.ids
+            lengths.append(len(ids))
+            self.tokens.append([*ids, self.eos_id])
+        starts = offset + np.concatenate([[0], np.cumsum(np.array(lengths) + 1)[:-1]])
+        self._append("offset", starts)
+        self._append("length", lengths)
+
+    def _add_mixtures(self, rows: list[list[float] | None]) -> None:
+        counts = []
+        for row in rows:
+            probs = np.asarray(row if row is not None else (), np.float32)
+            topics = np.flatnonzero(probs >= MIN_PROBABILITY)
+            kept = probs[topics]
+            self._append("soft_topic", topics)
+            self._append("soft_prob", kept / kept.sum() if len(kept) else kept)
+            counts.append(len(topics))
+            self._name_topics(len(probs))
+        self._append("soft_count", counts)
+
+    def _name_topics(self, num_topics: int) -> None:
+        self.fine_names += [f"topic-{i}" for i in range(len(self.fine_names), num_topics)]
+
+    def _append(self, name: str, values: Any) -> None:
+        self.arrays[name].append(values)
+
+    @staticmethod
+    def _id(ids: dict[str, int], name: str) -> int:
+        return ids.setdefault(name, len(ids))
+
+    def close(self) -> dict[str, Any]:
+        """Finish the arrays; return what `meta.json` says of them."""
+        for array in (self.tokens, *self.arrays.values()):
+            array.close()
+        return {
+            "num_samples": self.arrays["length"].length,
+            "num_tokens": self.tokens.length,
+            "eos_id": self.eos_id,
+            "vocab_size": self.vocab_size,
+            "sources": list(self.sources),
+            "labels": list(self.labels),
+            "fine_names": self.fine_names,
+        }

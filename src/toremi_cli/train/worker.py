@@ -1,0 +1,161 @@
+"""One rank of a training run: `python -m toremi_cli.train.worker --config FILE`.
+
+Started by `toremi pretrain` through accelerate, or by torchrun or srun.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from toremi_cli import console
+from toremi_cli.errors import ToremiError
+from toremi_cli.train import outcome
+from toremi_cli.train.config import TrainConfig
+
+
+def main() -> None:
+    """Read the settings, train, report."""
+    parser = argparse.ArgumentParser(description="One rank of a toremi training run.")
+    parser.add_argument("--config", type=Path, required=True, help="settings as JSON: {'config': …, 'resume': …}")
+    request = json.loads(parser.parse_args().config.read_text(encoding="utf-8"))
+    config = TrainConfig.from_json(request["config"])
+    _register()
+    try:
+        result = run_worker(config, request["resume"])
+    except Exception as problem:
+        _report_failure(problem, config.debug)
+        sys.stderr.flush()
+        os._exit(1)  # without the wait for threads of a broken process group
+    if int(os.environ.get("RANK", "0")) == 0:
+        outcome.report(result)
+
+
+def run_worker(config: TrainConfig, resume: bool) -> dict[str, Any]:
+    """Train as one rank; return the outcome: what happened, the exit code, the summary.
+
+    Raises:
+        ToremiError: the run cannot start or go on.
+    """
+    _silence_libraries()
+    rank = int(os.environ.get("RANK", "0"))
+    console.set_quiet(config.quiet or rank != 0)
+    cache = open_run_cache(config, build=rank == 0)
+
+    from toremi_cli.layout import Workdir
+    from toremi_cli.train.device import make_accelerator
+    from toremi_cli.train.record import locked
+
+    folder = Workdir(Path(config.workdir)).run(config.run_name)
+    accelerator = make_accelerator(config, folder)
+    try:
+        with locked(folder) if accelerator.is_main_process else nullcontext():
+            return _train(config, accelerator, cache, folder, resume)
+    finally:
+        accelerator.end_training()
+
+
+def _train(config: TrainConfig, accelerator: Any, cache: Any, folder: Path, resume: bool) -> dict[str, Any]:
+    from toremi_cli.train.announce import announce
+    from toremi_cli.train.loop import train
+    from toremi_cli.train.record import FINISHED, update_run
+    from toremi_cli.train.run import assemble
+    from toremi_cli.train.state import restore
+
+    run, checkpoint = assemble(config, accelerator, cache, resume)
+    if checkpoint is not None:
+        restore(run, checkpoint)
+    if run.is_main:
+        num_parameters = sum(p.numel() for p in run.model.parameters())
+        update_run(folder, schedule=asdict(run.schedule), num_parameters=num_parameters)
+        announce(run, num_parameters)
+    started, first_step = time.perf_counter(), run.step
+    received = train(run)
+    seconds = time.perf_counter() - started
+    summary = {
+        "run": str(folder),
+        "checkpoint": str(folder / f"checkpoint-{run.step}"),
+        "step": run.step,
+        "max_steps": run.schedule.max_steps,
+        "tokens_seen": run.tokens_seen,
+        "train_loss": run.last_train_loss,
+        **{f"validation_{name}": value for name, value in run.last_evaluation.items()},
+        "tokens_per_second": (run.step - first_step) * run.schedule.batch_tokens / max(seconds, 1e-9),
+        "seconds": seconds,
+    }
+    if run.is_main:
+        update_run(folder, status="stopped" if received else FINISHED, result=summary)
+    return {"signal": received, "exit_code": _exit_code(received), "summary": summary}
+
+
+def _exit_code(received: int) -> int:
+    return {0: 0, signal.SIGTERM: 0}.get(received, 130)
+
+
+def open_run_cache(config: TrainConfig, build: bool) -> Any:
+    """The token cache of a run's corpus, built first where it is missing (`build`) or waited for."""
+    from toremi_cli.layout import Workdir
+    from toremi_cli.train.tokens import open_cache
+
+    workdir = Workdir(Path(config.workdir))
+    annotated = Path(config.annotated) if config.annotated else workdir.annotated
+    return open_cache(workdir.root, annotated, Path(config.tokenizer or workdir.tokenizer), build)
+
+
+def _silence_libraries() -> None:
+    """Their progress bars and warnings are not ours to show."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _register() -> None:
+    """Tell the launcher this rank's process id, and end with the launcher whatever ends it."""
+    folder = os.environ.get(outcome.LAUNCH_FOLDER_ENV)
+    if not folder:
+        return
+    (Path(folder) / f"pid-{os.environ.get('LOCAL_RANK', '0')}").write_text(str(os.getpid()))
+
+    def watch() -> None:
+        while os.read(0, 1):  # the launcher holds the other end and never writes
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def _report_failure(problem: Exception, debug: bool) -> None:
+    import errno
+
+    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+        message = f"{problem.filename or 'disk'}: no space left on the device; free some and go on with --resume"
+    elif isinstance(problem, ToremiError):
+        message = str(problem)
+    else:
+        text = " ".join(str(problem).split())[:500]
+        message = f"{type(problem).__name__}: {text}"
+    code = problem.exit_code if isinstance(problem, ToremiError) else 1
+    if debug:
+        traceback.print_exc()
+    elif outcome.LAUNCH_FOLDER_ENV not in os.environ:
+        console.error(message)
+    outcome.report({"error": message, "exit_code": code})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""`toremi annotate --relabel` and the language model, on tables written by hand."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.shell import assert_one_line_error, environment, toremi
+from tests.topics.handmade import write_clusters, write_samples
+from tests.topics.llm_server import Reply, chat_server
+from toremi_cli.layout import Workdir
+from toremi_cli.schemas import ANNOTATED
+from toremi_cli.tables import TableReader
+
+TOPIC_OF_SAMPLE = [0, 1, 2, -1, 0, 1, 0, 0, 1, 2]
+
+
+@pytest.fixture
+def place(tmp_path):
+    workdir = Workdir(tmp_path / "out")
+    write_samples(workdir, TOPIC_OF_SAMPLE)
+    write_clusters(workdir, TOPIC_OF_SAMPLE)
+    return workdir
+
+
+def relabel(place, *arguments, **env):
+    return toremi("annotate", "--relabel", "-w", place.root, *arguments, **env)
+
+
+def labels_of(place):
+    topics = json.loads(toremi("topics", "-w", place.root, "--json").stdout)
+    return {topic["topic"]: (topic["labels"], topic["label_source"]) for topic in topics}
+
+
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
+
+
+def test_relabel_needs_nothing_but_clusters_and_topics(place):
+    process = relabel(place)
+    assert process.returncode == 0, process.stderr
+    assert "match-coach-goal -> Sports" in process.stdout
+    assert "10 samples, 1 of them without a topic; 3 topics, 2 with labels" in process.stdout.replace("\n", " ")
+    assert max(map(len, process.stdout.splitlines()[:-1])) <= 80
+    assert TableReader(place.annotated, ANNOTATED).num_rows == 10
+
+
+def test_flags_that_are_not_given_stay_as_they_were(place, tmp_path):
+    (tmp_path / "mine.txt").write_text("Goal match\nCourt judge\n")
+    assert relabel(place, "--taxonomy", tmp_path / "mine.txt", "--max-labels", "1").returncode == 0
+    before = times(place.annotated)
+    process = relabel(place)
+    assert "up to date" in process.stderr
+    assert times(place.annotated) == before
+    assert labels_of(place)[0] == (["Goal match"], "lexicon")
+    process = relabel(place, "--taxonomy", "none", "--json")
+    result = json.loads(process.stdout)
+    assert (result["num_samples"], result["num_unsettled"], result["num_labelled_topics"]) == (10, 1, 3)
+    assert result["topics"][0]["labels"] == ["match-coach-goal"]
+
+
+def test_relabel_refuses_what_it_would_not_heed(place, tmp_path):
+    assert_one_line_error(relabel(place, "--num-topics", "4"), "--relabel", "leave out --num-topics")
+    assert_one_line_error(relabel(place, tmp_path), "--relabel", "leave out CORPUS")
+    assert_one_line_error(relabel(place, "--taxonomy", tmp_path / "absent"), "--taxonomy", "No such file")
+    assert_one_line_error(
+        toremi("annotate", "--relabel", "-w", tmp_path / "empty"), "samples", "no such file or folder"
+    )
+    assert_one_line_error(toremi("annotate", "-w", tmp_path / "empty"), "name a corpus")
+
+
+def test_a_language_model_labels_and_the_lexicons_stand_in(place):
+    def behave(request, number):
+        said = json.dumps(request["messages"])
+        return Reply(status=500) if "court" in said else Reply(["Nature"] if "blorb" in said else ["People", "Time"])
+
+    with chat_server(behave) as server:
+        url = ("--llm-url", server.url, "--llm-model", "tiny", "--llm-attempts", "1")
+        dry = toremi("annotate", "--dry-run", "-w", place.root, *url, "--json")
+        assert json.loads(dry.stdout)["num_calls"] == 3, dry.stderr
+        assert not server.requests
+        assert not place.annotated.exists()
+        process = relabel(place, *url)
+        assert process.returncode == 0, process.stderr
+        assert "1 of 3 topics got no usable answer" in process.stderr
+        assert labels_of(place) == {
+            0: (["People", "Time"], "llm:tiny"),
+            1: (["Law"], "lexicon"),
+            2: (["Nature"], "llm:tiny"),
+        }
+        assert len(server.requests) == 3
+        before = times(place.annotated)
+        assert relabel(place).returncode == 0
+        assert len(server.requests) == 4, "only what is missing is asked for again"
+        assert times(place.annotated) == before
+    assert relabel(place, "--llm-url", "none").returncode == 0
+    assert labels_of(place)[0] == (["Sports"], "lexicon")
+
+
+def test_a_finished_labelling_asks_no_server_again(place):
+    with chat_server(lambda request, number: Reply(["Time"])) as server:
+        relabel(place, "--llm-url", server.url, "--llm-model", "tiny")
+    process = relabel(place)
+    assert process.returncode == 0
+    assert "no answer" not in process.stderr
+    assert labels_of(place)[2] == (["Time"], "llm:tiny")
+
+
+def test_an_interrupt_ends_the_wait_and_keeps_the_answers(place):
+    release = threading.Event()
+
+    def behave(request, number):
+        if number >= 1:
+            release.wait(120)
+        return Reply(["Time"])
+
+    with chat_server(behave) as server:
+        arguments = ["annotate", "--relabel", "-w", str(place.root), "--llm-url", server.url, "--llm-model", "tiny"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "toremi_cli.cli", *arguments, "--llm-concurrency", "1", "--llm-timeout", "120"],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=environment(),
+        )
+        while len(server.requests) < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        release.set()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert not place.annotated.exists()
+    with chat_server(lambda request, number: Reply(["Law"])) as server:
+        assert relabel(place, "--llm-url", server.url, "--llm-model", "tiny").returncode == 0
+        assert len(server.requests) == 2
+    assert [labels_of(place)[topic][0] for topic in range(3)] == [["Time"], ["Law"], ["Law"]]
+
+
+def test_a_server_without_a_model(place):
+    assert_one_line_error(relabel(place, "--llm-url", "http://localhost:1/v1"), "--llm-model")
+    assert_one_line_error(relabel(place, "--llm-model", "tiny"), "--llm-url")
+    process = toremi("annotate", "--dry-run", "-w", place.root)
+    assert_one_line_error(process, "--dry-run", "--llm-url")

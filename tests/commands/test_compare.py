@@ -1,0 +1,108 @@
+import json
+
+import pytest
+
+from tests.evaluate.workdirs import make_annotated, make_checkpoint, make_run, make_tokenizer
+from tests.report.synthetic import make_recorded_run
+from tests.shell import assert_one_line_error, toremi
+from toremi_cli.evaluate.compare import compare_runs
+from toremi_cli.evaluate.config import EvalConfig
+from toremi_cli.evaluate.evaluate import evaluate_runs
+from toremi_cli.evaluate.runs import Run
+from toremi_cli.layout import Workdir
+from toremi_cli.report.comparison_table import comparison_rows
+from toremi_cli.report.terminal import text_table
+
+TOPICS = ["a", "b", "c"]
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """Two finished runs with learning curves, checkpoints and scores; toremi-2 falls faster."""
+    make_tokenizer(tmp_path / "tokenizer")
+    make_annotated(tmp_path)
+    for number, (name, pace) in enumerate((("uniform", 250.0), ("toremi-2", 200.0))):
+        make_run(tmp_path, name, number, steps=(900,))
+        make_recorded_run(tmp_path, name, TOPICS, policy=name, pace=pace)
+    evaluate_runs(EvalConfig(), Workdir(tmp_path))
+    return tmp_path
+
+
+def runs_of(workdir, *names):
+    return [Run(name, workdir / "runs" / name) for name in names]
+
+
+def test_one_table_with_cost_loss_and_compute_saved(workdir):
+    process = toremi("compare", "-w", workdir, COLUMNS="80")
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    lines = process.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["uniform", "toremi-2"], "the baseline comes first"
+    rows = {line[:24].strip(): line for line in lines}
+    assert rows["tokens"].split()[1:] == ["3.69M", "3.69M"]
+    assert "difference to uniform" in rows and "reaching uniform's final" in rows
+    saved = float(rows["compute saved"].split()[-1].rstrip("%"))
+    assert saved == pytest.approx(20, abs=2), "exponentials with paces 250 and 200"
+
+    result = json.loads(toremi("compare", "-w", workdir, "--json").stdout)
+    base, other = result["groups"]
+    assert result["baseline"] == base["name"] == "uniform" and base["difference"] == {}
+    parameters = 448 * 32 + 32 * 32 + 2 * (12 * 32 * 32 + 13 * 32) + 2 * 32
+    assert base["flops"] == 6 * parameters * 900 * 4096
+    for domain in ("paper", "radio", "wire", "macro", "micro"):
+        values = [g["bits_per_byte"][domain]["value"] for g in (base, other)]
+        assert other["difference"][domain]["value"] == pytest.approx(values[1] - values[0])
+    assert other["saving"]["source"] == "in-run" and other["saving"]["low"] is None
+
+
+def test_a_checkpoint_series_gives_the_saving_with_its_interval(workdir):
+    run = workdir / "runs" / "toremi-2"
+    # The baseline's own last model stands at step 600 of the other run: it was as good with a third less.
+    for step, seed in ((300, 21), (600, 0 * 1000 + 900), (900, 22)):
+        make_checkpoint(run / f"checkpoint-{step}", seed, workdir / "tokenizer")
+    evaluate_runs(EvalConfig(runs=("toremi-2",), checkpoint="all"), Workdir(workdir))
+    saving = compare_runs(runs_of(workdir, "uniform", "toremi-2"), "test").groups[1].saving
+    assert saving.source == "checkpoints"
+    assert saving.saved >= 1 / 3 - 1e-9
+    assert saving.low <= saving.saved <= saving.high
+    assert saving.low >= 1 / 3 - 1e-9, "in every resample the same model is as good as itself"
+
+
+def test_seeds_of_one_policy_are_grouped(workdir):
+    for name, policy, seed in (("u1", "uniform", 1), ("t1", "toremi-2", 1)):
+        make_run(workdir, name, seed + 5, steps=(900,))
+        make_recorded_run(workdir, name, TOPICS, policy=policy, seed=seed)
+    evaluate_runs(EvalConfig(runs=("u1", "t1")), Workdir(workdir))
+    found = compare_runs(runs_of(workdir, "uniform", "toremi-2", "u1", "t1"), "test")
+    assert [(g.name, len(g.runs)) for g in found.groups] == [("uniform", 2), ("toremi-2", 2)]
+    first, second = (run.final for run in found.groups[1].runs)
+    assert first is not None and second is not None
+    difference = found.groups[1].difference["macro"]
+    mean = found.groups[1].bits_per_byte["macro"].value - found.groups[0].bits_per_byte["macro"].value
+    assert difference.value == pytest.approx(mean)
+    assert difference.low < difference.value < difference.high
+    labels = [row.label for row in comparison_rows(found)]
+    assert "seeds" in labels
+    assert len(text_table([g.name for g in found.groups], comparison_rows(found))) == 1
+
+
+def test_what_makes_a_comparison_unfair_is_said(workdir):
+    path = workdir / "runs" / "toremi-2" / "run.json"
+    record = json.loads(path.read_text())
+    record["config"]["learning_rate"] = 0.01
+    record |= {"data": "fedcba9876543210", "status": "running"}
+    path.write_text(json.dumps(record))
+    make_recorded_run(workdir, "young", TOPICS, steps=100, seed=0)
+    process = toremi("compare", "-w", workdir)
+    assert process.returncode == 0, process.stderr
+    warnings = process.stderr
+    assert "differ in more than the policy: the annotated corpus, learning_rate (0.01 and 0.003)" in warnings
+    assert "run toremi-2 is not finished: step 900" in warnings
+    assert "not measured on 'test': young; run `toremi eval young` first" in warnings
+
+
+def test_baseline_by_name(workdir):
+    assert compare_runs(runs_of(workdir, "uniform", "toremi-2"), "test", "toremi-2").baseline == "toremi-2"
+    process = toremi("compare", "-w", workdir, "--baseline", "x")
+    assert_one_line_error(process, "--baseline x: not among the runs (", "uniform", "toremi-2")

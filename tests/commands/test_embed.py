@@ -1,0 +1,58 @@
+import json
+
+from tests.corpus.test_stage import write_corpus
+from tests.realtext import news_articles
+from tests.shell import assert_one_line_error, toremi
+
+FLAGS = ("--vocab-size", "600", "--vector-dim", "12", "--vector-fit-samples", "60")
+
+
+def test_a_summary_for_people_and_one_for_machines(tmp_path):
+    texts = news_articles()
+    write_corpus(tmp_path / "c", web=[*texts[:40], texts[0], ""], books=texts[40:70])
+    first = toremi("embed", "c", *FLAGS, "--max-tokens", "128", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[0].split() == [
+        "source",
+        "documents",
+        "samples",
+        "tokens",
+        "MB",
+        "held",
+        "out",
+        "duplicates",
+    ]
+    assert first.stdout.splitlines()[2].split()[:2] == ["web", "40"]
+    assert "left out: 1 documents without text" in first.stdout
+    assert max(map(len, first.stdout.splitlines())) <= 80
+
+    again = toremi("embed", "c", "--json", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("up to date") == 2, "flags that are not given stay as they were"
+    result = json.loads(again.stdout)
+    assert result["dim"] == 12 and result["totals"]["documents"] == 70
+    assert result["sources"]["web"]["duplicates"] > 0
+
+    other = toremi("embed", "c", "--max-tokens", "64", "--quiet", cwd=tmp_path)
+    assert other.returncode == 0 and other.stderr == ""
+    inspected = toremi("inspect", "toremi-out/samples", cwd=tmp_path)
+    assert "'max_tokens': 64" in inspected.stdout and "'vocab_size': 600" in inspected.stdout
+
+
+def test_another_corpus_starts_from_the_defaults(tmp_path):
+    write_corpus(tmp_path / "one", a=[f"short text {i}" for i in range(30)])
+    write_corpus(tmp_path / "two", a=[f"other text {i}" for i in range(30)])
+    assert toremi("embed", "one", *FLAGS, "--max-tokens", "16", cwd=tmp_path).returncode == 0
+    assert toremi("embed", "two", cwd=tmp_path).returncode == 0
+    assert "'max_tokens': 1024" in toremi("inspect", "toremi-out/samples", cwd=tmp_path).stdout
+
+
+def test_bad_input_is_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    write_corpus(tmp_path / "c", a=["text"])
+    assert_one_line_error(toremi("embed", "none", cwd=tmp_path), "none: no such file or folder")
+    assert_one_line_error(toremi("embed", "empty", cwd=tmp_path), "it is empty", "expected txt, md, jsonl")
+    assert_one_line_error(toremi("embed", "c", "--holdout", "2", cwd=tmp_path), "--holdout 2")
+    assert_one_line_error(toremi("embed", "c", "--text-field", "x", cwd=tmp_path), "a.jsonl:1", "found id, text")
+    assert_one_line_error(toremi("embed", "c", "--vectors", "x", cwd=tmp_path), "doc2vec, sentence-transformers")
+    assert_one_line_error(toremi("embed", "c", "--on-error", "x", cwd=tmp_path), "--on-error x")

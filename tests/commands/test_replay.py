@@ -1,0 +1,198 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.reweight.reference import GOLDEN
+from tests.shell import assert_one_line_error, toremi
+from toremi_cli.errors import TableError, UsageError
+from toremi_cli.replay import policy_config, replay_table
+from toremi_cli.reweight import PolicyConfig
+
+NAN = float("nan")
+
+
+def write(path, rows, **columns):
+    """A table of losses; rows are (step, topic, loss, num_samples)."""
+    step, topic, loss, num_samples = zip(*rows, strict=True)
+    values = {
+        "step": pa.array(step, pa.int64()),
+        "topic": pa.array(topic, pa.string()),
+        "loss": pa.array(loss, pa.float64(), from_pandas=False),
+        "num_samples": pa.array(num_samples, pa.int64()),
+    }
+    pq.write_table(pa.table({**values, **columns}), path)
+    return path
+
+
+def weights_of(path):
+    return {(r["step"], r["topic"]): r["weight"] for r in pq.read_table(path).to_pylist()}
+
+
+@pytest.fixture
+def losses(tmp_path):
+    """Two topics at steps 100 and 200, a third from 200 on; rows in no order."""
+    rows = [(200, "c", 4.0, 1), (100, "b", 2.0, 3), (200, "b", 2.0, 3), (100, "a", 6.0, 2), (200, "a", 6.0, 2)]
+    return write(tmp_path / "losses.parquet", rows, extra=pa.array(range(5)))
+
+
+def test_weights_by_hand(losses, tmp_path):
+    out = tmp_path / "new" / "weights.parquet"
+    process = toremi("replay", losses, "--policy", "toremi-2", "--stage-switch-step", "200", "--out", out)
+    assert process.returncode == 0, process.stderr
+    table = pq.read_table(out)
+    assert table.schema.names == ["step", "tokens_seen", "stage", "topic", "weight", "loss", "num_samples"]
+    assert [tuple(r.values()) for r in table.to_pylist()] == [
+        (100, 0, 1, "a", 1.5, 6.0, 2),
+        (100, 0, 1, "b", 1.0, 2.0, 3),
+        (100, 0, 1, "c", 1.0, None, 0),
+        (200, 0, 2, "a", 0.75, 6.0, 2),
+        (200, 0, 2, "b", 1.5, 2.0, 3),
+        (200, 0, 2, "c", 1.0, 4.0, 1),
+    ]
+    assert "step 200" in process.stdout
+    assert "0.7500" in process.stdout
+    record = json.loads(table.schema.metadata[b"toremi"])
+    assert (record["table"], record["command"]) == ("weights", "toremi replay")
+    assert record["config"]["stage_switch"] == "step:200"
+
+
+def test_without_a_switch_all_is_stage_1(losses, tmp_path):
+    out = tmp_path / "w.parquet"
+    process = toremi("replay", losses, "--out", out, "--json", "--quiet")
+    summary = json.loads(process.stdout)
+    assert summary["stage"] == 1
+    assert summary["weights"] == {"a": 2.25, "b": 1.0, "c": 1.0}
+    assert set(pq.read_table(out)["stage"].to_pylist()) == {1}
+
+
+def test_constants_and_rule_are_flags(losses, tmp_path):
+    out = tmp_path / "w.parquet"
+    toremi("replay", losses, "--out", out, "--alpha", "0.25", "--rule", "additive", "--w-max", "1.6")
+    assert weights_of(out)[100, "a"] == 1.5
+    assert weights_of(out)[200, "a"] == 1.6
+    toremi("replay", losses, "--out", out, "--w-min", "0.8", "--stage-switch-step", "0")
+    assert weights_of(out)[100, "a"] == 0.8
+    toremi("replay", losses, "--out", out, "--policy", "uniform")
+    assert set(weights_of(out).values()) == {1.0}
+
+
+@pytest.mark.parametrize("name", ["toremi", "group-dro", "odm", "ado", "random-weights", "shuffled-topics"])
+def test_other_policies_that_need_only_losses(losses, tmp_path, name):
+    out = tmp_path / "w.parquet"
+    summary = replay_table(losses, out, policy_config(["burn_in_steps=0", "sensitivity=false"], name=name))
+    assert summary["num_steps"] == 2
+    assert len(weights_of(out)) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("stratified", [], "--policy stratified: .*num_tokens"),
+        ("frozen", [], "--policy frozen: .*weights of another run"),
+        ("linupper", [], "weighs single samples"),
+        ("toremi", ["memory=-2"], "--memory is -2.0"),
+        ("toremi", ["memory=x"], "'x' is no float"),
+        ("toremi", ["stratify=1"], "expected true or false"),
+        ("nonsense", [], "no such policy"),
+    ],
+)
+def test_settings_that_cannot_work(losses, tmp_path, name, settings, message):
+    with pytest.raises(UsageError, match=message):
+        replay_table(losses, tmp_path / "w.parquet", policy_config(settings, name=name))
+
+
+def test_its_own_output_is_an_input_too(losses, tmp_path):
+    first, second = tmp_path / "run" / "part-00000.parquet", tmp_path / "again.parquet"
+    toremi("replay", losses, "--out", first)
+    process = toremi("replay", tmp_path / "run", "--out", second)
+    assert process.returncode == 0, process.stderr
+    assert weights_of(first) == weights_of(second)
+    staged = tmp_path / "staged.parquet"
+    toremi("replay", losses, "--stage-switch-step", "150", "--out", staged)
+    process = toremi("replay", staged, "--out", second)
+    assert "stage 2 from step 200 on; --stage-switch-step" in process.stderr
+    assert weights_of(first) == weights_of(second)
+
+
+def test_tokens_seen_are_handed_on(tmp_path):
+    source = write(tmp_path / "l.parquet", [(1, "a", 2.0, 1), (2, "a", 2.0, 1)], tokens_seen=pa.array([512, 1024]))
+    toremi("replay", source, "--out", tmp_path / "w.parquet")
+    assert pq.read_table(tmp_path / "w.parquet")["tokens_seen"].to_pylist() == [512, 1024]
+
+
+def test_null_loss_and_no_samples_mean_unseen(tmp_path):
+    rows = [(1, "a", 6.0, 1), (1, "b", 2.0, 1), (1, "c", None, 7), (1, "d", 50.0, 0), (1, "e", NAN, 0)]
+    source = write(tmp_path / "l.parquet", rows)
+    process = toremi("replay", source, "--out", tmp_path / "w.parquet", "--stage-switch-step", "1")
+    assert process.returncode == 0, process.stderr
+    assert list(weights_of(tmp_path / "w.parquet").values()) == [0.5, 1.5, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["toremi-1-multiplicative", "toremi-2-multiplicative", "toremi-2-additive"])
+def test_golden_trajectory(name, tmp_path):
+    case = json.loads((GOLDEN / f"{name}.json").read_text())
+    rows = [(row["step"], topic, loss, 1) for row in case["losses"] for topic, loss in row["loss"].items()]
+    np.random.default_rng(0).shuffle(rows)
+    source = write(tmp_path / "l.parquet", [(int(s), str(t), float(x), int(n)) for s, t, x, n in rows])
+    config = PolicyConfig(name=case["policy"], stage_switch=f"step:{case['switch_step']}", **case["options"])
+    replay_table(source, tmp_path / "w.parquet", config)
+    found = weights_of(tmp_path / "w.parquet")
+    for row in case["course"]:
+        for topic, weight in row["weights"].items():
+            assert found[row["step"], topic] == pytest.approx(weight, rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts"),
+    [
+        ([(1, "a", 2.0, 1), (3, "b", NAN, 1)], ["row 1", "step 3", "'b'", "nan"]),
+        ([(1, "a", float("inf"), 1)], ["row 0", "inf"]),
+        ([(1, "a", -2.0, 1)], ["row 0", "-2.0", "negative"]),
+        ([(1, "a", 2.0, -1)], ["row 0", "num_samples is -1"]),
+        ([(1, "a", 2.0, 1), (1, "b", 2.0, 1), (1, "a", 3.0, 1)], ["row 2", "step 1", "'a'", "row 0"]),
+        ([(1, "a", 2.0, 1), (None, "b", 2.0, 1)], ["row 1", "step is null"]),
+    ],
+)
+def test_bad_rows(rows, parts, tmp_path):
+    source = write(tmp_path / "l.parquet", rows)
+    with pytest.raises(TableError) as problem:
+        replay_table(source, tmp_path / "w.parquet", PolicyConfig())
+    for part in ["l.parquet", *parts]:
+        assert part in str(problem.value)
+    assert not (tmp_path / "w.parquet").exists()
+
+
+def test_an_error_is_one_line(tmp_path):
+    source = write(tmp_path / "l.parquet", [(1, "a", 2.0, 1), (3, "b", NAN, 1)])
+    assert_one_line_error(toremi("replay", source, "--out", tmp_path / "w.parquet"), "row 1", "step 3", "'b'", "nan")
+
+
+def test_bad_tables(tmp_path, losses):
+    def assert_refused(path, message):
+        with pytest.raises(TableError, match=message):
+            replay_table(path, tmp_path / "w.parquet", PolicyConfig())
+
+    path = tmp_path / "bad.parquet"
+    good = pq.read_table(losses)
+    pq.write_table(good.drop_columns(["loss"]), path)
+    assert_refused(path, "column loss is missing")
+    pq.write_table(good.set_column(2, "loss", pa.array(list("abcde"))), path)
+    assert_refused(path, "column 'loss' has type string, expected double")
+    pq.write_table(good.slice(0, 0), path)
+    assert_refused(path, "has no rows")
+    path.write_bytes(losses.read_bytes()[:300])
+    assert_refused(path, "not a whole Parquet file")
+    assert_refused(tmp_path / "none", "no such file")
+
+
+def test_bad_flags(losses, tmp_path):
+    out = tmp_path / "w.parquet"
+    assert_one_line_error(toremi("replay", losses, "--out", out, "--w-min", "2"), "--w-min is 2.0")
+    assert_one_line_error(toremi("replay", losses, "--out", out, "--rule", "x"), "--rule is 'x'", "additive")
+    assert_one_line_error(toremi("replay", losses, "--out", out, "--policy", "x"), "--policy x", "toremi-2")
+    assert_one_line_error(toremi("replay", losses, "--out", out, "--set", "x=1"), "--set x=1", "eta")
+    assert_one_line_error(toremi("replay", losses, "--out", losses), "would overwrite")
+    assert pq.read_table(losses).num_rows == 5

@@ -1,0 +1,35 @@
+import json
+
+from tests.corpus.test_corruption import workdir  # noqa: F401 - a fixture
+from tests.corpus.test_stage import write_corpus
+from tests.realtext import news_articles
+from tests.shell import assert_one_line_error, toremi
+
+
+def test_a_mixture_is_drawn_and_embed_reads_it(tmp_path):
+    write_corpus(tmp_path / "c", web=news_articles()[:100], code=news_articles()[100:150], rest=["unused text"])
+    arguments = ("sample", "c", "--ratios", "code:0.2,web:0.8", "--tokens", "3K,6K", "-o", "mix")
+    process = toremi(*arguments, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "not in --ratios, left out: rest" in process.stderr
+    assert max(map(len, process.stdout.splitlines())) <= 80
+    record = json.loads(toremi(*arguments, "--json", cwd=tmp_path).stdout)
+    assert record["mixtures"]["6K"]["web"]["documents"] > record["mixtures"]["3K"]["web"]["documents"] > 0
+    embedded = toremi("embed", "mix/6K", "--vector-dim", "8", "--json", cwd=tmp_path)
+    assert embedded.returncode == 0, embedded.stderr
+    sources = json.loads(embedded.stdout)["sources"]
+    assert {name: counts["documents"] for name, counts in sources.items()} == {
+        name: record["mixtures"]["6K"][name]["documents"] for name in ("code", "web")
+    }
+    assert_one_line_error(toremi("sample", "c", "--ratios", "x", "--tokens", "1K", "-o", "m", cwd=tmp_path), "--ratios")
+
+
+def test_noise_is_planted(workdir, tmp_path):  # noqa: F811
+    flags = ("--workdir", workdir.root, "--topic", "Technology", "--kind", "shuffle-words", "-o", tmp_path / "noisy")
+    process = toremi("corrupt", *flags)
+    assert process.returncode == 0, process.stderr
+    assert "27 of 90 samples corrupted (shuffle-words)" in process.stdout
+    assert json.loads(toremi("corrupt", *flags, "--json").stdout)["num_corrupted"] == 27
+    assert "corrupted" in toremi("inspect", tmp_path / "noisy").stdout
+    nobody = toremi("corrupt", tmp_path / "none", "--topic", "x", "-o", tmp_path / "o", "--workdir", workdir.root)
+    assert_one_line_error(nobody, "no such file or folder")

@@ -1,0 +1,89 @@
+import json
+import math
+import re
+import shutil
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.evaluate.workdirs import make_annotated, make_run, make_tokenizer
+from tests.report.synthetic import make_recorded_run
+from tests.shell import assert_one_line_error, toremi
+from toremi_cli.evaluate.config import EvalConfig
+from toremi_cli.evaluate.evaluate import evaluate_runs
+from toremi_cli.evaluate.noise import Truth, auroc, noise_reports
+from toremi_cli.evaluate.runs import Run
+from toremi_cli.layout import Workdir
+
+TOPICS = ["Politics", "Sports", "People"]
+
+
+def brute_force(clean, corrupted):
+    return np.mean([(a > b) + (a == b) / 2 for a in clean for b in corrupted])
+
+
+def test_auroc_equals_counting_pairs():
+    truth = Truth(
+        clean=Counter({("a",): 3, ("a", "b"): 2, (): 4}), corrupted=Counter({("b",): 5, ("a",): 1, ("unheard",): 2})
+    )
+    weights = {"a": 2.0, "b": 0.5}
+    clean = [2.0] * 3 + [1.25] * 2 + [1.0] * 4
+    corrupted = [0.5] * 5 + [2.0] + [1.0] * 2
+    assert auroc(truth, weights) == pytest.approx(brute_force(clean, corrupted))
+    assert math.isnan(auroc(Truth(clean=Counter({("a",): 1})), weights))
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A clean table, a copy in which the topic Politics (source 'paper') is noise, a run on each."""
+    make_tokenizer(tmp_path / "tokenizer")
+    make_annotated(tmp_path)
+    shutil.copytree(tmp_path / "annotated", tmp_path / "noisy")
+    path = tmp_path / "noisy" / "part-00000.parquet"
+    table = pq.read_table(path)
+    truth = [
+        s == "paper" and p == "train"
+        for s, p in zip(table["source"].to_pylist(), table["split"].to_pylist(), strict=True)
+    ]
+    pq.write_table(table.append_column("corrupted", pa.array(truth)), path)
+    for number, name in enumerate(("uniform", "toremi-2")):
+        make_run(tmp_path, name, number, steps=(900,))
+        run = make_recorded_run(tmp_path, name, TOPICS, policy=name)
+        record = json.loads((run / "run.json").read_text())
+        record["config"] |= {"annotated": str(tmp_path / "noisy"), "topics": "labels"}
+        (run / "run.json").write_text(json.dumps(record))
+    evaluate_runs(EvalConfig(), Workdir(tmp_path))
+    return tmp_path
+
+
+def test_report_by_the_tables_truth(workdir):
+    runs = [Run(n, workdir / "runs" / n) for n in ("uniform", "toremi-2")]
+    plain, learnt = noise_reports(runs, Workdir(workdir), "test")
+    assert plain.noisy_topics == learnt.noisy_topics == ["Politics"]
+    assert plain.auroc == 0.5 and plain.passed_step is None
+    assert (plain.noisy_weight, plain.clean_weight) == (1.0, 1.0)
+    for step, score, noisy, clean in learnt.course:
+        assert 0 <= score <= 1 and noisy > 0 and clean > 0 and step % 50 == 0
+    first = next((point[0] for point in learnt.course if point[1] >= 0.9), None)
+    assert learnt.passed_step == first
+    assert learnt.clean_bits_per_byte > 0 and learnt.noisy_bits_per_byte > 0
+
+
+def test_command(workdir):
+    process = toremi("eval", "uniform", "toremi-2", "-w", workdir, "--noise")
+    assert process.returncode == 0, process.stderr
+    assert max(map(len, process.stdout.splitlines())) <= 80
+    rows = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in process.stdout.splitlines()[1:-1])
+    assert rows["noisy topics"].split() == ["Politics", "Politics"]
+    assert rows["AUROC of low weights"].split()[0] == "0.5000"
+    for name in ("uniform", "toremi-2"):
+        path = workdir / "runs" / name / "run.json"
+        record = json.loads(path.read_text())
+        del record["config"]["annotated"]
+        path.write_text(json.dumps(record))
+    assert_one_line_error(
+        toremi("eval", "-w", workdir, "--noise"), "none was trained on a table with a column 'corrupted'"
+    )

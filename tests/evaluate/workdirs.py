@@ -1,0 +1,108 @@
+"""A small workdir with real parts: news with topics, a tokenizer trained on it, runs whose models are random."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from tests.realtext import news_articles
+from toremi_cli.provenance import provenance_of
+from toremi_cli.schemas import ANNOTATED, TOPICS
+from toremi_cli.stage import StageFolder
+from toremi_cli.tables import write_json, write_table
+
+CONTEXT = 32
+SOURCES = ("paper", "radio", "wire")
+LABELS = (["Politics"], ["Sports", "People"], [])
+
+
+def make_tokenizer(folder: Path, vocab_size: int = 400) -> Path:
+    """A byte-level BPE in Hugging Face layout."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(news_articles()[:50], trainer)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"},
+    )
+    return folder
+
+
+def make_annotated(workdir: Path, num_documents: int = 45, held_out_sources: tuple[str, ...] = SOURCES) -> None:
+    """Tables `annotated` and `topics`: a third of each source is validation, a third test."""
+    rows = []
+    for number, text in enumerate(news_articles()[:num_documents]):
+        source = SOURCES[number % 3]
+        split = ("train", "validation", "test")[number // 3 % 3] if source in held_out_sources else "train"
+        rows.append(
+            {
+                "sample_id": f"d{number}#0",
+                "doc_id": f"d{number}",
+                "source": source,
+                "split": split,
+                "text": text,
+                "num_tokens": len(text.split()),
+                "num_bytes": len(text.encode()),
+                "topic": number % 3 if number % 3 < 2 else -1,
+                "labels": LABELS[number % 3],
+                "probs": [0.5, 0.5],
+                "agreement": 1.0,
+            }
+        )
+    stage = StageFolder(workdir / "annotated", ANNOTATED, provenance_of(ANNOTATED, "toremi annotate", {}, {}))
+    stage.begin()
+    with stage.writer(0) as writer:
+        writer.write(rows)
+    stage.finish(1)
+    names = [{"topic": i, "name": n, "words": [n], "labels": [], "label_source": "none"} for i, n in enumerate("ab")]
+    zero = {"label_scores": [], "num_samples": 1, "num_tokens": 1, "agreement": 1.0, "sources": []}
+    plan = provenance_of(TOPICS, "toremi annotate", {}, {})
+    write_table(workdir / "topics.parquet", TOPICS, [{**row, **zero} for row in names], plan)
+
+
+def make_checkpoint(folder: Path, seed: int, tokenizer: Path | None, vocab_size: int = 448, shard: str = "5GB") -> Path:
+    """A checkpoint as the trainer leaves it, its GPT-2 random."""
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=vocab_size, n_positions=CONTEXT, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder, max_shard_size=shard)
+    if tokenizer is not None:
+        for path in tokenizer.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "trainer_state.json").write_text("{}")
+    return folder
+
+
+def make_run(workdir: Path, name: str, seed: int, steps: tuple[int, ...] = (10, 20), finished: bool = True) -> Path:
+    """A run's folder with checkpoints at `steps`."""
+    run = workdir / "runs" / name
+    for step in steps:
+        make_checkpoint(run / f"checkpoint-{step}", seed * 1000 + step, workdir / "tokenizer")
+    record = {
+        "config": {"context_length": CONTEXT, "policy": {"name": name}},
+        "status": "finished" if finished else "running",
+    }
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "run.json").write_text(json.dumps(record))
+    return run
+
+
+def make_workdir(root: Path) -> Path:
+    """All of it, with the runs `plain` and `topics`."""
+    make_tokenizer(root / "tokenizer")
+    make_annotated(root)
+    make_run(root, "plain", 1)
+    make_run(root, "topics", 2)
+    return root

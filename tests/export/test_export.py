@@ -1,0 +1,145 @@
+import json
+from collections import Counter
+
+import pyarrow.dataset as ds
+import pytest
+import zstandard
+
+from tests.evaluate.workdirs import make_annotated
+from tests.realtext import news_articles
+from tests.report.synthetic import make_recorded_run
+from tests.shell import assert_one_line_error, toremi
+from toremi_cli.evaluate.history import read_history
+from toremi_cli.evaluate.runs import Run
+from toremi_cli.export.corpus import copies_of, write_corpus
+from toremi_cli.export.formats import FORMS, render
+from toremi_cli.export.shares import NO_LABEL, build_mixture, learnt_weights
+from toremi_cli.layout import Workdir
+
+TOPICS = ["Politics", "Sports", "People"]
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    make_annotated(tmp_path)
+    make_recorded_run(tmp_path, "toremi-2", TOPICS)
+    return tmp_path
+
+
+@pytest.fixture
+def history(workdir):
+    return read_history(Run("toremi-2", workdir / "runs" / "toremi-2"))
+
+
+def train_tokens():
+    """Training tokens by source, as `make_annotated` counts them: document n is of source n % 3, split n // 3 % 3."""
+    found = Counter()
+    for number, text in enumerate(news_articles()[:45]):
+        if number // 3 % 3 == 0:
+            found[("paper", "radio", "wire")[number % 3]] += len(text.split())
+    return found
+
+
+def test_shares_are_tokens_times_weights(workdir, history):
+    weights = learnt_weights(history, "final")
+    mixture, _ = build_mixture(history, Workdir(workdir), "final")
+    tokens = train_tokens()
+    # 'paper' is Politics, 'radio' is Sports and People, 'wire' has no label
+    expected = {
+        "paper": tokens["paper"] * weights["Politics"],
+        "radio": tokens["radio"] * (weights["Sports"] + weights["People"]) / 2,
+        "wire": tokens["wire"],
+    }
+    total = sum(expected.values())
+    assert mixture.shares("source") == pytest.approx({k: v / total for k, v in expected.items()})
+    topics = mixture.shares("topic")
+    assert topics["Sports"] == topics["People"] == pytest.approx(expected["radio"] / 2 / total)
+    assert topics[NO_LABEL] == pytest.approx(expected["wire"] / total)
+    assert sum(topics.values()) == pytest.approx(1)
+
+
+def test_mean_weights_are_those_in_force(history):
+    courses = history.topics
+    weights = learnt_weights(history, "mean")
+    expected = (1 + courses.weight[:-1, 0].sum()) / len(courses.steps)
+    assert weights["Politics"] == pytest.approx(expected)
+
+
+def test_uniform_weights_give_the_corpus_back(workdir):
+    make_recorded_run(workdir, "uniform", TOPICS, policy="uniform")
+    history = read_history(Run("uniform", workdir / "runs" / "uniform"))
+    mixture, weigher = build_mixture(history, Workdir(workdir), "final")
+    facts = write_corpus(mixture, weigher, Workdir(workdir), workdir / "mix", 0, "parquet", 0)
+    rows = ds.dataset(workdir / "mix", exclude_invalid_files=True).to_table().to_pylist()
+    assert len(rows) == facts["copies"] == facts["samples"] == 15
+    assert facts["tokens"] == sum(train_tokens().values())
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl.zst"])
+def test_a_resampled_corpus_meets_its_target_and_shares(workdir, history, file_format):
+    mixture, weigher = build_mixture(history, Workdir(workdir), "final")
+    target = 40 * mixture.tokens
+    out = workdir / "mix"
+    facts = write_corpus(mixture, weigher, Workdir(workdir), out, target, file_format, 3)
+    assert facts["tokens"] == pytest.approx(target, rel=0.02)
+    if file_format == "parquet":
+        rows = ds.dataset(sorted(out.glob("*.parquet"))).to_table().to_pylist()
+    else:
+        text = zstandard.open(out / "part-00000.jsonl.zst", "rt", encoding="utf-8").read()
+        rows = [json.loads(line) for line in text.splitlines()]
+    assert len({row["id"] for row in rows}) == len(rows) == facts["copies"]
+    tokens = Counter()
+    for row in rows:
+        tokens[row["source"]] += len(row["text"].split())
+    shares = {source: count / facts["tokens"] for source, count in tokens.items()}
+    assert shares == pytest.approx(mixture.shares("source"), rel=0.03)
+    again = write_corpus(mixture, weigher, Workdir(workdir), out, target, file_format, 3)
+    assert again == facts, "the same seed gives the same corpus"
+
+
+def test_copies_are_drawn_by_hash_around_their_expectation():
+    drawn = [copies_of(f"s{i}", 1.3, 0) for i in range(4000)]
+    assert set(drawn) == {1, 2}
+    assert sum(drawn) / 4000 == pytest.approx(1.3, abs=0.03)
+    assert drawn == [copies_of(f"s{i}", 1.3, 0) for i in range(4000)]
+    assert drawn != [copies_of(f"s{i}", 1.3, 1) for i in range(4000)]
+    assert copies_of("s", 2.0, 0) == 2 and copies_of("s", 0.0, 0) == 0
+
+
+def test_other_trainers_forms(workdir, history):
+    mixture, _ = build_mixture(history, Workdir(workdir), "final")
+    share = f"{mixture.shares('source')['paper']:.6f}"
+    found = {form: render(mixture, form, "source", "bin/{name}") for form in FORMS}
+    assert f'"paper":\n    local: "bin/paper"\n    proportion: {share}' in found["mosaicml"]
+    assert f'source_name: "paper"\n    target_ratio: {share}\n    paths: ["bin/paper"]' in found["olmo-core"]
+    assert found["megatron"].startswith(f"--data-path {share} bin/paper ")
+    assert '      - "bin/paper"\n' in found["nanotron"] and f"      - {share}\n" in found["nanotron"]
+    assert "bin/no_topic" in render(mixture, "megatron", "topic", "bin/{name}")
+
+
+def test_command(workdir):
+    process = toremi("export", "toremi-2", "-w", workdir)
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout)
+    assert {row["topic"] for row in result["topics"]} == {*TOPICS, NO_LABEL}
+    assert sum(row["share"] for row in result["sources"]) == pytest.approx(1)
+    process = toremi("export", "toremi-2", "-w", workdir, "--to", "yaml", "-o", workdir / "mix.yaml")
+    assert process.returncode == 0, process.stderr
+    text = (workdir / "mix.yaml").read_text()
+    assert '  - topic: "Politics"\n    weight: ' in text
+    process = toremi("export", "toremi-2", "-w", workdir, "--to", "corpus", "-o", workdir / "c", "--tokens", "20K")
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["tokens"] == pytest.approx(20_000, rel=0.1)
+
+
+def test_wrong_arguments(workdir):
+    for arguments, part in (
+        (["--to", "xml"], "--to xml: expected one of json, yaml, corpus, mosaicml"),
+        (["--weights", "best"], "--weights best: expected final or mean"),
+        (["--to", "megatron", "--by", "colour"], "--by colour: expected topic or source"),
+        (["--to", "megatron", "--data-path", "x"], "has no {name} in it"),
+        (["--to", "corpus"], "name its folder with --out"),
+        (["--to", "corpus", "-o", str(workdir)], "is not empty and no export of toremi"),
+        (["--to", "corpus", "-o", "x", "--tokens", "many"], "--tokens many: expected a number"),
+    ):
+        assert_one_line_error(toremi("export", "toremi-2", "-w", workdir, *arguments), part)

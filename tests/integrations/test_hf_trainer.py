@@ -1,0 +1,160 @@
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from tests.integrations.hf_run import LENGTH, TOPICS, model, reweighting, rows, trainer
+from tests.reweight.reference import trajectory
+from tests.shell import environment
+from toremi_cli.integrations.hf_batch import batch_topics
+from toremi_cli.reweight import StageSwitch, TopicStatistics, sample_weights
+from toremi_cli.train.loss import sample_losses, segment_losses
+
+
+def weights_of(history):
+    return [row["weight"] for row in history]
+
+
+def micro_batch(batch):
+    """The rows of a batch as `toremi pretrain` holds them: segments with their predicted tokens."""
+    count = torch.tensor([sum(label != -100 for label in row["labels"]) - 1.0 for row in batch])
+    pairs = [(i, t) for i, row in enumerate(batch) for t in row["topic_ids"] if t >= 0]
+    return SimpleNamespace(
+        inputs=torch.tensor([row["input_ids"][:-1] for row in batch]),
+        targets=torch.tensor([row["labels"][1:] for row in batch]),
+        segment=torch.arange(len(batch)).repeat_interleave(LENGTH - 1),
+        num_predicted=count,
+        mass=torch.ones(len(batch)),
+        pair_segment=torch.tensor([i for i, _ in pairs], dtype=torch.int64),
+        pair_topic=torch.tensor([t for _, t in pairs], dtype=torch.int64),
+        pair_prob=torch.ones(len(pairs)),
+    )
+
+
+def test_weights_and_parameters_equal_those_of_pretrain_and_of_the_pure_policy(tmp_path):
+    run = trainer(tmp_path)
+    run.train()
+    other, ours = model(), reweighting()
+    policy, statistics = ours.policy, TopicStatistics(len(TOPICS))
+    weights, data, course = ours.policy.weights, rows(), []
+    for step in range(1, 10):
+        batch = micro_batch(data[8 * (step - 1) : 8 * step])
+        logits = other(input_ids=batch.inputs).logits.flatten(0, 1)
+        sums = segment_losses(cross_entropy(logits, batch.targets.flatten(), reduction="none"), batch)
+        factors = sample_weights(weights, batch.pair_segment, batch.pair_topic, batch.pair_prob, 8).float()
+        (torch.dot(factors, sample_losses(sums, batch)) / 8).backward()
+        statistics.add(sample_losses(sums, batch), batch.mass, batch.pair_segment, batch.pair_topic, batch.pair_prob)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter -= 0.5 * parameter.grad
+                parameter.grad = None
+        if step % 3 == 0:
+            stats = statistics.read(step)
+            statistics.reset()
+            seen = {t: x for t, x in zip(TOPICS, stats.loss.tolist(), strict=True) if x == x}
+            course.append((step, seen))
+            weights = policy.update(stats, 2 if step >= 6 else 1)
+    pure = trajectory("toremi-2", course, 6, rule="multiplicative", alpha=3.0, w_min=0.1, w_max=5.0)
+    history = run.reweighting.history
+    for i, row in enumerate(history):
+        assert row["step"] == pure[i // 4]["step"]
+        assert row["stage"] == pure[i // 4]["stage"]
+        assert row["weight"] == pytest.approx(pure[i // 4]["weights"].get(row["topic"], 1.0), rel=1e-4)
+    assert weights_of(history)[-4:] == pytest.approx(weights.tolist(), rel=1e-4)
+    assert len(set(weights_of(history))) > 4
+    assert {row["num_samples"] for row in history if row["topic"] == "never"} == {0}
+    for a, b in zip(run.model.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_resume_goes_on_the_same(tmp_path):
+    saving = {"save_strategy": "steps", "save_steps": 4}
+    whole = trainer(tmp_path / "whole", arguments=saving)
+    whole.train()
+    trainer(tmp_path / "cut", arguments={**saving, "max_steps": 4}).train()
+    resumed = trainer(tmp_path / "cut", arguments=saving)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
+    assert resumed.reweighting.history == whole.reweighting.history
+    for a, b in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    (tmp_path / "cut" / "checkpoint-4" / "toremi_reweighting.json").unlink()
+    with pytest.raises(ValueError, match="ReweightingTrainer"):
+        trainer(tmp_path / "cut").train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
+
+
+def test_two_ranks_equal_one(tmp_path):
+    def run(*command):
+        process = subprocess.run(
+            [sys.executable, "-m", *command], capture_output=True, text=True, env=environment(), timeout=120
+        )
+        result = [line for line in process.stdout.splitlines() if line.startswith("RESULT ")]
+        assert process.returncode == 0 and len(result) == 1, process.stderr[-3000:]
+        return json.loads(result[0].removeprefix("RESULT "))
+
+    alone = run("tests.integrations.hf_run", tmp_path / "one", "4", "2")
+    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    both = run(*launch, "tests.integrations.hf_run", tmp_path / "two", "4", "1")
+    assert weights_of(both["history"]) == pytest.approx(weights_of(alone["history"]), rel=1e-4)
+    assert both["parameters"] == pytest.approx(alone["parameters"], rel=1e-4)
+
+
+def test_topics_by_token_equal_topics_by_sample():
+    by_sample = rows(8)
+    labels = torch.tensor([[label for r in by_sample for label in r["labels"]]])
+    one_topic = [max(r["topic_ids"][0], -1) for r in by_sample]
+    topics = torch.tensor([[t for t in one_topic for _ in range(LENGTH)]])
+    parts = torch.arange(8).repeat_interleave(LENGTH).unsqueeze(0)
+    packed = batch_topics({"labels": labels, "token_topic_ids": topics, "segment_ids": parts})
+    assert packed.num_samples.item() == 8
+    found = {
+        (int(n), int(t))
+        for n, t, p in zip(packed.num_tokens, packed.pair_topic, packed.pair_prob, strict=True)
+        if p > 0
+    }
+    # the first token of a row has nothing before it; that of a packed sample is predicted from the sample before
+    lengths = [sum(x != -100 for x in r["labels"]) for r in by_sample]
+    lengths[0] -= 1
+    assert found == {(n, t) for n, t in zip(lengths, one_topic, strict=True) if t >= 0}
+    merged = batch_topics({"labels": labels, "token_topic_ids": torch.zeros_like(topics)})
+    assert merged.num_samples.item() == 1
+
+
+def test_batches_without_topics_are_refused():
+    labels = torch.zeros(2, 5, dtype=torch.int64)
+    with pytest.raises(ValueError, match="neither 'topic_ids'"):
+        batch_topics({"labels": labels})
+    with pytest.raises(ValueError, match=r"'topic_ids' is \(3, 1\)"):
+        batch_topics({"labels": labels, "topic_ids": torch.zeros(3, 1)})
+    with pytest.raises(ValueError, match=r"'token_topic_ids' is \(2, 4\)"):
+        batch_topics({"labels": labels, "token_topic_ids": torch.zeros(2, 4)})
+
+
+def test_plateau_of_eval_loss_switches_the_stage(tmp_path):
+    run = trainer(
+        tmp_path,
+        arguments={
+            "eval_strategy": "steps",
+            "eval_steps": 3,
+        },
+    )
+    run.reweighting.switch = StageSwitch("plateau", threshold=0.9)
+    run.train()
+    stages = {row["step"]: row["stage"] for row in run.reweighting.history}
+    assert stages == {3: 1, 6: 2, 9: 2}  # the second evaluation can tell
+
+
+def test_the_example_runs(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "examples/hf_trainer.py", "--policy", "toremi", "--steps", "20", "--out", tmp_path],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "noise" in process.stdout
+    assert (tmp_path / "weights.parquet").is_file()

@@ -1,0 +1,176 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from tests.browser import DARK, dom_after, screenshot
+from tests.evaluate.workdirs import make_annotated, make_run, make_tokenizer
+from tests.report.synthetic import make_recorded_run
+from tests.shell import toremi
+from toremi_cli.evaluate.config import EvalConfig
+from toremi_cli.evaluate.evaluate import evaluate_runs
+from toremi_cli.evaluate.history import read_history
+from toremi_cli.evaluate.runs import Run
+from toremi_cli.layout import Workdir
+from toremi_cli.provenance import provenance_of
+from toremi_cli.report.alarms import alarms
+from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, TOPICS
+from toremi_cli.stage import StageFolder
+from toremi_cli.tables import write_table
+
+TOPICS_OF_RUN = [*(f"Topic_{i}" for i in range(11)), "<b>&'\"</script>"]
+NEEDS_NO_NETWORK = re.compile(r"""(src|href)\s*=\s*["']?(https?:)?//|@import|url\(\s*["']?http""", re.IGNORECASE)
+
+
+def add_topic_map(workdir):
+    """Tables from which the map is drawn: six topics of ten samples each."""
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(6, 8))
+    vectors, topics = [], []
+    for number in range(60):
+        vector = centres[number % 6] + generator.normal(0, 0.1, 8)
+        vectors.append({"sample_id": f"s{number}", "vector": (vector / np.linalg.norm(vector)).tolist()})
+        topics.append({"sample_id": f"s{number}", "topic": number % 6, "probs": [1.0], "agreement": 1.0})
+    for table, rows, folder in ((EMBEDDINGS, vectors, "embeddings"), (CLUSTERS, topics, "clusters")):
+        stage = StageFolder(workdir / folder, table, provenance_of(table, "toremi cluster", {}, {}))
+        stage.begin()
+        with stage.writer(0, dim=8) as writer:
+            writer.write(rows)
+        stage.finish(1)
+    rows = [
+        {
+            "topic": i,
+            "name": f"name-{i}",
+            "words": ["w", "v"],
+            "labels": [TOPICS_OF_RUN[i]],
+            "label_source": "lexicon",
+            "label_scores": [1.0],
+            "num_samples": 10 * (i + 1),
+            "num_tokens": 1,
+            "agreement": 1.0,
+            "sources": [],
+        }
+        for i in range(6)
+    ]
+    write_table(workdir / "topics.parquet", TOPICS, rows, provenance_of(TOPICS, "toremi annotate", {}, {}))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("page")
+    make_tokenizer(workdir / "tokenizer")
+    make_annotated(workdir)
+    for number, (name, pace) in enumerate((("uniform", 250.0), ("toremi-2", 200.0))):
+        make_run(workdir, name, number, steps=(900,))
+        make_recorded_run(workdir, name, TOPICS_OF_RUN, policy=name, pace=pace)
+    evaluate_runs(EvalConfig(), Workdir(workdir))
+    add_topic_map(workdir)
+    process = toremi("report", "uniform", "toremi-2", "-w", workdir, "-o", workdir / "report.html")
+    assert process.returncode == 0, process.stderr
+    return workdir / "report.html"
+
+
+class Balance(HTMLParser):
+    """Checks that elements are closed in order."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_one_well_formed_file_without_network(page):
+    text = page.read_text(encoding="utf-8")
+    parser = Balance()
+    parser.feed(text)
+    assert parser.open == []
+    assert not NEEDS_NO_NETWORK.search(text)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+    assert data["runs"][0]["name"] == "toremi-2", "the run whose weights move comes first"
+    assert data["runs"][0]["switchStep"] == 600
+    assert len(data["runs"][0]["highlight"]) == 8
+    assert data["curves"][0]["title"] == "macro average"
+    assert len(data["map"]) == 6 and all(0 <= t["x"] <= 1 and 0 <= t["y"] <= 1 for t in data["map"])
+    assert "<b>&'" not in text, "names are escaped"
+
+
+def test_summary_says_what_was_found(page):
+    text = page.read_text(encoding="utf-8")
+    summary = re.search(r'id="summary">(.*?)</section>', text, re.S)[1]
+    assert "uniform: 3.69M tokens in 900 steps" in summary and "the baseline." in summary
+    assert re.search(
+        r"reached uniform&#x27;s final held-out loss while training with (19|20|21)\.\d% fewer tokens", summary
+    )
+    for section in ("Comparison", "Topics at the end", "Map of the topics", "Settings and provenance"):
+        assert f"<h2>{section}</h2>" in text
+
+
+def test_alarms(tmp_path):
+    topics = ["a", "b"]
+    run = make_recorded_run(tmp_path, "toremi-2", topics, status="running", steps=9000, switch_step=9999)
+    found = " ".join(alarms(read_history(Run("toremi-2", run))))
+    assert "not finished" in found and "ended at a bound" in found and "--normalize" in found
+    calm = make_recorded_run(tmp_path, "uniform", topics, policy="uniform")
+    assert alarms(read_history(Run("uniform", calm))) == []
+
+
+def test_a_run_without_eval_and_without_topic_tables(tmp_path):
+    make_recorded_run(tmp_path, "young", ["a", "b"], steps=100, status="running")
+    process = toremi("report", "-w", tmp_path, "-o", tmp_path / "r.html")
+    assert process.returncode == 0, process.stderr
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Not measured on &#x27;test&#x27;: young" in text
+    assert 'id="map"' not in text
+
+
+@pytest.mark.browser
+def test_charts_are_drawn_and_topics_toggle(page, tmp_path):
+    count = "document.querySelectorAll('#topic-charts path.line[style*=\"1.9\"]').length"
+    script = (
+        f"const before = {count}; document.querySelector('.legend button[aria-pressed=false]').click();"
+        f"document.title = `${{document.title}} before ${{before}} after ${{{count}}}"
+        " curves ${document.querySelectorAll('#curves svg').length}"
+        " discs ${document.querySelectorAll('#topic-map circle').length}`;"
+    )
+    title = re.search(r"<title>(.*?)</title>", dom_after(page, script, tmp_path), re.S)[1]
+    assert "ERROR" not in title
+    assert "before 16 after 18" in title, "eight topics in two charts, then nine"
+    assert "curves 6" in title and "discs 6" in title
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_window(page, tmp_path, width):
+    frame = tmp_path / "frame.html"
+    shutil.copy(page, tmp_path / "report.html")
+    frame.write_text(
+        f'<head></head><body><iframe src="report.html" style="width:{width}px;height:900px;border:0"></iframe></body>'
+    )
+    script = (
+        "const d = document.querySelector('iframe').contentDocument;"
+        "document.title = `wide ${d.documentElement.scrollWidth} ERR ${d.title}`;"
+    )
+    title = re.search(r"<title>(.*?)</title>", dom_after(frame, script, tmp_path, max(width, 600)), re.S)[1]
+    assert int(re.search(r"wide (\d+)", title)[1]) <= width
+
+
+@pytest.mark.browser
+def test_light_and_dark_differ(page, tmp_path):
+    light = matplotlib.image.imread(screenshot(page, tmp_path / "light.png", 1280, 900))
+    dark = matplotlib.image.imread(screenshot(page, tmp_path / "dark.png", 1280, 900, DARK))
+    assert light[..., :3].mean() > 0.85
+    assert dark[..., :3].mean() < 0.25
+    for image in (light, dark):
+        assert image[..., :3].std() > 0.05

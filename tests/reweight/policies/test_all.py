@@ -1,0 +1,93 @@
+"""What holds for every policy."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.reweight.test_toremi import stats
+from toremi_cli.reweight import POLICIES, PolicyConfig, PolicyData, make_policy, weight_course
+
+TOPICS = ["a", "b", "c", "d"]
+COURSE = weight_course([(s, t, 1 + s / 100 + i) for s in (0, 50, 200) for i, t in enumerate(TOPICS)], TOPICS)
+DATA = PolicyData(num_tokens=[100, 200, 300, 400], reference_loss=[2.0, 2.0, 3.0, 3.0], course=COURSE)
+LOSSES = st.lists(st.lists(st.one_of(st.none(), st.floats(0.01, 15)), min_size=4, max_size=4), min_size=1, max_size=8)
+
+
+def make(name, **options):
+    return make_policy(PolicyConfig(name=name, burn_in_steps=0, **options), TOPICS, DATA)
+
+
+def run(policy, course, start=0):
+    for i, losses in enumerate(course, start=start):
+        policy.update(stats(losses, step=25 * (i + 1)), 1 + i // 3)
+    return policy.weights
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_it_introduces_itself(name):
+    assert POLICIES[name].name == name
+    assert 10 < len(POLICIES[name].summary) < 80
+    assert make(name).apply in ("loss", "sampling")
+    assert make(name, apply="both").apply == "both"
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@settings(max_examples=25, deadline=None)
+@given(course=LOSSES)
+def test_weights_are_finite_and_not_negative(name, course):
+    weights = run(make(name), course)
+    assert weights.dtype == torch.float64
+    assert bool(torch.isfinite(weights).all())
+    assert bool((weights >= 0).all())
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@settings(max_examples=10, deadline=None)
+@given(course=LOSSES, split=st.integers(0, 7))
+def test_a_saved_state_goes_on_the_same(name, course, split):
+    first, second = course[:split], course[split:]
+    whole, begun, resumed = make(name), make(name), make(name)
+    run(whole, course)
+    run(begun, first)
+    resumed.load_state_dict(json.loads(json.dumps(begun.state_dict())))
+    run(resumed, second, start=len(first))
+    assert torch.equal(resumed.weights, whole.weights)
+    assert resumed.state_dict() == whole.state_dict()
+
+
+@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"random-weights", "frozen", "shuffled-topics"}))
+@settings(max_examples=10, deadline=None)
+@given(course=LOSSES, order=st.permutations(range(4)))
+def test_order_of_topics_does_not_matter(name, course, order):
+    data = PolicyData(
+        num_tokens=[DATA.num_tokens[k] for k in order], reference_loss=[DATA.reference_loss[k] for k in order]
+    )
+    config = PolicyConfig(name=name, burn_in_steps=0)
+    permuted = make_policy(config, [TOPICS[k] for k in order], data)
+    expected = run(make(name), course)[list(order)]
+    found = run(permuted, [[losses[k] for k in order] for losses in course])
+    assert torch.allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["group-dro", "shearing", "odm", "ado", "toremi", "stratified", "temperature"])
+@settings(max_examples=10, deadline=None)
+@given(course=LOSSES)
+def test_weights_mean_1_over_the_tokens(name, course):
+    policy = make(name)
+    weights = run(policy, course)
+    assert float((weights * policy.natural).sum()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["stratified", "temperature", "shearing", "frozen"])
+def test_what_is_needed_is_asked_for(name):
+    with pytest.raises(ValueError, match=f"policy '{name}' needs"):
+        make_policy(PolicyConfig(name=name), TOPICS)
+
+
+@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"linupper", "frozen"}))
+def test_bad_losses_are_refused(name):
+    with pytest.raises(ValueError, match=r"step 75.*'b'.*nan"):
+        make(name).update(stats([2.0, float("nan"), 3.0, 4.0], step=75, counts=[1, 1, 1, 1]))

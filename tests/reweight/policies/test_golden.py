@@ -1,0 +1,24 @@
+import json
+
+import pytest
+
+from tests.reweight.reference import GOLDEN
+from tests.reweight.test_toremi import stats
+from toremi_cli.reweight import PolicyConfig, PolicyData, make_policy
+
+
+@pytest.mark.parametrize("name", ["toremi", "group-dro", "shearing", "odm"])
+def test_trajectory_equals_the_plain_computation(name):
+    case = json.loads((GOLDEN / f"{name}.json").read_text())
+    data = PolicyData(num_tokens=case["sizes"], reference_loss=case["target"])
+    policy = make_policy(PolicyConfig(name=name), case["topics"], data)
+    for (step, losses), expected in zip(case["losses"], case["course"], strict=True):
+        counts = [0 if x is None else case["samples"] for x in losses]
+        policy.update(stats(losses, step, counts), 2 if step >= case["switch_step"] else 1)
+        assert policy.weights.tolist() == pytest.approx(expected, rel=1e-6), step
+
+
+def test_the_golden_noise_loses():
+    case = json.loads((GOLDEN / "toremi.json").read_text())
+    noise = case["topics"].index("Lists")
+    assert case["course"][-1][noise] < 0.5 * case["course"][0][noise]

@@ -1,0 +1,102 @@
+"""Our policy on simulated courses: what it must do, not which numbers it gives."""
+
+import math
+
+import pytest
+import torch
+
+from toremi_cli.reweight import IntervalStats, PolicyConfig, PolicyData, make_policy
+
+NAMES = ["news", "code", "books", "noise", "easy", "tiny"]
+SIZES = [4000, 3000, 1500, 1000, 900, 100]
+
+
+def losses_at(step, jitter, stream):
+    """Power laws of like exponents, but noise, which is flat after a first fall."""
+    curves = [
+        3.0 + 30 * step**-0.5,
+        2.0 + 14 * step**-0.5,
+        3.4 + 33 * step**-0.5,
+        3.0 + 40 * step**-1.2,
+        0.5 + 5 * step**-0.5,
+        3.0 + 30 * step**-0.5,
+    ]
+    return torch.tensor(curves).double() + jitter * torch.randn(6, generator=stream, dtype=torch.float64)
+
+
+def course(policy, num_intervals=40, switch=20, jitter=0.02, sensitivity=None):
+    stream = torch.Generator().manual_seed(7)
+    counts = torch.tensor(SIZES) // 40
+    for i in range(1, num_intervals + 1):
+        loss = losses_at(25 * i, jitter, stream)
+        policy.update(IntervalStats(25 * i, loss, counts, sensitivity=sensitivity), 2 if i >= switch else 1)
+    return dict(zip(NAMES, policy.log_factor.exp().tolist(), strict=True))
+
+
+def make(**options):
+    return make_policy(PolicyConfig(name="toremi", **options), NAMES, PolicyData(num_tokens=SIZES))
+
+
+def test_noise_loses_weight_and_more_of_it_in_stage_2():
+    explored = course(make(), switch=99)
+    assert 0.5 <= explored["noise"] < 0.7
+    committed = course(make())
+    assert 0.1 <= committed["noise"] < 0.5
+    assert min(committed.values()) == committed["noise"]
+
+
+def test_levels_do_not_matter():
+    factors = course(make(), jitter=0.0)
+    assert factors["news"] == pytest.approx(factors["tiny"])
+    assert 0.8 < factors["easy"] < 1.6  # its loss is a fifth of the others'
+
+
+def test_topics_that_learn_alike_are_left_stratified():
+    policy = make_policy(PolicyConfig(name="toremi", stratify_temperature=math.inf), NAMES, PolicyData(SIZES))
+    stream = torch.Generator().manual_seed(3)
+    for i in range(1, 31):
+        loss = (3 + 30 * (25 * i) ** -0.5) * torch.tensor([1.0, 0.4, 1.2, 0.8, 0.2, 1.0]).double()
+        noise = 1 + 0.003 * torch.randn(6, generator=stream, dtype=torch.float64)
+        policy.update(IntervalStats(25 * i, loss * noise, torch.tensor(SIZES) // 40), 2)
+    shares = policy.weights * policy.natural
+    assert shares.tolist() == pytest.approx([1 / 6] * 6, rel=0.3)
+
+
+def test_sensitivity_scales_the_verdict():
+    calm, wild = torch.full((6,), 0.5).double(), torch.full((6,), 0.5).double()
+    calm[3], wild[3] = 0.125, 2.0
+    assert course(make(), sensitivity=wild)["noise"] < course(make(), sensitivity=calm)["noise"]
+    off = make(sensitivity=False)
+    assert course(off, sensitivity=wild) == course(make())
+
+
+def test_switches():
+    policy = make(learning_state=False)
+    course(policy)
+    temperature = PolicyConfig().stratify_temperature
+    tempered = [s ** (1 / temperature) for s in SIZES]
+    expected = [t / sum(tempered) for t in tempered]
+    assert (policy.weights * policy.natural).tolist() == pytest.approx(expected)
+    policy = make(learning_state=False, stratify=False)
+    course(policy)
+    assert policy.weights.tolist() == pytest.approx([1.0] * 6)
+
+
+def test_bounds_hold():
+    factors = course(make(gain=50.0, w_min=0.2, w_max=1.5), jitter=0.3)
+    assert all(0.2 - 1e-9 <= f <= 1.5 + 1e-9 for f in factors.values())
+    loss_weights = make(apply="loss")
+    course(loss_weights)
+    assert bool(((loss_weights.weights >= 0.1) & (loss_weights.weights <= 5)).all())
+
+
+def test_too_little_to_judge():
+    one = make_policy(PolicyConfig(name="toremi"), ["only"])
+    for i in range(1, 10):
+        one.update(IntervalStats(i, torch.tensor([5.0 / i]).double(), torch.tensor([3])), 2)
+    assert one.weights.tolist() == pytest.approx([1.0])
+    fresh = make()
+    before = fresh.weights.clone()
+    for i in (1, 2):
+        fresh.update(IntervalStats(i, losses_at(i, 0.1, torch.Generator()), torch.tensor([5] * 6)), 2)
+    assert torch.equal(fresh.weights, before)

@@ -1,0 +1,138 @@
+"""The rivals' formulas against plain Python, the controls against their definitions."""
+
+import math
+
+import pytest
+import torch
+
+from tests.reweight.policies.test_all import DATA, TOPICS, make
+from tests.reweight.test_toremi import stats
+from toremi_cli.reweight import PolicyConfig, PolicyData, make_policy, weight_course
+from toremi_cli.reweight.policies.ado import fit_power_laws
+from toremi_cli.reweight.policies.linupper import linupper
+
+NATURAL = [0.1, 0.2, 0.3, 0.4]
+
+
+def softmax(values):
+    total = sum(math.exp(v) for v in values)
+    return [math.exp(v) / total for v in values]
+
+
+def test_group_dro_by_hand():
+    policy = make("group-dro")
+    weights = policy.update(stats([2.5, 1.0, 4.0, None])).tolist()
+    # excess over the reference (2, 2, 3, 3), clipped at 0: .5, 0, 1, and 0 for the topic never seen
+    moved = softmax([math.log(p) + e for p, e in zip(NATURAL, [0.5, 0.0, 1.0, 0.0], strict=True)])
+    first = [0.999 * p + 0.001 / 4 for p in moved]
+    assert weights == pytest.approx([p / n for p, n in zip(first, NATURAL, strict=True)])
+    policy.update(stats([None, 3.0, 3.0, 3.0]))
+    moved = softmax([math.log(p) + e for p, e in zip(first, [0.5, 1.0, 0.0, 0.0], strict=True)])
+    second = [0.999 * p + 0.001 / 4 for p in moved]
+    assert policy.shares.tolist() == pytest.approx(second)
+    average = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    assert policy.average_shares.tolist() == pytest.approx(average)
+
+
+def test_group_dro_without_a_reference_follows_the_loss():
+    policy = make_policy(PolicyConfig(name="group-dro", smoothing=0, eta=0.5), ["a", "b"])
+    policy.update(stats([2.0, 4.0]))
+    assert policy.shares.tolist() == pytest.approx(softmax([1.0, 2.0]))
+    assert policy.weights.tolist() == pytest.approx([2 * p for p in softmax([1.0, 2.0])])
+
+
+def test_shearing_by_hand():
+    policy = make("shearing")
+    policy.update(stats([2.5, 1.0, 4.0, None]))
+    moved = softmax([math.log(p) + d for p, d in zip(NATURAL, [0.5, -1.0, 1.0, 0.0], strict=True)])
+    assert policy.shares.tolist() == pytest.approx([(1 - 1e-4) * p + 1e-4 / 4 for p in moved])
+
+
+def test_odm_by_hand():
+    policy = make_policy(PolicyConfig(name="odm"), ["a", "b"])
+    shares, reward, before = [0.5, 0.5], [0.0, 0.0], 0.5
+    for t, losses in enumerate([[2.0, 4.0], [2.0, None], [1.0, 3.0], [1.0, 3.0], [1.0, 3.0]], start=1):
+        now = min(0.5, math.sqrt(math.log(2) / (2 * t)))
+        for k, loss in enumerate(losses):
+            if loss is not None:
+                reward[k] = 0.9 * reward[k] + 0.1 * loss / shares[k]
+        shares = [(1 - 2 * now) * p + now for p in softmax([before * r for r in reward])]
+        before = now
+        policy.update(stats(losses))
+        assert policy.shares.tolist() == pytest.approx(shares)
+    assert shares[1] > shares[0]
+
+
+def test_ado_prefers_what_still_falls():
+    policy = make_policy(PolicyConfig(name="ado", burn_in_steps=100), ["falls", "stands"])
+    for step in range(25, 1025, 25):
+        policy.update(stats([1.5 + 20 * step**-0.4, 4.0], step=step))
+    # flat: no speed, so no more than the floor, mixed with the mean of all shares so far
+    assert policy.weights[0] > 1.5 > 0.6 > policy.weights[1] > 0
+
+
+def test_power_laws_are_found():
+    n = torch.arange(1.0, 60.0, dtype=torch.float64) * 50
+    loss = torch.stack([2 + 30 * n**-0.5, 0 + 8 * n**-0.1, torch.full_like(n, 3.0)], dim=1)
+    loss[::3, 0] = torch.nan
+    exponent, reducible = fit_power_laws(n, loss)
+    assert exponent[:2].tolist() == pytest.approx([0.5, 0.1], abs=0.011)
+    assert reducible[0].item() == pytest.approx(30 * float(n[-1]) ** -0.5, rel=0.05)
+    assert reducible[2].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_linupper_by_hand():
+    weights = linupper(torch.tensor([1.0, 2.0, 3.0, 5.0], dtype=torch.float64)).tolist()
+    # h: -1, -.5, 0, 1; f: 0, .5, 1, 1
+    assert weights == pytest.approx([4 * p for p in softmax([0.0, 0.5 / 0.4, 1 / 0.4, 1 / 0.4])])
+    assert linupper(torch.full((3,), 2.0)).tolist() == pytest.approx([1.0, 1.0, 1.0])
+    policy = make_policy(PolicyConfig(name="linupper", burn_in_steps=10), ["a"])
+    losses = torch.tensor([1.0, 5.0])
+    assert policy.sample_factors(losses, 9).tolist() == [1.0, 1.0]
+    assert policy.sample_factors(losses, 10).sum().item() == pytest.approx(2.0)
+    assert policy.sample_level
+
+
+def test_stratified_and_temperature():
+    stratified = make("stratified").weights * torch.tensor(NATURAL)
+    assert stratified.tolist() == pytest.approx([0.25] * 4)
+    tempered = [n**0.5 for n in NATURAL]
+    found = make("temperature", temperature=2.0).weights * torch.tensor(NATURAL)
+    assert found.tolist() == pytest.approx([t / sum(tempered) for t in tempered])
+    assert make("temperature", temperature=1.0).weights.tolist() == pytest.approx([1.0] * 4)
+    empty = make_policy(PolicyConfig(name="stratified"), ["a", "b", "c"], PolicyData(num_tokens=[1, 0, 3]))
+    assert empty.weights.tolist() == pytest.approx([2.0, 1.0, 2 / 3])
+
+
+def test_shuffled_topics_permute_without_a_fixed_point():
+    shuffled, straight = make("shuffled-topics", of="toremi-2"), make("toremi-2")
+    for policy in (shuffled, straight):
+        policy.update(stats([2.0, 4.0, 5.0, 7.0]), 2)
+    assert sorted(shuffled.weights.tolist()) == sorted(straight.weights.tolist())
+    assert not bool((shuffled.source == torch.arange(4)).any())
+    assert shuffled.weights.tolist() == straight.weights[shuffled.source].tolist()
+    assert shuffled.stage_of(2) == 2
+    assert make("shuffled-topics", of="toremi-1").stage_of(2) == 1
+    with pytest.raises(ValueError, match="another policy"):
+        make("shuffled-topics", of="shuffled-topics")
+
+
+def test_random_weights_stay_in_bounds_and_follow_the_seed():
+    one, same, other = (make("random-weights", seed=s) for s in (1, 1, 2))
+    courses = [[p.update(stats([2.0] * 4)).tolist() for _ in range(30)] for p in (one, same, other)]
+    assert courses[0] == courses[1] != courses[2]
+    values = [w for course in courses[0] for w in course]
+    assert 0.1 <= min(values) < 0.5 < 2 < max(values) <= 5
+
+
+def test_frozen_replays_a_table():
+    policy = make("frozen")
+    assert policy.weights.tolist() == [1, 2, 3, 4]  # the row of step 0
+    assert policy.update(stats([2.0] * 4, step=49)).tolist() == [1, 2, 3, 4]
+    assert policy.update(stats([2.0] * 4, step=50)).tolist() == [1.5, 2.5, 3.5, 4.5]
+    assert policy.update(stats([2.0] * 4, step=10**6)).tolist() == [3, 4, 5, 6]
+    later = PolicyData(course=weight_course([(50, t, 2.0) for t in TOPICS], TOPICS))
+    assert make_policy(PolicyConfig(name="frozen"), TOPICS, later).weights.tolist() == [1.0] * 4
+    with pytest.raises(ValueError, match="'b' at step 5"):
+        weight_course([(5, "a", 1.0)], ["a", "b"])
+    assert DATA.course is not None

@@ -1,0 +1,115 @@
+"""The other policies that follow losses, once more in plain Python on lists: a second opinion for golden trajectories.
+
+`python -m tests.reweight.reference_rivals` writes tests/golden/{toremi,group-dro,shearing,odm}.json.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from statistics import median
+
+from tests.reweight.reference import GOLDEN
+
+TOPICS = ["Culture", "Law", "Lists", "Sports", "Universe"]
+SIZES = [5000.0, 3000.0, 1000.0, 800.0, 200.0]
+TARGET = [2.0, 1.5, 2.5, 2.0, 2.2]
+NATURAL = [size / sum(SIZES) for size in SIZES]
+SAMPLES = 7
+SWITCH_STEP = 400
+
+
+def softmax(values):
+    top = max(values)
+    powers = [math.exp(v - top) for v in values]
+    return [p / sum(powers) for p in powers]
+
+
+def group_dro(courses):
+    shares, excess = NATURAL, [0.0] * 5
+    for losses, _ in courses:
+        excess = [e if x is None else max(x - t, 0) for x, t, e in zip(losses, TARGET, excess, strict=True)]
+        moved = softmax([math.log(p) + e for p, e in zip(shares, excess, strict=True)])
+        shares = [0.999 * p + 0.001 / 5 for p in moved]
+        yield [p / n for p, n in zip(shares, NATURAL, strict=True)]
+
+
+def shearing(courses):
+    shares = NATURAL
+    for losses, _ in courses:
+        distance = [0.0 if x is None else x - t for x, t in zip(losses, TARGET, strict=True)]
+        moved = softmax([math.log(p) + d for p, d in zip(shares, distance, strict=True)])
+        shares = [0.9999 * p + 0.0001 / 5 for p in moved]
+        yield [p / n for p, n in zip(shares, NATURAL, strict=True)]
+
+
+def odm(courses):
+    shares, reward, before = NATURAL, [0.0] * 5, 0.2
+    for t, (losses, _) in enumerate(courses, start=1):
+        reward = [r if x is None else 0.9 * r + 0.1 * x / p for x, r, p in zip(losses, reward, shares, strict=True)]
+        now = min(0.2, math.sqrt(math.log(5) / (5 * t)))
+        shares = [(1 - 5 * now) * p + now for p in softmax([before * r for r in reward])]
+        before = now
+        yield [p / n for p, n in zip(shares, NATURAL, strict=True)]
+
+
+def progress(points):
+    """Slope and its error of weighted points (weight, x, y)."""
+    total = sum(w for w, _, _ in points)
+    mx, my = (sum(w * p[k] for w, *p in points) / total for k in (0, 1))
+    sxx = sum(w * (x - mx) ** 2 for w, x, _ in points)
+    slope = sum(w * (x - mx) * (y - my) for w, x, y in points) / sxx
+    residual = sum(w * (y - my - slope * (x - mx)) ** 2 for w, x, y in points)
+    return -slope, math.sqrt(residual / max(total - 2, 0.5) / sxx)
+
+
+def toremi(courses):
+    points, factor = [[] for _ in TOPICS], [0.0] * 5
+    for losses, stage in courses:
+        for k, loss in enumerate(losses):
+            if loss is not None:
+                before, now = SAMPLES * max(len(points[k]), 1 / SAMPLES), SAMPLES * (len(points[k]) + 1)
+                kept = (before / now) ** 2  # exp(-difference of the logarithms / 0.5)
+                points[k] = [(kept * w, a, b) for w, a, b in points[k]] + [(1.0, math.log(now), math.log(loss))]
+        judged = {k: progress(p) for k, p in enumerate(points) if len(p) >= 4}
+        verdict = [0.0] * 5
+        if len(judged) >= 2:
+            middle = median(r for r, _ in judged.values())
+            deviation = median(abs(r - middle) for r, _ in judged.values())
+            spread = max(1.4826 * deviation, abs(middle) / 3)
+            for k, (r, error) in judged.items():
+                z = (r - middle) / math.sqrt(spread**2 + error**2)
+                strength = math.tanh(max(abs(z) - 0.5, 0) / 2)
+                verdict[k] = -strength if z <= 0 else 0.5 * strength if len(points[k]) >= 8 else 0.0
+        low = 0.5 if stage == 1 else 0.1
+        for k, loss in enumerate(losses):
+            if loss is not None:
+                factor[k] = min(max((factor[k] + 2.0 * verdict[k]) / 2, math.log(low)), math.log(5.0))
+        tempered = [s**0.1 for s in SIZES]
+        weights = [math.exp(f) * t / n for f, t, n in zip(factor, tempered, NATURAL, strict=True)]
+        mean = sum(w * n for w, n in zip(weights, NATURAL, strict=True))
+        yield [w / mean for w in weights]
+
+
+def _losses(num_intervals):
+    """Power laws with a little jitter, and now and then a topic unseen; 'Lists' is noise, which stops falling."""
+    stream = random.Random(20250401)
+    for i in range(1, num_intervals + 1):
+        curves = [3 + 5 * i**-0.5, 2 + 3 * i**-0.5, 4 + 3 * i**-2.0, 1 + 2 * i**-0.4, 3 + 4 * i**-0.6]
+        losses = [x * (1 + stream.uniform(-0.005, 0.005)) for x in curves]
+        yield 25 * i, [x if stream.random() > 0.1 else None for x in losses]
+
+
+def main():
+    """Write tests/golden/*.json."""
+    rows = list(_losses(32))
+    courses = [(losses, 2 if step >= SWITCH_STEP else 1) for step, losses in rows]
+    for name, function in (("toremi", toremi), ("group-dro", group_dro), ("shearing", shearing), ("odm", odm)):
+        case = {"policy": name, "switch_step": SWITCH_STEP, "topics": TOPICS, "sizes": SIZES, "target": TARGET}
+        case |= {"samples": SAMPLES, "losses": rows, "course": list(function(courses))}
+        (GOLDEN / f"{name}.json").write_text(json.dumps(case, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

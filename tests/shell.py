@@ -1,0 +1,35 @@
+"""Running `toremi` as a user does: a real process, its exit code and both of its streams."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of a shell 80 columns wide, without a terminal."""
+    return {**os.environ, "COLUMNS": "80", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **extra}
+
+
+def toremi(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300, **env: str):
+    """Run the console command; return the finished process with text streams."""
+    return subprocess.run(
+        [sys.executable, "-m", "toremi_cli.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=timeout,
+        env=environment(**env),
+    )
+
+
+def assert_one_line_error(process: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Assert a failure that says what is wrong, with all of `parts`, in one line and without a traceback."""
+    assert process.returncode != 0, process.stdout
+    assert "Traceback" not in process.stderr, process.stderr
+    errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, process.stderr
+    for part in parts:
+        assert part in errors[0], errors[0]

@@ -1,0 +1,74 @@
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from tests.shell import assert_one_line_error, environment, toremi
+from tests.test_tables import write_stage
+from toremi_cli.cli import app
+
+COMMANDS = sorted(typer.main.get_command(app).commands)
+
+
+def test_help_imports_nothing_heavy():
+    program = (
+        "import sys, contextlib\n"
+        "from toremi_cli.cli import app\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    app(['--help'])\n"
+        "heavy = {'torch', 'gensim', 'top2vec', 'transformers', 'numpy', 'pyarrow', 'sklearn', 'matplotlib'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment())
+    assert "HEAVY []" in process.stdout, process.stdout + process.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example_at_80_columns(name):
+    process = toremi(name, "--help")
+    assert process.returncode == 0, process.stderr
+    assert f"toremi {name}" in process.stdout.split("Usage:")[1].split("\n", 1)[1], "the help shows no example"
+    assert max(len(line) for line in process.stdout.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_readme(name):
+    from pathlib import Path
+
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert f"toremi {name}" in readme
+
+
+def test_version():
+    process = toremi("--version")
+    assert process.returncode == 0
+    assert process.stdout.startswith("toremi 0.")
+
+
+def test_completion_script_is_offered():
+    process = toremi("--show-completion", "bash")
+    assert process.returncode == 0, process.stderr
+    assert "complete" in process.stdout
+
+
+def test_inspect_shows_kind_provenance_and_rows(tmp_path):
+    write_stage(tmp_path / "samples", max_tokens=8)
+    process = toremi("inspect", tmp_path / "samples", "--rows", "2")
+    assert process.returncode == 0, process.stderr
+    for part in ("samples", "num_rows      6", "toremi embed", "max_tokens", "d1#0"):
+        assert part in process.stdout
+    assert "d2#0" not in process.stdout
+
+
+def test_inspect_errors_are_one_line(tmp_path):
+    assert_one_line_error(toremi("inspect", tmp_path / "none"), "no such file or folder")
+    assert_one_line_error(toremi("inspect", tmp_path), "no Parquet file")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 no")
+    assert_one_line_error(toremi("inspect", tmp_path / "x.parquet"), "not a whole Parquet file")
+
+
+def test_debug_gives_the_traceback(tmp_path):
+    process = toremi("inspect", tmp_path / "none", "--debug")
+    assert process.returncode != 0
+    assert "Traceback" in process.stderr

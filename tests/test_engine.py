@@ -1,0 +1,97 @@
+import functools
+import subprocess
+import sys
+
+import pytest
+
+from tests.corpus.test_stage import write_corpus
+from tests.realtext import news_articles
+from tests.shell import environment, toremi
+from toremi_cli.engine import run_shards
+from toremi_cli.errors import TableError, UsageError
+from toremi_cli.schemas import CLUSTERS, EMBEDDINGS
+from toremi_cli.tables import TableReader
+from toremi_cli.topics.config import ClusterConfig
+
+
+def note_shard(folder, shard):
+    if shard == 13:
+        raise TableError("shard 13 is damaged; write it again")
+    (folder / str(shard)).touch()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_shard_is_done_once(tmp_path, workers):
+    done = list(run_shards(functools.partial(note_shard, tmp_path), [3, 1, 2], workers=workers))
+    assert sorted(done) == [1, 2, 3] and sorted(p.name for p in tmp_path.iterdir()) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_in_a_worker_is_the_users(tmp_path, workers):
+    with pytest.raises(TableError, match="shard 13 is damaged"):
+        list(run_shards(functools.partial(note_shard, tmp_path), [13, 1], workers=workers))
+
+
+def test_an_unknown_engine():
+    with pytest.raises(UsageError, match="--engine spark: expected one of local, ray"):
+        ClusterConfig(engine="spark")
+
+
+def values(table, folder):
+    return TableReader(folder, table).read().to_pylist()
+
+
+def build(folder, *flags, **env):
+    shared = ("-w", folder, "--vector-dim", "8", "--shard-samples", "30", "--vocab-size", "600", "--max-tokens", "128")
+    embedded = toremi("embed", folder.parent / "c", *shared, *flags, **env)
+    assert embedded.returncode == 0, embedded.stderr
+    clustered = toremi("cluster", "-w", folder, "--method", "kmeans", "--num-topics", "4", *flags, **env)
+    assert clustered.returncode == 0, clustered.stderr
+    return embedded.stderr + clustered.stderr
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    root = tmp_path_factory.mktemp("engines")
+    write_corpus(root / "c", a=news_articles()[:80])
+    build(root / "one", "--workers", "1")
+    return root
+
+
+def test_two_processes_give_the_same_tables(local):
+    build(local / "two", "--workers", "2")
+    for table, name in ((EMBEDDINGS, "embeddings"), (CLUSTERS, "clusters")):
+        assert values(table, local / "two" / name) == values(table, local / "one" / name)
+    again = toremi("embed", local / "c", "-w", local / "two", "--workers", "1")
+    assert again.stderr.count("up to date") == 2, "the number of workers changes nothing"
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_of_two_workers_gives_the_same_tables(local, tmp_path):
+    program = (
+        "import json, sys\n"
+        "from ray.cluster_utils import Cluster\n"
+        "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1, 'object_store_memory': 10**8})\n"
+        "cluster.add_node(num_cpus=1, object_store_memory=10**8)\n"
+        "print(cluster.address, flush=True)\n"
+        "sys.stdin.readline()\n"
+        "cluster.shutdown()\n"
+    )
+    cluster = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=(tmp_path / "ray.log").open("w"),
+        text=True,
+        env=environment(),
+    )
+    try:
+        address = next((line.strip() for line in cluster.stdout if ":" in line), "")
+        assert address, (tmp_path / "ray.log").read_text()
+        said = build(local / "ray", "--engine", "ray", "--workers", "2", RAY_ADDRESS=address)
+        assert "Traceback" not in said
+    finally:
+        cluster.communicate("\n", timeout=60)
+    for table, name in ((EMBEDDINGS, "embeddings"), (CLUSTERS, "clusters")):
+        assert values(table, local / "ray" / name) == values(table, local / "one" / name)
+        assert len(list((local / "ray" / name).glob("part-*"))) > 2

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_mutual_info_score
+
+from tests.realtext import news_articles
+from tests.topics.planted import planted_texts, planted_vectors
+from toremi_cli.topics.config import ClusterConfig
+from toremi_cli.topics.fit import fit_model
+from toremi_cli.topics.fusion import merge_areas
+from toremi_cli.topics.kmeans import similarities
+from toremi_cli.topics.model import load_model
+from toremi_cli.topics.top2vec_model import find_dense_areas
+from toremi_cli.topics.vectors import make_backend
+
+
+def fit(**settings):
+    texts, kinds = planted_texts()
+    fitted = fit_model(texts, planted_vectors(), ClusterConfig(**settings))
+    model, keywords = fitted.model, fitted.keywords
+    probs, agreement = model.assign(texts, planted_vectors())
+    return model, keywords, probs, agreement, adjusted_mutual_info_score(kinds, probs.argmax(axis=1))
+
+
+def test_planted_topics_are_found():
+    _, keywords, probs, agreement, score = fit(num_topics=3)
+    assert score > 0.9
+    assert np.allclose(probs.sum(axis=1), 1, atol=1e-5) and probs.dtype == np.float32
+    assert agreement.min() >= 0 and agreement.max() <= 1.0001
+    heads = {word for words in keywords for word in words[:15]}
+    assert {"license", "python", "police"} & heads >= {"license"}, heads
+
+
+def test_right_samples_have_the_higher_agreement():
+    _, kinds = planted_texts()
+    _, _, probs, agreement, _ = fit(num_topics=3)
+    kind_of = {}
+    for topic in range(3):
+        members = [k for k, t in zip(kinds, probs.argmax(axis=1), strict=True) if t == topic]
+        kind_of[topic] = max(set(members), key=members.count)
+    right = np.array([kind_of[t] == k for t, k in zip(probs.argmax(axis=1), kinds, strict=True)])
+    sure = agreement >= np.median(agreement)
+    assert right[sure].mean() >= right.mean()
+
+
+@pytest.mark.parametrize("method", ["fused", "kmeans", "lda", "top2vec"])
+def test_the_same_seed_gives_the_same_bits_and_a_saved_model_too(method, tmp_path):
+    texts, _ = planted_texts()
+    model, keywords, probs, agreement, _ = fit(method=method, num_topics=4)
+    again, keywords_again, probs_again, agreement_again, _ = fit(method=method, num_topics=4)
+    assert keywords == keywords_again
+    assert np.array_equal(probs, probs_again) and np.array_equal(agreement, agreement_again)
+    model.save(tmp_path, "x")
+    loaded = load_model(tmp_path)
+    assert (loaded.num_topics, loaded.reason) == (again.num_topics, again.reason)
+    kept_probs, kept_agreement = loaded.assign(texts, planted_vectors())
+    assert np.array_equal(kept_probs, probs) and np.array_equal(kept_agreement, agreement)
+
+
+@pytest.mark.parametrize("method", ["fused", "kmeans", "lda", "top2vec"])
+def test_a_sample_is_assigned_by_itself(method):
+    texts, _ = planted_texts()
+    vectors = planted_vectors()
+    model, _, probs, agreement, _ = fit(method=method, num_topics=4)
+    for start, stop in ((0, 1), (7, 8), (3, 50), (150, 200)):
+        part, part_agreement = model.assign(texts[start:stop], vectors[start:stop])
+        assert np.array_equal(part, probs[start:stop])
+        assert np.array_equal(part_agreement, agreement[start:stop])
+
+
+def test_the_number_of_topics_is_found_and_explained():
+    areas = find_dense_areas(planted_vectors(), 15, 0)
+    model, *_, score = fit()
+    assert 2 <= model.num_topics <= 6 and score > 0.6
+    assert f"Top2Vec found {len(areas.centres)} dense areas" in model.reason
+    assert "best reproduced by halves of the samples" in model.reason
+
+
+def test_top2vec_alone_takes_its_own_number():
+    areas = find_dense_areas(planted_vectors(), 15, 0)
+    model, *_ = fit(method="top2vec")
+    assert model.num_topics == len(areas.centres) >= 2
+    assert f"Top2Vec found {len(areas.centres)} dense areas" in model.reason
+
+
+def test_without_a_dense_area_it_says_so_and_falls_back(capsys):
+    model, *_ = fit(min_topic_samples=90)
+    assert "too few to look for dense areas" in model.reason or "no dense area" in model.reason
+    assert model.num_topics == 10
+    assert "falling back to k-means" in capsys.readouterr().err
+
+
+def test_noise_has_no_dense_area():
+    directions = np.random.default_rng(0).normal(size=(120, 100))
+    areas = find_dense_areas(directions / np.linalg.norm(directions, axis=1, keepdims=True), 40, 0)
+    assert len(areas.centres) == 0 and areas.reason == "Top2Vec found no dense area"
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 20])
+@pytest.mark.parametrize("method", ["fused", "kmeans", "lda", "top2vec"])
+def test_tiny_corpora(count, method):
+    texts = news_articles()[:count]
+    backend = make_backend("doc2vec", dim=20, seed=0)
+    backend.fit(texts)
+    vectors = backend.encode(texts)
+    for num_topics in (None, 3):
+        fitted = fit_model(texts, vectors, ClusterConfig(method=method, num_topics=num_topics, levels=2))
+        model, keywords = fitted.model, fitted.keywords
+        probs, agreement = model.assign([*texts, ""], np.vstack([vectors, np.zeros((1, 20), np.float32)]))
+        assert probs.shape == (count + 1, model.num_topics) and len(keywords) == model.num_topics
+        assert np.isfinite(probs).all() and np.allclose(probs.sum(axis=1), 1, atol=1e-5)
+        assert np.isfinite(agreement).all()
+
+
+def test_equal_texts_make_one_topic():
+    texts = [news_articles()[0]] * 40
+    backend = make_backend("doc2vec", dim=20, seed=0)
+    backend.fit(texts)
+    model = fit_model(texts, backend.encode(texts), ClusterConfig(num_topics=5)).model
+    assert model.num_topics == 1 and "only 1 samples differ" in model.reason
+
+
+def test_merging_joins_the_areas_that_lie_closest():
+    centres = np.array([[1, 0, 0], [0.96, 0.28, 0], [0, 0, 1]], dtype=float)
+    merged = merge_areas(np.repeat(centres, 5, axis=0), centres, 2)
+    assert np.allclose(np.sort(merged @ np.array([0, 0, 1.0])), [0, 1])
+
+
+def test_cosines_do_not_depend_on_the_batch():
+    generator = np.random.default_rng(0)
+    vectors, centres = generator.normal(size=(700, 37)).astype(np.float32), generator.normal(size=(11, 37))
+    whole = similarities(vectors, centres)
+    for start, stop in ((0, 1), (255, 258), (13, 699)):
+        assert np.array_equal(similarities(vectors[start:stop], centres), whole[start:stop])

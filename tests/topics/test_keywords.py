@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from tests.realtext import news_articles
+from toremi_cli.topics.keywords import STOP_WORDS, class_tfidf, tokenize, topic_name
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Don't panic! Tom’s mp3-player", ["don't", "panic", "tom", "mp3", "player"]),
+        ("cost $20,000 in 2024, at 0x3f &#39;", ["cost", "in", "at"]),
+        ("snake_case_word() and kebab-case", ["snake", "case", "word", "and", "kebab", "case"]),
+        ("Übergrößen, naïve cafe\u0301", ["übergrößen", "naïve", "café"]),
+        ("機械学習 and हिन्दी", ["機械", "械学", "学習", "and", "हिन्दी"]),
+        ("x y " + "z" * 41, []),
+        ("", []),
+    ],
+)
+def test_tokenize(text, words):
+    assert tokenize(text) == words
+
+
+def test_one_accent_does_not_change_the_other_words():
+    for article in news_articles()[:50]:
+        assert tokenize(article + " é")[:100] == tokenize(article)[:100]
+
+
+def test_stop_words_are_words_of_the_tokenizer():
+    assert all(tokenize(word) in ([word], []) for word in STOP_WORDS)
+    assert {"the", "don't", "nbsp"} <= STOP_WORDS
+    assert not {"system", "fire", "bill", "computer"} & STOP_WORDS
+
+
+def test_class_tfidf_by_hand():
+    vocabulary = ["goal", "the", "bank", "match"]
+    counts = csr_matrix(np.array([[3, 10, 0, 3], [1, 10, 4, 0]]))
+    keywords = class_tfidf(counts, vocabulary, top=2)
+    # The mean topic has (16 + 15) / 2 words.
+    assert keywords[0] == [
+        ("match", pytest.approx(3 / 16 * np.log1p(15.5 / 3))),
+        ("goal", pytest.approx(3 / 16 * np.log1p(15.5 / 4))),
+    ]
+    assert keywords[1][0][0] == "bank"
+    assert all(word != "the" for topic in keywords for word, _ in topic)
+
+
+def test_class_tfidf_does_not_depend_on_the_order_of_words_and_bears_an_empty_topic():
+    vocabulary = ["b", "a", "d", "c"]
+    counts = np.array([[1, 1, 1, 1], [0, 0, 0, 0], [2, 2, 1, 1]])
+    once = class_tfidf(csr_matrix(counts), vocabulary, 3, stop_words=())
+    order = [3, 1, 0, 2]
+    again = class_tfidf(csr_matrix(counts[:, order]), [vocabulary[i] for i in order], 3, stop_words=())
+    assert once == again
+    assert once[1] == []
+    assert [word for word, _ in once[2]] == ["a", "b", "c"]
+
+
+def test_topic_names_are_short_and_unique():
+    words = ["film", "films", "award", "actor", "director"]
+    taken: list[str] = []
+    for _ in range(4):
+        taken.append(topic_name(words, taken))
+    assert taken == ["film-award-actor", "film-award-actor-director", "film-award-actor-2", "film-award-actor-3"]
+    assert topic_name([], []) == "topic"
+    assert topic_name(["company", "companies", "bank"], []) == "company-bank"

@@ -1,0 +1,105 @@
+"""Order and packing: every token predicted once, whatever the number of ranks and wherever a run stops."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toremi_cli.train.order import DrawnOrder, ShuffledOrder
+from toremi_cli.train.packing import RowStream, micro_batch_rows
+
+lengths = st.lists(st.integers(1, 30), min_size=1, max_size=25)
+
+
+def stream(num_predicted: list[int], row_length: int, seed: int = 0) -> RowStream:
+    predicted = np.array(num_predicted, np.int64) + 1
+    return RowStream(ShuffledOrder(np.arange(len(predicted)), predicted, "fp", seed), predicted, row_length)
+
+
+def pieces(rows) -> list[tuple[int, int]]:
+    """Each predicted token of the rows, in order, as (sample, position)."""
+    return [
+        (s, a + i)
+        for s, a, n in zip(rows.sample.tolist(), rows.start.tolist(), rows.length.tolist(), strict=True)
+        for i in range(n)
+    ]
+
+
+@given(lengths, st.integers(1, 17), st.integers(1, 5))
+def test_rows_are_full_and_in_order(num_tokens, row_length, num_rows):
+    rows = stream(num_tokens, row_length).next_rows(num_rows)
+    filled = np.bincount(rows.row, weights=rows.length, minlength=num_rows)
+    assert filled.tolist() == [row_length] * num_rows
+    assert (np.diff(rows.row) >= 0).all()
+
+
+@given(lengths, st.integers(1, 17))
+def test_an_epoch_predicts_every_token_once(num_tokens, row_length):
+    total = sum(num_tokens) + len(num_tokens)
+    rows = stream(num_tokens, row_length).next_rows(-(-total // row_length))
+    seen = pieces(rows)[:total]
+    assert sorted(seen) == [(s, p) for s, n in enumerate(num_tokens) for p in range(n + 1)]
+
+
+@given(lengths, st.integers(1, 17), st.integers(1, 6), st.integers(0, 6))
+@settings(max_examples=60)
+def test_stopping_anywhere_changes_nothing(num_tokens, row_length, batch, stop):
+    whole = stream(num_tokens, row_length)
+    uninterrupted = [pieces(whole.next_rows(batch)) for _ in range(8)]
+    first = stream(num_tokens, row_length)
+    head = [pieces(first.next_rows(batch)) for _ in range(stop)]
+    state = json.loads(json.dumps(first.state_dict()))
+    second = stream(num_tokens, row_length)
+    second.load_state_dict(state)
+    assert head + [pieces(second.next_rows(batch)) for _ in range(8 - stop)] == uninterrupted
+
+
+@given(st.sampled_from([1, 2, 3, 4, 6]), st.integers(1, 4), st.integers(0, 20), lengths, st.integers(1, 17))
+def test_ranks_and_micro_steps_share_the_rows(world_size, micro_steps, extra, num_tokens, row_length):
+    num_rows = world_size * micro_steps + extra
+    rows = stream(num_tokens, row_length).next_rows(num_rows)
+    parts = [part for rank in range(world_size) for part in micro_batch_rows(num_rows, world_size, rank, micro_steps)]
+    assert all(len(part) for part in parts)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(num_rows))
+    together = sorted(piece for part in parts for piece in pieces(rows.select(part)))
+    assert together == sorted(pieces(rows))
+
+
+def test_epochs_and_seeds_differ():
+    predicted = np.full(100, 2, np.int64)
+    order = ShuffledOrder(np.arange(100), predicted, "fp", 0)
+    first, second = order.take(200), order.take(200)
+    assert sorted(first) == sorted(second) == list(range(100))
+    assert first.tolist() != second.tolist()
+    assert ShuffledOrder(np.arange(100), predicted, "fp", 1).take(200).tolist() != first.tolist()
+
+
+def drawn_order(num_predicted: np.ndarray, shares) -> DrawnOrder:
+    samples = np.arange(len(num_predicted))
+    return DrawnOrder(samples, samples % len(shares), num_predicted, np.array(shares), "fp", 0)
+
+
+@given(st.lists(st.integers(2, 30), min_size=6, max_size=40), st.integers(1, 60), st.integers(0, 8))
+def test_stopping_a_drawn_order_anywhere_changes_nothing(num_predicted, tokens, stop):
+    predicted = np.array(num_predicted, np.int64)
+    whole, first, second = (drawn_order(predicted, [0.2, 0.3, 0.5]) for _ in range(3))
+    uninterrupted = [whole.take(tokens).tolist() for _ in range(9)]
+    head = [first.take(tokens).tolist() for _ in range(stop)]
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert head + [second.take(tokens).tolist() for _ in range(9 - stop)] == uninterrupted
+
+
+def test_draws_follow_the_shares_and_repeat_a_sample_last():
+    predicted = np.full(90, 5, np.int64)
+    order = drawn_order(predicted, [0.1, 0.3, 0.6])
+    samples = order.take(5 * 200)
+    assert np.bincount(samples % 3) == pytest.approx([20, 60, 120], abs=2)
+    for stratum in range(3):
+        counts = np.bincount(samples[samples % 3 == stratum], minlength=90)[stratum::3]
+        assert counts.max() - counts.min() <= 1
+    order.draws.set_shares(np.array([1.0, 0.0, 0.0]))
+    assert set((order.take(5 * 30) % 3).tolist()) == {0}

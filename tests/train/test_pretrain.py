@@ -1,0 +1,151 @@
+"""Whole runs through the shell: what they write, and that ranks and micro-steps don't matter."""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.shell import assert_one_line_error, toremi
+from tests.train.smallrun import ARGUMENTS, metrics, weights
+from toremi_cli.schemas import ANNOTATED, METRICS, WEIGHTS
+from toremi_cli.tables import TableReader
+
+
+def assert_same_weights(run, other):
+    assert len(run) == len(other) > 0
+    for a, b in zip(run, other, strict=True):
+        assert (a["step"], a["topic"], a["stage"], a["num_samples"]) == (
+            b["step"],
+            b["topic"],
+            b["stage"],
+            b["num_samples"],
+        )
+        assert a["weight"] == pytest.approx(b["weight"], rel=1e-4)
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+
+
+def test_a_run_leaves_its_tables_and_checkpoints(uninterrupted):
+    rows = weights(uninterrupted)
+    assert {row["topic"] for row in rows} == {"Sports", "Politics", "Law"}
+    assert sorted({row["step"] for row in rows}) == [4, 8, 12, 16, 20, 24]
+    assert all(row["tokens_seen"] == row["step"] * 12 * 32 for row in rows)
+    assert any(row["weight"] != 1 for row in rows)
+    assert all(isfinite(row["loss"]) if row["num_samples"] else row["loss"] is None for row in rows)
+    assert sum(row["num_samples"] for row in rows) > 100
+    assert [row["step"] for row in metrics(uninterrupted, "train_loss")] == list(range(3, 25, 3))
+    domains = {row["domain"] for row in metrics(uninterrupted, "eval_loss")}
+    assert domains == {"wire", "web", "all", "macro"}
+    assert {p.name for p in uninterrupted.glob("checkpoint-*")} == {f"checkpoint-{n}" for n in (5, 10, 15, 20, 24)}
+    for kind in (WEIGHTS, METRICS):
+        assert TableReader(uninterrupted / kind.name, kind).record["command"] == "toremi pretrain"
+    assert json.loads((uninterrupted / "run.json").read_text())["status"] == "finished"
+
+
+def test_the_loss_falls(uninterrupted):
+    losses = [row["value"] for row in metrics(uninterrupted, "train_loss")]
+    assert losses[-1] < losses[0] - 0.3
+
+
+def test_transformers_loads_a_checkpoint(uninterrupted):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = uninterrupted / "checkpoint-24"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert model.config.vocab_size % 64 == 0
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    ids = tokenizer("The court said", return_tensors="pt").input_ids
+    assert torch.isfinite(model(input_ids=ids, labels=ids).loss)
+
+
+def test_two_ranks_with_accumulation_equal_one(uninterrupted, workdir, pretrain):
+    process = pretrain("--name", "two", "--gpus", "0", "--processes", "2", "--grad-accumulation", "3", "--json")
+    assert process.returncode == 0, process.stderr
+    summary = json.loads(process.stdout)
+    assert summary["step"] == 24
+    assert "2 x cpu" in process.stderr
+    run = workdir / "runs" / "two"
+    assert_same_weights(weights(run), weights(uninterrupted))
+    for a, b in zip(metrics(run), metrics(uninterrupted), strict=True):
+        assert (a["step"], a["name"], a["domain"]) == (b["step"], b["name"], b["domain"])
+        assert a["value"] == pytest.approx(b["value"], rel=1e-4)
+
+
+def test_a_finished_run_is_not_repeated(uninterrupted, pretrain):
+    process = pretrain("--name", "whole", "--keep-checkpoints", "0")
+    assert process.returncode == 0
+    assert "finished already" in process.stderr
+
+
+def test_another_config_does_not_touch_a_run(uninterrupted, pretrain):
+    assert_one_line_error(pretrain("--name", "whole", "--alpha", "2"), "alpha was 1.0, is 2.0", "--overwrite")
+    assert_one_line_error(
+        pretrain("--name", "whole", "--resume", "--seed", "3"), "seed was 0, is 3", "leave the flag out"
+    )
+
+
+def test_nan_stops_the_run_and_names_the_step(workdir, pretrain):
+    process = pretrain("--name", "nan", "--learning-rate", "1e9", "--grad-clip", "0", "--checkpoint-every", "1")
+    assert process.returncode == 1
+    assert_one_line_error(process, "step ", "learning-rate")
+    for checkpoint in (workdir / "runs" / "nan").glob("checkpoint-*"):
+        state = json.loads((checkpoint / "trainer_state.json").read_text())
+        assert isfinite(state["loss_scale"])
+        assert load_file(checkpoint / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--gpus", "99"], ["--gpus 99", "this machine has"]),
+        (["--policy", "nix"], ["nix", "toremi-2"]),
+        (["--model", "nix"], ["--model nix", "tiny"]),
+        (["--name", "new", "--resume"], ["no run to resume"]),
+        (["--max-steps", "5", "--epochs", "1"], ["one of the three"]),
+        (["--workdir", "/nowhere"], ["/nowhere/annotated", "toremi annotate"]),
+    ],
+)
+def test_bad_flags(pretrain, arguments, parts):
+    assert_one_line_error(pretrain(*arguments), *parts)
+
+
+def test_no_training_sample(tmp_path, workdir):
+    rows = TableReader(workdir / "annotated", ANNOTATED).read()
+    column = rows.schema.get_field_index("split")
+    held_out = rows.set_column(column, "split", pa.array(["test"] * rows.num_rows))
+    pq.write_table(held_out.replace_schema_metadata(None), tmp_path / "held-out.parquet")
+    process = toremi("pretrain", "-w", workdir, "--annotated", tmp_path / "held-out.parquet", *ARGUMENTS)
+    assert_one_line_error(process, "no sample to train on")
+
+
+def test_dry_run_tells_the_plan_and_trains_nothing(workdir, pretrain):
+    process = pretrain("--dry-run", "--json", "--name", "planned", "--policy", "stratified")
+    assert process.returncode == 0, process.stderr
+    plan = json.loads(process.stdout)
+    assert (plan["steps"], plan["tokens_per_step"], plan["intervals"]) == (24, 12 * 32, 6)
+    assert plan["acts_on"] == "sampling"
+    assert {source["source"] for source in plan["sources"]} == {"wire", "web"}
+    drawn = sum(source["epochs"] * source["num_tokens"] for source in plan["sources"])
+    assert drawn == pytest.approx(24 * 12 * 32)
+    assert not (workdir / "runs" / "planned").exists()
+    assert all(len(line) <= 80 for line in pretrain("--dry-run").stdout.splitlines())
+
+
+def test_policies_are_listed():
+    process = toremi("pretrain", "--list-policies")
+    assert process.returncode == 0, process.stderr
+    assert {"uniform", "toremi-1", "toremi-2", "toremi"} <= {line.split()[0] for line in process.stdout.splitlines()}
+
+
+def test_nothing_is_pickled(uninterrupted, workdir):
+    endings = {
+        path.suffix for root in (uninterrupted, workdir / "tokens") for path in root.rglob("*") if path.is_file()
+    }
+    assert endings <= {".json", ".safetensors", ".parquet", ".npy", ""}
+    assert {path.name for path in uninterrupted.rglob("*") if path.is_file() and not path.suffix} == {".lock"}

@@ -1,0 +1,160 @@
+"""Stopping at any moment and going on changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.shell import assert_one_line_error, environment
+from tests.train.smallrun import ARGUMENTS, metrics, weights
+from toremi_cli.errors import TableError
+
+SETTINGS = ["--keep-checkpoints", "0", "--normalize"]
+
+
+def start(workdir: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = ["pretrain", "-w", workdir, "--model", workdir / "dropout.json", *ARGUMENTS, *SETTINGS, *arguments]
+    return subprocess.Popen(
+        [sys.executable, "-m", "toremi_cli.cli", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
+def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
+    """Wait until the run's metrics reach a step."""
+    while process.poll() is None:
+        try:
+            if max(row["step"] for row in metrics(run)) >= step:
+                return
+        except (TableError, OSError):
+            time.sleep(0.01)
+    raise AssertionError(f"ended before step {step}: {process.stderr.read() if process.stderr else ''}")
+
+
+def assert_equal_runs(run: Path, other: Path) -> None:
+    assert weights(run) == weights(other)
+    assert metrics(run) == metrics(other)
+    a, b = (load_file(folder / "checkpoint-24" / "model.safetensors") for folder in (run, other))
+    assert a.keys() == b.keys()
+    assert all(a[name].equal(b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole(workdir: Path) -> Path:
+    process = start(workdir, "--name", "whole-dropout")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return workdir / "runs" / "whole-dropout"
+
+
+@pytest.mark.parametrize("step", [0, 8, 17])
+def test_killed_and_resumed_equals_uninterrupted(workdir, whole, step):
+    name = f"killed-{step}"
+    run = workdir / "runs" / name
+    process = start(workdir, "--name", name)
+    if step:
+        wait_for_step(process, run, step)
+    else:
+        while not (run / "run.json").exists():
+            time.sleep(0.01)
+    process.kill()  # the ranks end with it
+    process.communicate()
+    resumed = start(workdir, "--name", name, "--resume")
+    _, errors = resumed.communicate()
+    assert resumed.returncode == 0, errors
+    assert_equal_runs(run, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(30))
+def test_killed_at_random_moments(workdir, whole, seed):
+    """Killed up to three times, whatever it is doing then: starting, training, saving."""
+    name = f"random-{seed}"
+    moments = random.Random(seed)
+    for _ in range(moments.randint(1, 3)):
+        process = start(workdir, "--name", name)
+        try:
+            process.communicate(timeout=moments.uniform(3, 12))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+    last = start(workdir, "--name", name)
+    _, errors = last.communicate()
+    assert last.returncode == 0, errors
+    assert_equal_runs(workdir / "runs" / name, whole)
+
+
+def test_another_number_of_ranks_continues_the_same_batches(workdir, uninterrupted, pretrain):
+    run = workdir / "runs" / "elastic"
+    shutil.copytree(uninterrupted, run)
+    for checkpoint in run.glob("checkpoint-*"):
+        if int(checkpoint.name.split("-")[1]) > 10:  # in the middle of an interval and of a log window
+            shutil.rmtree(checkpoint)
+    record = json.loads((run / "run.json").read_text())
+    record["config"]["name"], record["status"] = "elastic", "running"
+    (run / "run.json").write_text(json.dumps(record))
+    process = pretrain("--name", "elastic", "--keep-checkpoints", "0", "--gpus", "0", "--processes", "2", "--resume")
+    assert process.returncode == 0, process.stderr
+    for kind in (weights, metrics):
+        for a, b in zip(kind(run), kind(uninterrupted), strict=True):
+            assert {k: v for k, v in a.items() if not isinstance(v, float)} == {
+                k: v for k, v in b.items() if not isinstance(v, float)
+            }
+            assert [v for v in a.values() if isinstance(v, float)] == pytest.approx(
+                [v for v in b.values() if isinstance(v, float)], rel=1e-4
+            )
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(workdir, pretrain):
+    limit = 40_000  # bytes a file may have: less than the model, more than the tables
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); from toremi_cli.cli import main; main()"
+    )
+    arguments = ["pretrain", "-w", workdir, "--model", workdir / "model.json", *ARGUMENTS, "--name", "full"]
+    process = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, env=environment()
+    )
+    assert_one_line_error(process, "cannot write the checkpoint", "--resume")
+    assert not list((workdir / "runs" / "full").glob("checkpoint-*"))
+    resumed = pretrain("--name", "full")
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def test_sigterm_saves_and_says_how_to_go_on(workdir, whole):
+    run = workdir / "runs" / "stopped"
+    process = start(workdir, "--name", "stopped")
+    wait_for_step(process, run, 6)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "--resume" in errors
+    resumed = start(workdir, "--name", "stopped")  # the same command is enough
+    _, errors = resumed.communicate()
+    assert resumed.returncode == 0, errors
+    assert "resuming after step" in errors
+    assert_equal_runs(run, whole)
+
+
+def test_ctrl_c_saves_and_exits_130(workdir):
+    run = workdir / "runs" / "interrupted"
+    process = start(workdir, "--name", "interrupted")
+    wait_for_step(process, run, 3)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert list(run.glob("checkpoint-*"))

@@ -1,0 +1,78 @@
+"""Token losses and sensitivities: the same numbers and gradients as by the plain way."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from toremi_cli.train.cross_entropy import token_cross_entropy
+from toremi_cli.train.token_loss import TokenLoss
+
+
+def gpt2():
+    torch.manual_seed(0)
+    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=128, n_positions=16, n_embd=16, n_layer=2, n_head=2, **no_dropout))
+
+
+def llama():
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=128, max_position_embeddings=16, **shape))
+
+
+def batch():
+    torch.manual_seed(1)
+    return torch.randint(0, 128, (3, 8)), torch.randint(0, 128, (3, 8)), torch.rand(3, 8)
+
+
+def test_cross_entropy_equals_torch():
+    torch.manual_seed(0)
+    logits, targets, factors = torch.randn(20, 50) * 4, torch.randint(0, 50, (20,)), torch.rand(20)
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    a = token_cross_entropy(ours, targets)
+    b = functional.cross_entropy(theirs, targets, reduction="none")
+    (a * factors).sum().backward()
+    (b * factors).sum().backward()
+    torch.testing.assert_close(a, b)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("make", [gpt2, llama])
+@pytest.mark.parametrize("options", [{}, {"sensitivity": "hidden"}, {"sensitivity": "el2n"}, {"chunked": True}])
+def test_losses_and_gradients_equal_the_plain_way(make, options):
+    if options.get("chunked") and not hasattr(functional, "linear_cross_entropy"):
+        return  # older torch refuses the option, see below
+    inputs, targets, factors = batch()
+    plain, wrapped = make(), make()
+    logits = plain(input_ids=inputs).logits
+    expected = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(3, 8)
+    (expected * factors).sum().backward()
+    losses = TokenLoss(wrapped, **options)(inputs, targets)
+    (losses * factors).sum().backward()
+    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
+    for (name, a), b in zip(wrapped.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_hidden_sensitivity_is_the_norm_of_the_last_hidden_states_gradient():
+    inputs, targets, factors = batch()
+    model = gpt2()
+    hidden = model.transformer(input_ids=inputs)[0].detach().requires_grad_()
+    losses = functional.cross_entropy(model.lm_head(hidden).flatten(0, 1), targets.flatten(), reduction="none")
+    (losses * factors.flatten()).sum().backward()
+    wrapped = TokenLoss(gpt2(), sensitivity="hidden")
+    (wrapped(inputs, targets) * factors).sum().backward()
+    torch.testing.assert_close(wrapped.token_sensitivity, hidden.grad.norm(dim=-1), rtol=1e-3, atol=1e-6)
+
+
+def test_el2n_is_the_distance_of_prediction_and_truth():
+    inputs, targets, _ = batch()
+    model = gpt2()
+    wrapped = TokenLoss(model, sensitivity="el2n")
+    wrapped(inputs, targets)
+    probs = torch.softmax(model(input_ids=inputs).logits, dim=-1)
+    expected = (probs - functional.one_hot(targets, 128)).norm(dim=-1)
+    torch.testing.assert_close(wrapped.token_sensitivity, expected, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,77 @@
+"""The token cache: what the trainer reads equals what the table says."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import Tokenizer
+
+from toremi_cli.errors import TrainingError
+from toremi_cli.schemas import ANNOTATED, TRAIN, VALIDATION
+from toremi_cli.tables import TableReader
+from toremi_cli.train.tokens import open_cache
+
+
+@pytest.fixture(scope="module")
+def cache(workdir):
+    return open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def rows(workdir):
+    return TableReader(workdir / "annotated", ANNOTATED).read().to_pylist()
+
+
+def topics_of(pairs, sample):
+    begin, end = pairs.indptr[sample], pairs.indptr[sample + 1]
+    return {pairs.names[t]: float(p) for t, p in zip(pairs.topic[begin:end], pairs.prob[begin:end], strict=True)}
+
+
+def test_tokens_and_sources(workdir, cache, rows):
+    tokenizer = Tokenizer.from_file(str(workdir / "tokenizer" / "tokenizer.json"))
+    for i, row in enumerate(rows):
+        assert tokenizer.decode(cache.sample_tokens(i).tolist()) == row["text"]
+        assert cache.tokens[cache.offset[i] + cache.length[i]] == cache.meta["eos_id"]
+        assert cache.sources[cache.source[i]] == row["source"]
+        assert cache.num_bytes[i] == row["num_bytes"]
+
+
+def test_splits(cache, rows):
+    for split in (TRAIN, VALIDATION):
+        assert cache.samples_of(split).tolist() == [i for i, row in enumerate(rows) if row["split"] == split]
+
+
+def test_topics_by_every_mode(cache, rows):
+    names = ("ball", "vote", "court")
+    for i, row in enumerate(rows):
+        assert set(topics_of(cache.topic_pairs("labels"), i)) == set(row["labels"])
+        fine = {names[row["topic"]]} if row["topic"] >= 0 else set()
+        assert set(topics_of(cache.topic_pairs("fine"), i)) == fine
+        assert topics_of(cache.topic_pairs("source"), i) == {row["source"]: 1.0}
+        soft = topics_of(cache.topic_pairs("soft"), i)
+        assert soft == pytest.approx({names[t]: p for t, p in enumerate(row["probs"]) if p > 0}, rel=1e-5)
+
+
+def test_special_tokens_in_a_text_are_plain_text(tmp_path, workdir):
+    from tests.train.smallrun import write_table_of
+
+    path = write_table_of(tmp_path / "forged.parquet", ["before <|endoftext|> after"])
+    cache = open_cache(workdir, path, workdir / "tokenizer")
+    assert cache.meta["eos_id"] not in cache.sample_tokens(0).tolist()
+
+
+def test_an_unchanged_table_is_not_tokenized_again(workdir, cache):
+    before = (cache.folder / "tokens.npy").stat().st_mtime_ns
+    again = open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
+    assert (again.folder / "tokens.npy").stat().st_mtime_ns == before
+
+
+def test_another_table_gets_another_cache(tmp_path, workdir, cache):
+    from tests.train.smallrun import write_table_of
+
+    path = write_table_of(tmp_path / "other.parquet", ["one text"])
+    assert open_cache(workdir, path, workdir / "tokenizer").fingerprint != cache.fingerprint
+
+
+def test_missing_tokenizer(tmp_path, workdir):
+    with pytest.raises(TrainingError, match=r"tokenizer\.json: no such file; run `toremi annotate"):
+        open_cache(workdir, workdir / "annotated", tmp_path)
