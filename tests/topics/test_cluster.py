@@ -180,12 +180,24 @@ def test_fine_topics_roll_up_into_coarse_ones(tmp_path):
     assert all(len(kinds) == 1 for kinds in kind_of_group.values())
 
 
+def test_another_threshold_of_agreement_takes_the_model_that_is_there(tmp_path):
+    workdir = write_planted(tmp_path)
+    build_clusters(workdir, ClusterConfig(num_topics=3))
+    model, probs = workdir.clusters / "_model" / "model.json", values(workdir)["probs"]
+    fitted = model.stat().st_mtime_ns
+    manifest = build_clusters(workdir, ClusterConfig(num_topics=3, min_agreement=1.0))
+    assert manifest["coverage"] < 1 and values(workdir)["probs"].equals(probs)
+    assert model.stat().st_mtime_ns == fitted
+    build_clusters(workdir, ClusterConfig(num_topics=3, min_agreement=1.0, seed=1))
+    assert model.stat().st_mtime_ns != fitted
+
+
 def test_the_model_is_arrays_and_json(fused):
     workdir, manifest = fused
     kinds = {path.suffix for path in (workdir.clusters / "_model").iterdir()}
     assert kinds == {".npy", ".json"}
     description = json.loads((workdir.clusters / "_model" / "model.json").read_text())
-    assert description["fingerprint"] == manifest["fingerprint"] == read_manifest(workdir.clusters)["fingerprint"]
+    assert description["reason"] == manifest["reason"] == read_manifest(workdir.clusters)["reason"]
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from tests.realtext import news_articles
 from tests.topics.planted import planted_texts, planted_vectors
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
-from toremi_cli.topics.fusion import merge_areas
+from toremi_cli.topics.fusion import dampen, merge_areas
 from toremi_cli.topics.kmeans import similarities
 from toremi_cli.topics.model import load_model
 from toremi_cli.topics.top2vec_model import find_dense_areas
 from toremi_cli.topics.vectors import make_backend
+from toremi_cli.topics.vectors.bags import word_lists
 
 
 def fit(**settings):
@@ -109,6 +110,26 @@ def test_tiny_corpora(count, method):
         assert probs.shape == (count + 1, model.num_topics) and len(keywords) == model.num_topics
         assert np.isfinite(probs).all() and np.allclose(probs.sum(axis=1), 1, atol=1e-5)
         assert np.isfinite(agreement).all()
+
+
+@pytest.mark.parametrize("method", ["fused", "lda"])
+def test_no_topic_is_left_without_a_sample(method):
+    model, keywords, probs, *_ = fit(method=method, num_topics=40)
+    assert set(probs.argmax(axis=1)) == set(range(model.num_topics))
+    assert len(keywords) == model.num_topics and all(keywords)
+    if model.num_topics < 40:
+        assert f"without {40 - model.num_topics} of 40 that " in model.reason
+
+
+def test_each_view_alone_is_as_sure_as_it_is_right():
+    """Agreement is a probability: as high as the share of samples to which both views give one topic."""
+    model, _, _, agreement, _ = fit(num_topics=3)
+    views = model.views
+    by_words, by_vectors = views.scores(
+        dampen(model.vocabulary.count(word_lists(planted_texts()[0]))), planted_vectors()
+    )
+    same = (by_words + views.log_share).argmax(axis=1) == by_vectors.argmax(axis=1)
+    assert abs(agreement.mean() - same.mean()) < 0.15
 
 
 def test_equal_texts_make_one_topic():

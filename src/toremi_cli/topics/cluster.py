@@ -20,7 +20,7 @@ from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.engine import run_shards
 from toremi_cli.errors import TableError
 from toremi_cli.layout import Workdir
-from toremi_cli.provenance import Provenance, provenance_of
+from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES, TRAIN
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import TableReader, read_manifest, write_json
@@ -32,6 +32,8 @@ from toremi_cli.topics.topic_table import WORDS, topics_are_current, write_topic
 
 COMMAND = "toremi cluster"
 MODEL_FOLDER = "_model"
+MODEL_VERSION = 2
+"""Of the model's files and of how it is fitted."""
 BATCH_PROBS = 4_000_000
 """Bound of rows times topics in memory at once."""
 
@@ -53,7 +55,7 @@ def build_clusters(workdir: Workdir, config: ClusterConfig) -> dict[str, Any]:
     manifest = read_manifest(workdir.clusters)
     if manifest is None or not folder.is_finished():
         folder.begin()
-        _ensure_model(workdir, samples, embeddings, config, provenance)
+        _ensure_model(workdir, samples, embeddings, config, inputs)
         _assign_all(workdir, samples, config, folder)
         manifest = _finish(workdir, folder, len(samples.shards))
     elif topics_are_current(workdir.topics, provenance.fingerprint):
@@ -77,16 +79,21 @@ def _check_alignment(samples: TableReader, embeddings: TableReader) -> None:
 
 
 def _ensure_model(
-    workdir: Workdir, samples: TableReader, embeddings: TableReader, config: ClusterConfig, provenance: Provenance
+    workdir: Workdir, samples: TableReader, embeddings: TableReader, config: ClusterConfig, inputs: dict[str, str]
 ) -> None:
-    """Fit and save the model, unless an interrupted run of the same plan has."""
+    """Fit and save the model, unless an earlier run with the same settings has.
+
+    The threshold of agreement is none of them: it only decides which samples take the topic they are given.
+    """
     folder = workdir.clusters / MODEL_FOLDER
-    if fingerprint_of(folder) == provenance.fingerprint:
+    settings = {name: value for name, value in config.settings().items() if name != "min_agreement"}
+    fingerprint = digest(MODEL_VERSION, settings, inputs)
+    if fingerprint_of(folder) == fingerprint:
         return
     texts, vectors = sample_to_fit(samples, embeddings, config)
     fitted = fit_model(texts, vectors, config)
     write_json(folder / WORDS, {"keywords": fitted.keywords, "levels": [asdict(level) for level in fitted.levels]})
-    fitted.model.save(folder, provenance.fingerprint)
+    fitted.model.save(folder, fingerprint)
     console.note(f"{fitted.model.num_topics} topics: {fitted.model.reason}")
 
 

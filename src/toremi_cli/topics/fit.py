@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -51,9 +51,25 @@ def fit_model(texts: Sequence[str], vectors: np.ndarray, config: ClusterConfig) 
     with console.progress(f"fitting topics ({config.method})", len(texts)) as bar:
         model = fit(counts, vectors, vocabulary, config)
         bar.advance(len(texts))
-    topic = model.assign(texts, vectors)[0].argmax(axis=1)
+    model, topic = _without_empty_topics(model, texts, vectors)
     levels = roll_up(topic, vectors, counts, vocabulary, model.num_topics, config.levels)
     return Fitted(model, _keywords(topic, model.num_topics, counts, vocabulary), levels)
+
+
+def _without_empty_topics(
+    model: TopicModel, texts: Sequence[str], vectors: np.ndarray
+) -> tuple[TopicModel, np.ndarray]:
+    """The model without topics that are no sample's first, and the topic (num_samples,) of each sample."""
+    wanted = model.num_topics
+    topic = model.assign(texts, vectors)[0].argmax(axis=1)
+    while len(found := np.unique(topic)) < model.num_topics:
+        model = model.keep(found)
+        topic = model.assign(texts, vectors)[0].argmax(axis=1)
+    if model.num_topics < wanted:
+        left_out = wanted - model.num_topics
+        reason = f"{model.reason}; without {left_out} of {wanted} that {'is' if left_out == 1 else 'are'} no sample's"
+        model = replace(model, reason=reason)
+    return model, topic
 
 
 def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, config: ClusterConfig) -> TopicModel:

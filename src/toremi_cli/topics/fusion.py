@@ -17,10 +17,11 @@ docs/topic-quality.md has the measurements.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from toremi_cli.topics.hierarchy import merge_closest
@@ -46,13 +47,15 @@ class Views:
     """What the two views know of each topic.
 
     `centres` (num_topics, dim); `word_scores` (num_words, num_topics): log of a word's frequency in the topic over its
-    frequency in the corpus; `log_share` (num_topics,); `sharpness` scales cosines to log-likelihoods.
+    frequency in the corpus; `log_share` (num_topics,); `sharpness` scales cosines to log-likelihoods. `confidence`
+    holds a factor for the scores of the words and of the vectors, by which each view alone says how sure it is.
     """
 
     centres: np.ndarray
     word_scores: np.ndarray
     log_share: np.ndarray
     sharpness: float
+    confidence: tuple[float, float] = (1.0, 1.0)
 
     def scores(self, bags: sp.csr_matrix, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log-likelihoods (num_samples, num_topics) of the word view and of the vector view, up to a constant a row."""
@@ -66,7 +69,27 @@ class Views:
 
     def agreement(self, by_words: np.ndarray, by_vectors: np.ndarray) -> np.ndarray:
         """(num_samples,) probability, 0 to 1, that the views name the same topic when each is asked by itself."""
-        return np.einsum("nk,nk->n", softmax(by_words + self.log_share), softmax(by_vectors))
+        words, vectors = self.confidence
+        return np.einsum("nk,nk->n", softmax(words * by_words + self.log_share), softmax(vectors * by_vectors))
+
+    def calibrated(self, by_words: np.ndarray, by_vectors: np.ndarray) -> Views:
+        """The same views, each as sure of itself as it is right about the joint posterior (temperature scaling).
+
+        The joint weighs the views against each other, and a topic among many needs a larger lead than one of two;
+        by itself a view would therefore look unsure where both agree (Guo et al. 2017, arXiv 1706.04599).
+        """
+        joint = softmax(self.joint(by_words, by_vectors))
+        words = _confidence(by_words, self.log_share, joint)
+        return replace(self, confidence=(words, _confidence(by_vectors, 0.0, joint)))
+
+    def keep(self, topics: np.ndarray) -> Views:
+        """The views of some topics only."""
+        return replace(
+            self,
+            centres=self.centres[topics],
+            word_scores=self.word_scores[:, topics],
+            log_share=self.log_share[topics],
+        )
 
 
 @dataclass(frozen=True)
@@ -84,6 +107,18 @@ class Fused:
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Rows as probabilities."""
     return np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
+
+
+def _confidence(scores: np.ndarray, prior: np.ndarray | float, target: np.ndarray) -> float:
+    """The factor for `scores` under which their softmax predicts `target` best (both (num_samples, num_topics))."""
+
+    def cross_entropy(log_factor: float) -> float:
+        log_probs = np.exp(log_factor) * scores + prior
+        log_probs = log_probs - logsumexp(log_probs, axis=1, keepdims=True)
+        return -float(np.einsum("nk,nk->n", target, log_probs).mean())
+
+    found = minimize_scalar(cross_entropy, bounds=(np.log(0.1), np.log(50.0)), method="bounded")
+    return float(np.exp(found.x))
 
 
 def dampen(counts: sp.csr_matrix) -> sp.csr_matrix:
@@ -117,8 +152,9 @@ def fit_fused(
     order = np.argsort(-posterior.sum(axis=0), kind="stable")  # topic 0 is the largest
     posterior = posterior[:, order]
     lda = fit_lda(counts, vocabulary, len(order), seed, eta=(counts.T @ posterior).T + LDA_PRIOR)
-    views = Views(views.centres[order], word_scores(lda.topic_words, counts), views.log_share[order], views.sharpness)
-    return Fused(views, lda, softmax(views.joint(*views.scores(bags, vectors))), name)
+    views = replace(views.keep(order), word_scores=word_scores(lda.topic_words, counts))
+    scores = views.scores(bags, vectors)
+    return Fused(views.calibrated(*scores), lda, softmax(views.joint(*scores)), name)
 
 
 def first_cuts(vectors: np.ndarray, areas: DenseAreas, num_topics: int, seed: int) -> dict[str, np.ndarray]:

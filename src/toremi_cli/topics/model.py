@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +76,16 @@ class TopicModel:
             return _one_hot(cosines)
         return softmax(LONE_SHARPNESS * cosines)
 
+    def keep(self, topics: np.ndarray) -> TopicModel:
+        """The same model with some of its topics only, numbered anew."""
+        return replace(
+            self,
+            num_topics=len(topics),
+            views=self.views and self.views.keep(topics),
+            lda=self.lda and Lda(self.lda.topic_words[topics], self.lda.alpha[topics]),
+            centres=None if self.centres is None else self.centres[topics],
+        )
+
     def save(self, folder: Path, fingerprint: str) -> None:
         """Write the model; `fingerprint` tells which settings and tables it was fitted with."""
         for name, array in self._arrays().items():
@@ -87,6 +97,7 @@ class TopicModel:
             "reason": self.reason,
             "vocabulary": self.vocabulary.words,
             "sharpness": self.views.sharpness if self.views else None,
+            "confidence": self.views.confidence if self.views else None,
             "arrays": sorted(self._arrays()),
             "fingerprint": fingerprint,
         }
@@ -115,8 +126,9 @@ def load_model(folder: Path) -> TopicModel:
         found = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in description["arrays"]}
         views = lda = None
         if "view_centres" in found:
-            sharpness = description["sharpness"]
-            views = Views(found["view_centres"], found["word_scores"], found["log_share"], sharpness)
+            words, by_vectors = description["confidence"]
+            arrays = found["view_centres"], found["word_scores"], found["log_share"]
+            views = Views(*arrays, description["sharpness"], (words, by_vectors))
         if "lda_alpha" in found:
             lda = Lda(found["lda_topic_words"], found["lda_alpha"])
         return TopicModel(
