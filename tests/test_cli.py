@@ -57,8 +57,9 @@ def test_inspect_shows_kind_provenance_and_rows(tmp_path):
     write_stage(tmp_path / "samples", max_tokens=8)
     process = toremi("inspect", tmp_path / "samples", "--rows", "2")
     assert process.returncode == 0, process.stderr
-    for part in ("samples", "num_rows      6", "toremi embed", "max_tokens", "d1#0"):
+    for part in ("samples", "num_rows        6", "toremi embed", "max_tokens 8", "d1#0"):
         assert part in process.stdout
+    assert max(len(line) for line in process.stdout.splitlines()) <= 80
     assert "d2#0" not in process.stdout
 
 
@@ -73,3 +74,26 @@ def test_debug_gives_the_traceback(tmp_path):
     process = toremi("inspect", tmp_path / "none", "--debug")
     assert process.returncode != 0
     assert "Traceback" in process.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["export", "--nope"], "No such option: --nope (Possible options: --to); see `"),
+        (["embedd", "x"], "No such command 'embedd'. Did you mean 'embed'?; see `"),
+        (["embed"], "Missing argument 'CORPUS'; see `"),
+        (["pretrain", "--interval", "x"], "Invalid value for '--interval'"),
+        (["--nope"], "No such option: --nope; see `"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(arguments, message):
+    process = toremi(*arguments)
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert process.stderr.startswith(f"error: {message}") and process.stderr.count("\n") == 1
+
+
+def test_without_arguments_the_help_is_shown():
+    process = toremi()
+    assert process.returncode == 2
+    assert "annotate" in process.stdout and process.stderr == ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from toremi_cli import __version__
+from toremi_cli import __version__, console
 from toremi_cli.commands import (
     annotate,
     cluster,
@@ -71,7 +71,24 @@ def _root(
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        raise SystemExit(1) from None
+    except Exception as problem:
+        if not hasattr(problem, "format_message"):  # what click and typer raise over a command line has it
+            raise
+        _print_usage_error(problem)
+        raise SystemExit(getattr(problem, "exit_code", 2)) from None
+    raise SystemExit(code or 0)
+
+
+def _print_usage_error(problem: Any) -> None:
+    """One line about a command line that cannot be parsed; nothing where the help has been printed instead."""
+    message = " ".join(problem.format_message().split())
+    command = problem.ctx.command_path if getattr(problem, "ctx", None) else "toremi"
+    if message and type(problem).__name__ != "NoArgsIsHelpError":
+        console.error(f"{message.rstrip('.')}; see `{command} --help`")
 
 
 if __name__ == "__main__":

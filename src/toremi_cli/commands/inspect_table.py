@@ -11,6 +11,7 @@ from toremi_cli import console
 from toremi_cli.commands.common import Json, command
 
 CELL_WIDTH = 60
+"""Characters of a value in a row that is shown."""
 
 
 def register(app: typer.Typer) -> None:
@@ -33,15 +34,14 @@ def register(app: typer.Typer) -> None:
 
 
 def _print(facts: dict[str, Any]) -> None:
+    from rich.padding import Padding
     from rich.table import Table as RichTable
     from rich.text import Text
 
     console.out.print(Text(f"{facts['path']}: {facts['table']}", style="bold"))
-    console.out.print(f"  {facts['meaning']}", markup=False)
-    for key in ("num_rows", "num_shards", "num_bytes"):
-        console.out.print(f"  {key:<14}{facts[key]:,}", markup=False)
-    for key, value in facts["provenance"].items():
-        console.out.print(f"  {key:<14}{_cell(value, 200)}", markup=False, soft_wrap=True)
+    console.out.print(Padding(Text(facts["meaning"]), (0, 0, 0, 2)))
+    sizes = [(key, f"{facts[key]:,}") for key in ("num_rows", "num_shards", "num_bytes")]
+    _print_pairs([*sizes, *((key, _settings(value)) for key, value in facts["provenance"].items())])
     columns = RichTable("column", "type", "unit", "meaning", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in facts["columns"]:
         columns.add_row(*(Text(column[key]) for key in ("name", "type", "unit", "meaning")))
@@ -49,15 +49,35 @@ def _print(facts: dict[str, Any]) -> None:
     console.out.print(columns)
     for index, row in enumerate(facts["rows"]):
         console.out.print(Text(f"\nrow {index}", style="bold"))
-        for name, value in row.items():
-            console.out.print(f"  {name:<12}{_cell(value, CELL_WIDTH)}", markup=False, soft_wrap=True)
+        _print_pairs([(name, _cell(value)) for name, value in row.items()])
 
 
-def _cell(value: Any, width: int) -> str:
+def _print_pairs(pairs: list[tuple[str, str]]) -> None:
+    """Names and values in two columns, the values folded within theirs."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    table = RichTable(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(Text(f"  {name}"), Text(value))
+    console.out.print(table)
+
+
+def _settings(value: Any) -> str:
+    """A mapping as 'name value, name value', without what is not set."""
+    if not isinstance(value, dict):
+        return str(value)
+    items = [(key, _settings(item)) for key, item in value.items() if item not in (None, "", [], {})]
+    return ", ".join(f"{key} ({item})" if isinstance(value[key], dict) else f"{key} {item}" for key, item in items)
+
+
+def _cell(value: Any) -> str:
     if isinstance(value, float):
         text = f"{value:.6g}"
     elif isinstance(value, list) and value and isinstance(value[0], float):
         text = f"[{len(value)}] " + " ".join(f"{v:.3f}" for v in value[:8])
     else:
         text = " ".join(str(value).split())
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
