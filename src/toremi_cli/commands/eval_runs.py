@@ -61,7 +61,7 @@ def register(app: typer.Typer) -> None:
         Tasks over local files, with the prompts of lm-evaluation-harness: piqa,
         sciq, arc_easy, arc_challenge, openbookqa, hellaswag, boolq, winogrande,
         copa, lambada, cola, sst2. harness:NAME runs a task of that harness itself
-        (pip install 'toremi[tasks]'; its data comes from the hub).
+        (pip install 'toremi\\[tasks]'; its data comes from the hub).
 
         Example: [bold]toremi eval uniform toremi-2[/]
 
