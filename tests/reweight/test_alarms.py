@@ -7,9 +7,8 @@ from toremi_cli.reweight import IntervalStats, PolicyConfig, alarms, weight_heal
 def test_equal_weights_are_healthy():
     config = PolicyConfig()
     health = weight_health(torch.ones(5).double(), config)
-    assert health == pytest.approx(
-        {"weight_entropy": 1, "weight_effective_topics": 1, "weight_at_bound": 0, "weight_mean": 1}
-    )
+    ones = ("weight_entropy", "weight_effective_topics", "weight_mean", "mixture_effective_topics")
+    assert health == pytest.approx({"weight_at_bound": 0, **dict.fromkeys(ones, 1)})
     assert alarms(health, config, list("abcde"), [0] * 5) == []
 
 
@@ -27,3 +26,14 @@ def test_alarms_say_what_is_wrong():
     assert "75%" in found[0]
     assert "--normalize" in found[1]
     assert "'c'" in found[2]
+
+
+def test_an_alarm_when_training_draws_together_on_few_topics():
+    natural = torch.full((8,), 1 / 8).double()
+    weights = torch.tensor([4.9, 4.9, *[0.11] * 6], dtype=torch.float64)
+    health = weight_health(weights, PolicyConfig(), natural=natural)
+    assert health["mixture_effective_topics"] == pytest.approx(0.34, abs=0.02)
+    (found,) = alarms(health, PolicyConfig(normalize=True), list("abcdefgh"), [0] * 8)
+    assert "few topics: as spread as 34%" in found
+    evened = weight_health(1 / (10 * natural.cumsum(0)), PolicyConfig(), natural=natural.cumsum(0) / 4.5)
+    assert evened["mixture_effective_topics"] > 1  # stratifying spreads, however uneven its weights

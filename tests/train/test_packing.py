@@ -103,3 +103,84 @@ def test_draws_follow_the_shares_and_repeat_a_sample_last():
         assert counts.max() - counts.min() <= 1
     order.draws.set_shares(np.array([1.0, 0.0, 0.0]))
     assert set((order.take(5 * 30) % 3).tolist()) == {0}
+
+
+WORLD_SIZES = (1, 2, 3, 4, 6)
+INTERVAL = 3
+
+
+class Stream:
+    """A run's data: steps of rows, shared out to ranks, with shares that change every few steps if they are drawn."""
+
+    def __init__(self, num_predicted: list[int], row_length: int, adaptive: bool) -> None:
+        self.predicted, self.adaptive, self.step = np.array(num_predicted, np.int64), adaptive, 0
+        order = (
+            drawn_order(self.predicted, [0.2, 0.3, 0.5])
+            if adaptive
+            else ShuffledOrder(np.arange(len(num_predicted)), self.predicted, "fp", 0)
+        )
+        self.rows = RowStream(order, self.predicted, row_length)
+
+    def next_step(self, num_rows: int, world_size: int) -> list[list[tuple[int, int]]]:
+        """What each rank reads in a step, as pieces; then the shares change, as a policy would change them."""
+        rows = self.rows.next_rows(num_rows)
+        parts = [pieces(rows.select(*micro_batch_rows(num_rows, world_size, r, 1))) for r in range(world_size)]
+        self.step += 1
+        if self.adaptive and self.step % INTERVAL == 0:
+            self.rows.order.draws.set_shares(np.roll([0.1, 0.2, 0.7], self.step))
+        return parts
+
+    def state(self) -> str:
+        return json.dumps({"step": self.step, "rows": self.rows.state_dict()})
+
+    def load(self, state: str) -> None:
+        values = json.loads(state)
+        self.step = values["step"]
+        self.rows.load_state_dict(values["rows"])
+
+
+@given(
+    st.lists(st.integers(2, 30), min_size=6, max_size=40),
+    st.integers(1, 17),
+    st.booleans(),
+    st.permutations(WORLD_SIZES),
+    st.integers(0, 3),
+)
+@settings(max_examples=15, deadline=None)
+def test_ranks_may_change_at_any_step(num_predicted, row_length, adaptive, world_sizes, extra):
+    """For every world size and every stop step: the ranks together read what one rank reads, and go on with it."""
+    num_rows, num_steps = 6 + extra, 8
+    alone = Stream(num_predicted, row_length, adaptive)
+    expected, states = [], [alone.state()]
+    for _ in range(num_steps):
+        (step,) = alone.next_step(num_rows, 1)
+        expected.append(together([step]))
+        states.append(alone.state())
+    for before, after in zip(world_sizes, [*world_sizes[1:], world_sizes[0]], strict=True):
+        first = Stream(num_predicted, row_length, adaptive)
+        for stop in range(num_steps):
+            assert first.state() == states[stop]
+            second = Stream(num_predicted, row_length, adaptive)
+            second.load(first.state())
+            rest = [together(second.next_step(num_rows, after)) for _ in range(num_steps - stop)]
+            assert rest == expected[stop:]
+            assert together(first.next_step(num_rows, before)) == expected[stop]
+
+
+def together(parts: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
+    return sorted(piece for part in parts for piece in part)
+
+
+@given(st.lists(st.integers(2, 30), min_size=6, max_size=40), st.sampled_from(WORLD_SIZES), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_each_token_comes_once_before_any_comes_twice(num_predicted, world_size, adaptive):
+    """Over the ranks of all steps; under adaptive sampling within each stratum."""
+    run = Stream(num_predicted, 7, adaptive)
+    read = [piece for _ in range(12) for part in run.next_step(6, world_size) for piece in part]
+    times = np.zeros(len(num_predicted), np.int64)
+    for sample, position in read:
+        times[sample] += position == 0
+    strata = np.arange(len(num_predicted)) % 3 if adaptive else np.zeros(len(num_predicted), np.int64)
+    for stratum in np.unique(strata):
+        counts = times[strata == stratum]
+        assert counts.max() - counts.min() <= 1

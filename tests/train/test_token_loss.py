@@ -7,6 +7,8 @@ import torch
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from toremi_cli.errors import UsageError
+from toremi_cli.reweight import norm_layer_gradient_norm
 from toremi_cli.train.cross_entropy import token_cross_entropy
 from toremi_cli.train.token_loss import TokenLoss
 
@@ -40,8 +42,16 @@ def test_cross_entropy_equals_torch():
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+OPTIONS = [
+    {},
+    *({"sensitivity": name} for name in ("norm", "hidden", "el2n")),
+    {"chunked": True},
+    {"chunked": True, "sensitivity": "norm"},
+]
+
+
 @pytest.mark.parametrize("make", [gpt2, llama])
-@pytest.mark.parametrize("options", [{}, {"sensitivity": "hidden"}, {"sensitivity": "el2n"}, {"chunked": True}])
+@pytest.mark.parametrize("options", OPTIONS)
 def test_losses_and_gradients_equal_the_plain_way(make, options):
     if options.get("chunked") and not hasattr(functional, "linear_cross_entropy"):
         return  # older torch refuses the option, see below
@@ -76,3 +86,61 @@ def test_el2n_is_the_distance_of_prediction_and_truth():
     probs = torch.softmax(model(input_ids=inputs).logits, dim=-1)
     expected = (probs - functional.one_hot(targets, 128)).norm(dim=-1)
     torch.testing.assert_close(wrapped.token_sensitivity, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [gpt2, llama])
+def test_norm_sensitivity_is_the_gradient_of_the_final_layer_for_each_sample(make):
+    inputs, targets, factors = batch()
+    model = make()
+    final = model.base_model.ln_f if make is gpt2 else model.base_model.norm
+    for parameter in final.parameters():
+        torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    segment = torch.arange(24) // 5  # samples that rows cut, and one of four tokens
+    wrapped = TokenLoss(model, sensitivity="norm")
+    (wrapped(inputs, targets) * factors).sum().backward()
+    gradient, normalized = wrapped.norm_layer
+    found = norm_layer_gradient_norm(gradient, normalized, segment, 5, has_bias=wrapped.norm_has_bias)
+    for sample in range(5):
+        model.zero_grad()
+        (wrapped(inputs, targets) * factors).flatten()[segment == sample].sum().backward()
+        alone = torch.cat([p.grad for p in final.parameters()]).norm()
+        assert found[sample].item() == pytest.approx(alone.item(), rel=1e-4)
+
+
+def test_norm_sensitivity_refuses_a_model_that_ends_otherwise():
+    model = gpt2()
+    model.transformer.ln_f = torch.nn.Identity()
+    with pytest.raises(UsageError, match="--sensitivity norm: GPT2LMHeadModel does not end in a LayerNorm"):
+        TokenLoss(model, sensitivity="norm")
+
+
+@pytest.mark.parametrize("make", [gpt2, llama])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_masked_documents_know_nothing_of_their_neighbours(make, chunked):
+    inputs, targets, _ = batch()
+    segment = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1], [2, 3, 3, 3, 3, 4, 4, 4], [5, 5, 5, 5, 5, 5, 5, 5]])
+    wrapped = TokenLoss(make(), mask_documents=True, chunked=chunked)
+    losses = wrapped(inputs, targets, segment.flatten())
+    plain = TokenLoss(make(), chunked=chunked)
+    for sample in range(6):
+        own = segment == sample
+        alone = plain(inputs[own].unsqueeze(0), targets[own].unsqueeze(0))
+        torch.testing.assert_close(losses[own], alone.squeeze(0), rtol=1e-4, atol=1e-5)
+    seen = plain(inputs, targets)
+    assert not torch.allclose(losses[segment == 1], seen[segment == 1], rtol=1e-3)  # without the mask they do
+
+
+@pytest.mark.parametrize("options", [{"mask_documents": True}, {"sensitivity": "norm"}, {"chunked": True}])
+def test_options_bear_gradient_checkpointing(options):
+    inputs, targets, factors = batch()
+    segment = (torch.arange(24) // 5).view(3, 8).flatten()
+    gradients = []
+    for checkpointing in (False, True):
+        model = gpt2().train()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        wrapped = TokenLoss(model, **options)
+        (wrapped(inputs, targets, segment) * factors).sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)

@@ -89,7 +89,7 @@ def register(app: typer.Typer) -> None:
             float, _option(_POLICY, "Most times a topic's samples are drawn in a run, on average; 0: any.")
         ] = 4.0,
         sensitivity: Annotated[
-            str, _option(_POLICY, "Gradient sensitivity by hidden (state) or el2n; none; auto: if the policy uses it.")
+            str, _option(_POLICY, "Gradient sensitivity by norm, hidden or el2n; none; auto: if the policy uses it.")
         ] = "auto",
         reference_losses: Annotated[
             str, _option(_POLICY, "Table of topic losses, for group-dro and shearing.", metavar="PATH")
@@ -103,6 +103,9 @@ def register(app: typer.Typer) -> None:
         temperature: Annotated[float, _option(_POLICY, "T of policy temperature.")] = 10 / 3,
         burn_in_steps: Annotated[int, _option(_POLICY, "Uniform steps before linupper and ado begin.")] = 1000,
         loss_average: Annotated[str, _option(_POLICY, "The step's loss: mean over sample or token.")] = "sample",
+        mask_documents: Annotated[
+            bool, _option(_MODEL, "Let tokens see only those of their own sample.", "--mask-documents")
+        ] = False,
         # Length and batch
         max_steps: Annotated[int, _option(_LENGTH, "Optimizer steps; without any of these: one epoch.", min=0)] = 0,
         max_tokens: Annotated[int, _option(_LENGTH, "Tokens to train for.", min=0)] = 0,

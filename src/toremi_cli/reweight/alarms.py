@@ -13,21 +13,27 @@ from toremi_cli.reweight.stats import IntervalStats
 LONG_UNSEEN_INTERVALS = 10
 AT_BOUND_ALARM = 0.5
 LEARNING_RATE_ALARM = 1.5
+CONCENTRATION_ALARM = 0.5
 
 
-def weight_health(weights: Tensor, config: PolicyConfig, stats: IntervalStats | None = None) -> dict[str, float]:
+def weight_health(
+    weights: Tensor, config: PolicyConfig, stats: IntervalStats | None = None, natural: Tensor | None = None
+) -> dict[str, float]:
     """Numbers about the weights of topics.
 
     Args:
         weights: (num_topics,) float64.
         config: for its bounds.
         stats: the interval, for the mean weight over its samples.
+        natural: (num_topics,) the topics' shares of the corpus, for what the weights make of them; equal where unknown.
 
     Returns:
         weight_entropy: of the weights as a distribution, over its largest possible value: 1 = all equal.
         weight_effective_topics: effective sample size (sum w)^2 / sum w^2 over the number of topics: 1 = all equal.
         weight_at_bound: share of topics at `w_min` or `w_max`.
         weight_mean: mean weight over the interval's samples, or over topics: the factor on the learning rate.
+        mixture_effective_topics: how many topics the mixture (weight times share of the corpus) amounts to, e^entropy,
+            over how many the corpus does: 1 = as evenly spread, below 1 = more concentrated.
     """
     total = weights.sum().clamp_min(1e-300)
     shares = weights / total
@@ -39,12 +45,19 @@ def weight_health(weights: Tensor, config: PolicyConfig, stats: IntervalStats | 
         samples = float(stats.share.sum()) + stats.num_unlabelled
         if samples > 0:
             mean = (float((stats.share * weights).sum()) + stats.num_unlabelled) / samples
+    natural = torch.full_like(weights, 1 / num_topics) if natural is None else natural
     return {
         "weight_entropy": entropy / float(torch.log(torch.tensor(num_topics).double())) if num_topics > 1 else 1.0,
         "weight_effective_topics": float(total**2 / (weights**2).sum().clamp_min(1e-300)) / num_topics,
         "weight_at_bound": float(at_bound.double().mean()) if len(weights) else 0.0,
         "weight_mean": mean,
+        "mixture_effective_topics": _effective(weights * natural) / _effective(natural),
     }
+
+
+def _effective(masses: Tensor) -> float:
+    """e^entropy of the distribution that masses (num_topics,) stand for: the number of equal ones it amounts to."""
+    return float(torch.special.entr(masses / masses.sum().clamp_min(1e-300)).sum().exp())
 
 
 def alarms(
@@ -62,6 +75,12 @@ def alarms(
         found.append(
             f"the mean weight is {mean:.2f}, as if the learning rate were {mean:.2f} times what it is: "
             "a comparison with uniform needs --normalize"
+        )
+    spread = health["mixture_effective_topics"]
+    if spread < CONCENTRATION_ALARM:
+        found.append(
+            f"the weights have drawn training together on few topics: as spread as {spread:.0%} of the corpus's; "
+            "a smaller alpha or tighter bounds keep more in play"
         )
     for topic, count in zip(topics, unseen_intervals, strict=True):
         if count == LONG_UNSEEN_INTERVALS:

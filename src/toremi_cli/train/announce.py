@@ -27,5 +27,20 @@ def announce(run: Run, num_parameters: int) -> None:
             f"the weights change only {intervals} time{'s' if intervals != 1 else ''} in {schedule.max_steps} steps; "
             f"try --interval {max(schedule.max_steps // 20, 1)}"
         )
+    most = run.policy.config.max_repeats
+    if run.sampling is not None and 0 < most < schedule.epochs:
+        console.warn(
+            f"{schedule.epochs:.3g} epochs are more than --max-repeats {most:g} allows: once all samples have been "
+            "drawn that often, they go on being repeated, all alike"
+        )
     if len(run.eval_samples) == 0:
         console.warn("no validation samples: nothing is evaluated during the run, and a plateau is never seen")
+
+
+def note_repetition(run: Run) -> None:
+    """Say once when every sample has been seen and the first comes again."""
+    epoch = run.stream_state["order"].get("epoch", 0)  # sampling by strata has none: metric `repeats` tells of it
+    if epoch and "epoch" not in run.warned:
+        run.warned.add("epoch")
+        if run.is_main:
+            console.note(f"step {run.step:,}: every sample has been seen; they come again, in another order each time")

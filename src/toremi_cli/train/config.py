@@ -16,7 +16,7 @@ TOPIC_MODES = ("labels", "fine", "soft", "source")
 SCHEDULES = ("cosine", "linear", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 LOSS_AVERAGES = ("sample", "token")
-SENSITIVITIES = ("auto", "none", "hidden", "el2n")
+SENSITIVITIES = ("auto", "none", "norm", "hidden", "el2n")
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,13 @@ class TrainConfig:
     """Steps between two updates of the topic weights."""
     loss_average: str = "sample"
     """The step's loss: mean over samples (ToReMi), or over tokens, each times its sample's weight."""
+    mask_documents: bool = False
+    """Let the tokens of a row see those of their own sample only."""
 
     sensitivity: str = "auto"
-    """How gradient sensitivity is measured: `hidden` (norm of the gradient at the last hidden state, which backward has
-    anyway), `el2n` (distance of prediction and truth), `none`; `auto`: `hidden` for a policy that uses it."""
+    """How gradient sensitivity is measured: `norm` (norm of the final normalisation layer's gradient for each sample
+    alone), `hidden` (of the gradient at the last hidden state for each token), `el2n` (distance of prediction and
+    truth), `none`; `auto`: `hidden` for a policy that uses it."""
     reference_losses: str = ""
     """Table of topic losses (a run's `weights`) whose last row for each topic is the reference or target loss."""
     weights_from: str = ""
@@ -191,7 +194,7 @@ def check_config(config: TrainConfig) -> None:
     _check_choice("--sensitivity", config.sensitivity, SENSITIVITIES)
     _check_choice("--log-with", config.log_with, ("", "tensorboard", "wandb", "trackio"))
     if config.chunked_loss and config.sensitivity == "el2n":
-        raise UsageError("--sensitivity el2n needs the logits, which --chunked-loss never holds; use hidden")
+        raise UsageError("--sensitivity el2n needs the logits, which --chunked-loss never holds; use norm")
     if config.batch_size and config.batch_tokens:
         raise UsageError("--batch-size and --batch-tokens: give one of the two")
     if sum(bool(v) for v in (config.max_steps, config.max_tokens, config.epochs)) > 1:

@@ -14,6 +14,7 @@ from toremi_cli import console
 from toremi_cli.errors import TrainingError
 from toremi_cli.reweight import normalizer
 from toremi_cli.schemas import ALL_DOMAINS
+from toremi_cli.train.announce import note_repetition
 from toremi_cli.train.clock import Clock
 from toremi_cli.train.evaluation import evaluate
 from toremi_cli.train.loader import MicroBatch, StepBatch, prefetch
@@ -25,6 +26,7 @@ from toremi_cli.train.loss import (
     segment_sensitivity,
     segment_weights,
 )
+from toremi_cli.train.record import update_run
 from toremi_cli.train.run import Run, put_in_force
 from toremi_cli.train.schedule import learning_rate
 from toremi_cli.train.signals import StopRequest
@@ -49,6 +51,7 @@ def train(run: Run) -> int:
             set_learning_rate(run, learning_rate(run.step, schedule, config.schedule, config.min_learning_rate))
             train_step(run, batch)
             run.step, run.stream_state = run.step + 1, batch.state
+            note_repetition(run)
             clock.count(schedule.batch_tokens)
             is_last, received = run.step == schedule.max_steps, stop.poll()
 
@@ -85,7 +88,7 @@ def train_step(run: Run, batch: StepBatch) -> None:
         if factors is not None:
             weights = weights * factors[micro.batch_sample]
         with nullcontext() if is_last else run.accelerator.no_sync(run.token_loss):
-            token_losses = run.token_loss(micro.inputs, micro.targets)  # (b, T)
+            token_losses = run.token_loss(micro.inputs, micro.targets, micro.segment)  # (b, T)
             sums = segment_losses(token_losses, micro)  # (S,)
             loss = scale * objective(sums, micro, weights, run.config.loss_average)
             run.accelerator.backward(loss)
@@ -114,7 +117,7 @@ def batch_factors(run: Run, batch: StepBatch, micro_batches: list[MicroBatch]) -
     """
     sums = torch.zeros(2, batch.num_samples, dtype=torch.float64, device=run.device)  # losses and masses
     for micro in micro_batches:
-        losses = sample_losses(segment_losses(run.losses(micro.inputs, micro.targets), micro), micro)
+        losses = sample_losses(segment_losses(run.losses(micro.inputs, micro.targets, micro.segment), micro), micro)
         sums.index_add_(1, micro.batch_sample, torch.stack((losses, micro.mass)).double())
     if dist.is_initialized():
         dist.all_reduce(sums)
@@ -163,8 +166,7 @@ def log_evaluation(run: Run) -> None:
     run.last_evaluation = {"micro_loss": found.micro_loss, "macro_loss": found.macro_loss}
     if not math.isfinite(found.micro_loss):
         raise TrainingError(f"step {run.step}: the validation loss is {found.micro_loss}; the last checkpoint stays")
-    if run.switch.observe(run.step, found.micro_loss) and run.is_main and run.policy.num_stages > 1:
-        console.note(f"stage 2 begins: {run.switch.reason}")
+    run.switch.observe(run.step, found.micro_loss)
     if run.is_main:
         run.metrics_table.flush()
 
@@ -177,6 +179,8 @@ def update_weights(run: Run) -> None:
     stats = replace(run.statistics.read(run.step), holdout_loss=run.holdout_loss)
     run.statistics.reset()
     stage = run.policy.stage_of(run.switch.stage_for(run.step))
+    if stage > run.stage:
+        enter_stage(run, stage)
     weights = run.policy.update(stats, stage)
     assert_ranks_agree(run, weights)
     if run.policy.config.normalize and run.sampling is None:
@@ -186,6 +190,14 @@ def update_weights(run: Run) -> None:
         run.stream_state = run.builder.stream.state_dict()  # now with the new shares
     put_in_force(run)
     snapshot(run, weights, stats, stage)
+
+
+def enter_stage(run: Run, stage: int) -> None:
+    """Note that stage 2 makes its first update, and why, on the terminal and in `run.json`."""
+    run.stage = stage
+    if run.is_main:
+        console.note(f"step {run.step:,}: stage {stage} begins ({run.switch.reason})")
+        update_run(run.folder, stage_switch={"step": run.step, "reason": run.switch.reason})
 
 
 def assert_ranks_agree(run: Run, weights: Tensor) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toremi_cli.reweight import sample_weights, segment_mean
+from toremi_cli.reweight import norm_layer_gradient_norm, sample_weights, segment_mean
 from toremi_cli.train.loader import MicroBatch
 from toremi_cli.train.token_loss import TokenLoss
 
@@ -53,7 +53,7 @@ def objective(segment_sums: Tensor, batch: MicroBatch, weights: Tensor, average:
 
 
 def segment_sensitivity(losses: TokenLoss, batch: MicroBatch, factors: Tensor, average: str) -> Tensor | None:
-    """(S,) mean gradient sensitivity of each segment's tokens, after the backward pass; None where not measured.
+    """(S,) gradient sensitivity of each segment, after the backward pass; None where not measured.
 
     Args:
         losses: the model behind its loss, just used for this batch.
@@ -61,15 +61,19 @@ def segment_sensitivity(losses: TokenLoss, batch: MicroBatch, factors: Tensor, a
         factors: (S,) what the objective multiplied each segment's losses with.
         average: see `objective`.
     """
-    values = losses.token_sensitivity
+    # Gradients carry the factor of their token's loss: it is taken out.
+    by_token = (factors / batch.num_predicted if average == "sample" else factors).abs().clamp_min(1e-30)
+    if losses.norm_layer is not None:
+        (gradient, normalized), losses.norm_layer = losses.norm_layer, None
+        norms = norm_layer_gradient_norm(
+            gradient, normalized, batch.segment, batch.mass.shape[0], has_bias=losses.norm_has_bias
+        )
+        return norms / (by_token * batch.num_tokens)
+    values, losses.token_sensitivity = losses.token_sensitivity, None
     if values is None:
         return None
-    losses.token_sensitivity = None
     means = segment_mean(values.flatten(), batch.segment, batch.mass.shape[0])
-    if losses.sensitivity == "hidden":  # the gradient carries the factor of its token's loss: take it out
-        by_token = factors / batch.num_predicted if average == "sample" else factors
-        means = means / by_token.abs().clamp_min(1e-30)
-    return means
+    return means / by_token if losses.sensitivity == "hidden" else means
 
 
 def normaliser(total_mass: float, total_tokens: int, average: str) -> float:

@@ -74,6 +74,8 @@ class Run:
     """Factor on the loss that keeps the mean sample weight at 1, where asked for."""
     step: int = 0
     """Optimizer steps done."""
+    stage: int = 1
+    """Stage of the last update of the weights."""
     stream_state: dict[str, Any] = field(default_factory=dict)
     """Where the data stands after that step."""
     unseen_intervals: list[int] = field(default_factory=list)
@@ -157,6 +159,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         sensitivity=measures_sensitivity(config),
         compile_body=config.compile,
         chunked=config.chunked_loss,
+        mask_documents=config.mask_documents,
     )
     token_loss, optimizer = accelerator.prepare(losses, build_optimizer(model, config, device))
     sampling = _sampling(config, cache, plan)

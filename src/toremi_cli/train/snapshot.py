@@ -11,6 +11,9 @@ from toremi_cli.reweight import IntervalStats, alarms, weight_health
 from toremi_cli.schemas import ALL_DOMAINS
 from toremi_cli.train.run import Run
 
+NEARLY_ALL = 0.99
+MOST_WARNINGS = 5
+
 
 def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> None:
     """Write an interval to `weights` and `metrics`; warn where the weights call for it."""
@@ -30,7 +33,7 @@ def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> Non
             loss=loss if num_samples else None,
             num_samples=num_samples,
         )
-    health = weight_health(weights, run.policy.config, stats)
+    health = weight_health(weights, run.policy.config, stats, run.policy.natural)
     for name, value in {**health, "stage": float(stage)}.items():
         add_metric(run, name, value)
     if run.sampling is not None:
@@ -51,11 +54,29 @@ def _warn(run: Run, health: dict[str, float]) -> None:
         return
     # Where weights decide what is drawn, their mean says nothing about the learning rate.
     config = run.policy.config if run.sampling is None else replace(run.policy.config, normalize=True)
-    for message in alarms(health, config, run.policy.topics, run.unseen_intervals):
+    fresh = []
+    for message in [*alarms(health, config, run.policy.topics, run.unseen_intervals), *_used_up(run)]:
         kind = message if message.startswith("topic ") else "".join(c for c in message if c.isalpha())[:20]
         if kind not in run.warned:
             run.warned.add(kind)
-            console.warn(f"step {run.step}: {message}")
+            fresh.append(message)
+    for message in fresh[:MOST_WARNINGS]:
+        console.warn(f"step {run.step:,}: {message}")
+    if len(fresh) > MOST_WARNINGS:
+        console.warn(f"step {run.step:,}: … and {len(fresh) - MOST_WARNINGS:,} more of the kind")
+
+
+def _used_up(run: Run) -> list[str]:
+    """Warnings about topics that adaptive sampling may hardly draw any more."""
+    most = run.policy.config.max_repeats
+    if run.sampling is None or not most:
+        return []
+    repeats = zip(run.policy.topics, run.sampling.repeats().tolist(), strict=True)
+    return [
+        f"topic {topic!r}: each of its samples has been drawn {times:.1f} times, as often as --max-repeats allows"
+        for topic, times in repeats
+        if times >= NEARLY_ALL * most
+    ]
 
 
 def add_metric(run: Run, name: str, value: float, domain: str = ALL_DOMAINS) -> None:

@@ -39,6 +39,7 @@ def save(run: Run) -> None:
             "policy": run.policy.state_dict(),
             "loss_scale": run.loss_scale,
             "switch": run.switch.state_dict(),
+            "stage": run.stage,
             "unseen_intervals": run.unseen_intervals,
             "warned": sorted(run.warned),
             "holdout_loss": [x if math.isfinite(x) else None for x in run.holdout_loss.tolist()],
@@ -62,7 +63,7 @@ def restore(run: Run, checkpoint: Path) -> None:
     run.builder.stream.load_state_dict(run.stream_state)
     run.policy.load_state_dict(state["policy"])
     run.switch.load_state_dict(state["switch"])
-    run.loss_scale, run.step = float(state["loss_scale"]), int(state["step"])
+    run.loss_scale, run.step, run.stage = float(state["loss_scale"]), int(state["step"]), int(state["stage"])
     run.unseen_intervals, run.warned = list(state["unseen_intervals"]), set(state["warned"])
     run.holdout_loss = torch.tensor([math.nan if x is None else x for x in state["holdout_loss"]]).double()
     run.last_evaluation, run.last_train_loss = state["evaluation"], float(state["train_loss"])

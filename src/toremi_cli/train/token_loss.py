@@ -12,6 +12,8 @@ from torch.nn import functional
 from toremi_cli.errors import UsageError
 from toremi_cli.reweight import el2n_squared
 from toremi_cli.train.cross_entropy import token_cross_entropy
+from toremi_cli.train.documents import document_inputs
+from toremi_cli.train.final_norm import FinalNorm
 
 
 class TokenLoss(nn.Module):
@@ -22,45 +24,70 @@ class TokenLoss(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, *, sensitivity: str = "none", compile_body: bool = False, chunked: bool = False
+        self,
+        model: nn.Module,
+        *,
+        sensitivity: str = "none",
+        compile_body: bool = False,
+        chunked: bool = False,
+        mask_documents: bool = False,
     ) -> None:
         """Wrap a model of transformers.
 
         Args:
             model: it.
-            sensitivity: "hidden", "el2n" or "none"; see `TrainConfig.sensitivity`.
+            sensitivity: "norm", "hidden", "el2n" or "none"; see `TrainConfig.sensitivity`.
             compile_body: compile the body with torch.compile.
             chunked: compute losses chunk by chunk, never with all logits in memory.
+            mask_documents: let tokens see those of their own sample only.
 
         Raises:
             UsageError: the model or the version of torch cannot do what is asked for.
         """
         super().__init__()
         self.model = model
-        self.sensitivity, self.chunked = sensitivity, chunked
+        self.sensitivity, self.chunked, self.mask_documents = sensitivity, chunked, mask_documents
         self.is_split = is_body_and_head(model)
-        if not self.is_split and (sensitivity == "hidden" or chunked):
-            what = "--chunked-loss" if chunked else "--sensitivity hidden"
+        if not self.is_split and (sensitivity in ("hidden", "norm") or chunked):
+            what = "--chunked-loss" if chunked else f"--sensitivity {sensitivity}"
             raise UsageError(f"{what}: {type(model).__name__} is no plain body with a linear head; use el2n or none")
         if chunked and not hasattr(functional, "linear_cross_entropy"):
             raise UsageError(f"--chunked-loss needs torch 2.13, this is {torch.__version__}")
         whole: Callable[..., Any] = model.base_model if self.is_split else model  # type: ignore[assignment]
         self._forward = [torch.compile(whole) if compile_body else whole]  # in a list: not a second submodule
+        self._norm = [FinalNorm(model)] if sensitivity == "norm" else []
         self.token_sensitivity: Tensor | None = None
         """(b, T) of the last micro-batch, after its backward; of "hidden" still times the factor of the loss."""
+        self.norm_layer: tuple[Tensor, Tensor] | None = None
+        """`norm`: gradient at the last hidden state, still times that factor, and the final layer's normalised input,
+        both (b * T, width)."""
 
-    def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """(b, T) float32 nats, from (b, T) int64 inputs and targets."""
-        output = self._forward[0](input_ids=inputs, use_cache=False)
+    def forward(self, inputs: Tensor, targets: Tensor, segment: Tensor | None = None) -> Tensor:
+        """(b, T) float32 nats.
+
+        Args:
+            inputs: (b, T) int64.
+            targets: (b, T) int64.
+            segment: (b * T,) int64, sample of each predicted token; read where documents are masked.
+        """
+        more = document_inputs(segment.view_as(inputs)) if self.mask_documents and segment is not None else {}
+        output = self._forward[0](input_ids=inputs, use_cache=False, **more)
         if not self.is_split:
             return self._losses(output.logits, targets)
         hidden = output[0]  # (b, T, width)
-        if self.sensitivity == "hidden" and hidden.requires_grad:
+        if hidden.requires_grad and self.sensitivity == "hidden":
             hidden.register_hook(self._keep_gradient_norm)
+        elif hidden.requires_grad and self.sensitivity == "norm":
+            self._keep_norm_layer(hidden)
         head = self.model.get_output_embeddings()  # type: ignore[operator]
         if self.chunked:
             return _chunked_losses(hidden, head, targets)
         return self._losses(head(hidden), targets)
+
+    @property
+    def norm_has_bias(self) -> bool:
+        """`norm`: whether the final normalisation layer has a bias."""
+        return self._norm[0].has_bias
 
     def _losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         # (b, T, vocab) -> (b * T, vocab), one row a prediction
@@ -72,6 +99,14 @@ class TokenLoss(nn.Module):
 
     def _keep_gradient_norm(self, gradient: Tensor) -> None:
         self.token_sensitivity = torch.linalg.vector_norm(gradient, dim=-1, dtype=torch.float32)
+
+    def _keep_norm_layer(self, hidden: Tensor) -> None:
+        output = hidden.detach()
+
+        def keep(gradient: Tensor) -> None:
+            self.norm_layer = gradient.flatten(0, 1), self._norm[0].normalized(output).flatten(0, 1)
+
+        hidden.register_hook(keep)
 
 
 def _chunked_losses(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:

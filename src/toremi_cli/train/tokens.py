@@ -150,7 +150,9 @@ def _keep_trained(
 
 def cache_fingerprint(reader: TableReader, tokenizer: TokenizerFolder, topic_names: list[str]) -> str:
     """Identifies the cache of a table, a tokenizer and the topics' names."""
-    return digest(CACHE_VERSION, reader.fingerprint, tokenizer.fingerprint, topic_names)
+    # A shard that some other program has rewritten may carry its old provenance along.
+    shards = [(shard.name, shard.stat().st_size) for shard in reader.shards]
+    return digest(CACHE_VERSION, reader.fingerprint, shards, reader.rows_per_shard, tokenizer.fingerprint, topic_names)
 
 
 def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bool = True) -> TokenCache:
