@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: install demo test test-all test-browser lint format clean
+.PHONY: install demo test test-all test-browser evidence evidence-quick lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -43,6 +43,14 @@ $(DEMO)/.harvested: examples/harvest_corpus.py $(READY)
 	$(BIN)/python examples/harvest_corpus.py $(DEMO)/corpus
 	@touch $@
 
+EVIDENCE := evidence-out
+
+evidence: $(READY)  ## The whole grid of training runs (days on two cores); DOMAINS=DIR names the mixed corpus
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence --preset cpu --out $(EVIDENCE)/cpu --domains $(DOMAINS)
+
+evidence-quick: $(READY)  ## A small grid on the demo's text: about 15 minutes on two cores
+	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.evidence --preset quick --out $(EVIDENCE)/quick
+
 lint: $(READY)  ## Style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,4 +61,4 @@ format: $(READY)  ## Put the code in shape
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove what the build and the demo wrote
-	rm -rf $(VENV) demo-out build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo-out evidence-out build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

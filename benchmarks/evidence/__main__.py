@@ -1,0 +1,76 @@
+"""Run the grid, or go on with it, and write its tables and figures.
+
+    python -m benchmarks.evidence --preset quick
+    python -m benchmarks.evidence --preset cpu --domains DIR --report docs/evidence.md
+
+Everything lies under --out; a run that is there is not run again, so that an interrupted grid goes on where it stopped.
+DIR is a folder of .jsonl or .jsonl.zst files with `text`, one a source. --until stops starting new runs after so many
+minutes; what is finished is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.evidence.corpora import prepare
+from benchmarks.evidence.grid import PRESETS, Arm, Preset, cells, tuning_cells
+from benchmarks.evidence.report import write_report
+from benchmarks.evidence.results import collect, write_results
+from benchmarks.evidence.runs import chosen_rates, measure, train
+
+
+def main() -> None:
+    """Prepare, tune, run, report."""
+    options = parse()
+    preset = PRESETS[options.preset]
+    if options.policies:
+        preset = replace(preset, policies=tuple(options.policies.split(",")))
+    if options.seeds:
+        preset = replace(preset, seeds=tuple(map(int, options.seeds.split(","))))
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.only_report:
+        run_grid(preset, options.out, options.domains, time.monotonic() + 60 * options.until)
+    results = collect(preset, options.out)
+    write_results(results, options.out / "results.parquet")
+    write_report(options.preset, preset, results, options.out, options.report or options.out / "evidence.md")
+
+
+def run_grid(preset: Preset, out: Path, domains: Path | None, deadline: float) -> None:
+    """Train and measure every cell that isn't done, until the deadline."""
+    tables: dict[Arm, Path] = {}
+    for cell in tuning_cells(preset):
+        if time.monotonic() > deadline:
+            return
+        table = tables.setdefault(cell.arm, prepare(cell.arm, preset, out, domains))
+        train(cell, preset, out, table, cell.rate)
+        print(f"{cell.name}: done", flush=True)
+    rates = chosen_rates(preset, out)
+    for cell in cells(preset):
+        if time.monotonic() > deadline:
+            return
+        table = tables[cell.arm] if cell.arm in tables else prepare(cell.arm, preset, out, domains)
+        tables[cell.arm] = table
+        train(cell, preset, out, table, rates.get(cell.policy, rates.get(cell.policy.split(",")[0], 1.0)))
+        measure(cell, out)
+        print(f"{cell.name}: done", flush=True)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="quick")
+    parser.add_argument("--out", type=Path, default=Path("evidence-out"))
+    parser.add_argument("--domains", type=Path, help="folder of the mixed corpus' sources")
+    parser.add_argument("--policies", help="only these, separated by commas")
+    parser.add_argument("--seeds", help="only these, separated by commas")
+    parser.add_argument("--until", type=float, default=1e9, metavar="MINUTES", help="start no run after that")
+    parser.add_argument("--only-report", action="store_true", help="run nothing; report what is there")
+    parser.add_argument("--report", type=Path, help="Markdown file to write; default: under --out")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

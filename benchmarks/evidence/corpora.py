@@ -1,0 +1,103 @@
+"""The corpora: harvested or mixed, annotated by our own pipeline, clean or with noise planted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import zstandard
+from benchmarks.evidence.grid import Arm, Preset
+from benchmarks.evidence.shell import toremi
+
+PIECE = 6000
+"""Characters: longer documents are cut, or a source of two documents could have nothing held out."""
+LEAST_SHARE = 1 / 40
+"""Of a source in the mixed corpus, as far as it has so much."""
+HOLDOUT = 0.03
+MAX_TOKENS = 256
+TOLERANCE = 0.02
+
+
+def workdir_of(out: Path, corpus: str) -> Path:
+    """Where a corpus' tables and runs are."""
+    return out / corpus
+
+
+def prepare(arm: Arm, preset: Preset, out: Path, domains: Path | None) -> Path:
+    """Make an arm's corpus, as far as it isn't there; return its table `annotated`."""
+    workdir = workdir_of(out, arm.corpus)
+    text = out / f"{arm.corpus}-text"
+    if not text.exists():
+        partial = text.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        if arm.corpus == "demo":
+            subprocess.run([sys.executable, "examples/harvest_corpus.py", str(partial)], check=True)
+        elif domains is None:
+            raise SystemExit("the mixed corpus needs --domains DIR: a folder of JSONL files, one a source")
+        else:
+            mix(domains, partial, preset.megabytes * 1_000_000)
+        partial.rename(text)
+    sizes = ["--max-tokens", MAX_TOKENS, "--vocab-size", preset.vocab_size, "--holdout", HOLDOUT]
+    toremi("annotate", text, "--workdir", workdir, *sizes)
+    return plant_noise(arm, workdir) if arm.noise else workdir / "annotated"
+
+
+def mix(domains: Path, out: Path, num_characters: int) -> None:
+    """Write a mixture of JSONL files: each source by its size, but none less than LEAST_SHARE of the whole."""
+    out.mkdir(parents=True)
+    paths = sorted(p for p in domains.iterdir() if p.name.endswith((".jsonl", ".jsonl.zst")))
+    sizes = {path: sum(len(text) for _, text in pieces(path)) for path in paths}
+    for path, size in sizes.items():
+        source = path.name.split(".")[0]
+        wanted = max(size * num_characters / sum(sizes.values()), LEAST_SHARE * num_characters)
+        with (out / f"{source}.jsonl").open("w", encoding="utf-8") as file:
+            for name, text in sorted(pieces(path), key=lambda p: hashlib.md5(p[0].encode()).digest()):
+                if wanted <= 0:
+                    break
+                file.write(json.dumps({"id": name, "source": source, "text": text}) + "\n")
+                wanted -= len(text)
+
+
+def pieces(path: Path) -> Iterator[tuple[str, str]]:
+    """Name and text of each piece of each document."""
+    opened = zstandard.open(path, "rt", encoding="utf-8") if path.suffix == ".zst" else path.open(encoding="utf-8")
+    with opened as file:
+        for number, line in enumerate(file):
+            text = json.loads(line)["text"]
+            yield from ((f"{path.name}:{number}:{k}", text[k : k + PIECE]) for k in range(0, len(text), PIECE))
+
+
+def plant_noise(arm: Arm, workdir: Path) -> Path:
+    """Corrupt whole topics, the largest first, until about the wanted share of the training tokens is noise."""
+    source = workdir / "annotated"
+    for number, topic in enumerate(noisy_topics(source, workdir / "topics.parquet", arm)):
+        target = workdir / f"{arm.name}-{number}"
+        way = ["--topic", topic, "--by", "source" if arm.topics == "source" else "topic", "--kind", arm.kind]
+        toremi("corrupt", source, "--workdir", workdir, *way, "-o", target)
+        source = target
+    return source
+
+
+def noisy_topics(annotated: Path, topics: Path, arm: Arm) -> list[str]:
+    """Names of the topics to corrupt."""
+    column = "source" if arm.topics == "source" else "topic"
+    rows = ds.dataset(annotated).to_table([column, "num_tokens"], filter=ds.field("split") == "train")
+    tokens: Counter[Any] = Counter()
+    for topic, count in zip(rows[column].to_pylist(), rows["num_tokens"].to_pylist(), strict=True):
+        tokens[topic] += count
+    tokens.pop(-1, None)
+    names = {row["topic"]: row["name"] for row in ds.dataset(topics).to_table(["topic", "name"]).to_pylist()}
+    chosen, share = [], 0.0
+    for topic, count in tokens.most_common():
+        if share + count / tokens.total() <= arm.noise + TOLERANCE:
+            chosen.append(str(names.get(topic, topic)))
+            share += count / tokens.total()
+    return chosen

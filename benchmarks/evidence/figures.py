@@ -1,0 +1,62 @@
+"""Figures of the grid: learning curves, and how the noisy topics' weight went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from benchmarks.evidence.results import BASELINE, Result
+
+from toremi_cli.report.style import COLOURS, GREY, INK, RC, label_ends
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+EMPHASISED = (BASELINE, "stratified", "temperature", "toremi-1", "toremi-2", "toremi")
+
+
+def write_curves(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
+    """Macro bits per byte on the test split over the tokens of the second half, mean over seeds."""
+    with plt.rc_context(RC):
+        figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+        ends = []
+        for policy, results in groups.items():
+            tokens = np.array([point[0] for point in results[0].curve]) / 1e6
+            values = np.mean([[point[1] for point in r.curve] for r in results], axis=0)
+            ends.append(_draw(axes, policy, tokens, values))
+        axes.set(xlabel="million tokens", ylabel="bits per byte", title="Macro average over the (clean) test sources")
+        _finish(figure, axes, ends, path)
+
+
+def write_noise_courses(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
+    """Mean weight of the noisy topics over the clean ones' by step, mean over seeds."""
+    with plt.rc_context(RC):
+        figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+        ends = []
+        for policy, results in groups.items():
+            courses = [r.noise.course for r in results if r.noise and r.noise.course]
+            if courses:
+                steps = np.array([point[0] for point in courses[0]])
+                values = np.mean([[point[2] / point[3] for point in course] for course in courses], axis=0)
+                ends.append(_draw(axes, policy, steps, values))
+        axes.set(
+            xlabel="step", ylabel="ratio", yscale="log", title="Weight of the noisy topics over that of the others"
+        )
+        _finish(figure, axes, ends, path)
+
+
+def _draw(axes: Axes, policy: str, x: np.ndarray, y: np.ndarray) -> tuple[float, str, str]:
+    known = policy in EMPHASISED
+    colour = COLOURS[EMPHASISED.index(policy)] if known else GREY
+    axes.plot(x, y, color=colour, zorder=3 if known else 2)
+    return float(y[-1]), policy, colour if known else INK
+
+
+def _finish(figure: plt.Figure, axes: Axes, ends: list[tuple[float, str, str]], path: Path) -> None:
+    figure.draw_without_rendering()
+    label_ends(axes, ends)
+    figure.savefig(path)
+    plt.close(figure)

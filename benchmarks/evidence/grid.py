@@ -1,0 +1,176 @@
+"""What is run: corpora, noise, topics, policies and seeds, in three sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+POLICIES = (
+    "uniform", "stratified", "toremi", "toremi-2", "temperature", "toremi-1",
+    "ado", "odm", "group-dro", "linupper", "shuffled-topics", "random-weights",
+)  # fmt: skip
+POLICY_FLAGS = {
+    "toremi": ("--stage-switch", "fraction:0.25"),
+    "toremi-1": ("--stage-switch", "never", "--normalize"),
+    "toremi-2": ("--stage-switch", "fraction:0.875", "--normalize"),  # the reference: step 7,000 of 8,000
+    "shuffled-topics": ("--of", "toremi", "--stage-switch", "fraction:0.25"),
+}
+"""What a policy gets besides its name. Without --normalize the paper's rule raises the learning rate as well, and its
+runs could not be compared with others."""
+ABLATIONS = {
+    "toremi, no learning state": ("toremi", "--no-learning-state"),
+    "toremi, not stratified": ("toremi", "--no-stratify"),
+    "toremi, no sensitivity": ("toremi", "--sensitivity", "none"),
+    "toremi-2, sampling": ("toremi-2", "--apply", "sampling"),
+    "toremi-2, by byte": ("toremi-2", "--loss-unit", "byte"),
+}
+"""Variants: the policy they vary, and the flags that do."""
+RATE_GRID = (0.5, 1.0, 2.0)
+"""Learning rates that are tried for each policy, as factors of the preset's."""
+TUNING_SEED = 100
+"""Seed of the runs that choose a learning rate: none of those reported."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One corpus to train on, clean or with noise planted in some of its topics."""
+
+    corpus: str = "mixed"
+    """'mixed' (a folder of domains, by flag) or 'demo' (harvested from what is installed)."""
+    topics: str = "fine"
+    """'fine' (our own annotation) or 'source' (what annotation quality is worth)."""
+    noise: float = 0.0
+    """Share of the training tokens that is corrupted."""
+    kind: str = "shuffle-chars"
+    """How: see `toremi corrupt`."""
+
+    @property
+    def name(self) -> str:
+        """Short name, part of the runs' names."""
+        noise = f"{self.kind}{self.noise * 100:.0f}" if self.noise else "clean"
+        return f"{self.corpus}-{self.topics}-{noise}"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Size of the runs."""
+
+    model: dict[str, int]
+    """GPT-2 shape, in the terms of transformers' GPT2Config."""
+    steps: int
+    batch_size: int
+    """Rows a step."""
+    interval: int
+    learning_rate: float
+    """Its peak, for the middle of RATE_GRID."""
+    seeds: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    policies: tuple[str, ...]
+    ablations: tuple[str, ...] = ()
+    tune: bool = True
+    """Choose each policy's learning rate on the validation split of the first arm."""
+    megabytes: int = 30
+    """Text of the mixed corpus."""
+    vocab_size: int = 4096
+    checkpoints: int = 8
+    """Checkpoints of a run at equal distances; all from the middle on are measured."""
+    flags: tuple[str, ...] = ("--gpus", "0")
+
+
+CLEAN, NOISY = Arm(), Arm(noise=0.25)
+ALL_ARMS = (
+    CLEAN,
+    NOISY,
+    Arm(noise=0.10),
+    Arm(noise=0.40),
+    Arm(noise=0.25, kind="boilerplate"),
+    Arm(topics="source"),
+    Arm(topics="source", noise=0.25),
+    Arm("demo"),
+    Arm("demo", noise=0.25),
+)
+_CPU = Preset(
+    model={"n_layer": 4, "n_head": 4, "n_embd": 128, "n_positions": 256},
+    steps=2000,
+    batch_size=8,
+    interval=25,
+    learning_rate=2e-3,
+    seeds=(0, 1, 2),
+    arms=ALL_ARMS,
+    policies=POLICIES,
+    ablations=tuple(ABLATIONS),
+)
+PRESETS = {
+    "quick": replace(
+        _CPU,
+        model={"n_layer": 2, "n_head": 4, "n_embd": 64, "n_positions": 128},
+        steps=250,
+        interval=10,
+        learning_rate=8e-3,
+        seeds=(0,),
+        arms=(replace(CLEAN, corpus="demo"), replace(NOISY, corpus="demo")),
+        policies=("uniform", "stratified", "toremi-2", "toremi"),
+        ablations=(),
+        tune=False,
+        vocab_size=2048,
+    ),
+    "small": replace(
+        _CPU,
+        model={"n_layer": 2, "n_head": 4, "n_embd": 96, "n_positions": 128},
+        steps=600,
+        batch_size=16,
+        interval=10,
+        learning_rate=4e-3,
+        arms=(CLEAN, NOISY),
+        ablations=(),
+    ),
+    "cpu": _CPU,
+    "gpu": replace(
+        _CPU,
+        model={"n_layer": 8, "n_head": 8, "n_embd": 512, "n_positions": 512},
+        steps=1500,
+        batch_size=64,
+        learning_rate=1e-3,
+        megabytes=230,
+        vocab_size=16384,
+        flags=("--gpus", "1"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run."""
+
+    arm: Arm
+    policy: str
+    """A policy, or the name of an ablation."""
+    seed: int
+    rate: float = 0.0
+    """Factor on the preset's learning rate where it is being tuned; 0: the chosen one."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        rate = f"-rate{self.rate:g}" if self.rate else ""
+        policy = self.policy.replace(",", "").replace(" ", "-")
+        return f"{self.arm.name}-{policy}{rate}-s{self.seed}"
+
+    def policy_flags(self) -> list[str]:
+        """Flags of `toremi pretrain` that make the policy."""
+        base, *varied = ABLATIONS.get(self.policy, (self.policy,))
+        return ["--policy", base, *POLICY_FLAGS.get(base, ()), *varied]
+
+
+def tuning_cells(preset: Preset) -> Iterator[Cell]:
+    """The runs that choose learning rates: on the first arm, by the validation split."""
+    if preset.tune:
+        for policy in preset.policies:
+            yield from (Cell(preset.arms[0], policy, TUNING_SEED, rate) for rate in RATE_GRID)
+
+
+def cells(preset: Preset) -> Iterator[Cell]:
+    """The runs that are reported: seed by seed, so that a grid cut short is still balanced."""
+    for seed in preset.seeds:
+        for arm in preset.arms:
+            yield from (Cell(arm, policy, seed) for policy in (*preset.policies, *preset.ablations))

@@ -1,0 +1,133 @@
+"""Tables in Markdown and figures of what the grid has come to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from benchmarks.evidence.figures import write_curves, write_noise_courses
+from benchmarks.evidence.grid import Arm, Preset
+from benchmarks.evidence.results import BASELINE, Result
+from scipy.stats import t
+
+HEAD = """\
+# Evidence
+
+Written by `python -m benchmarks.evidence --preset {name}`, {date}: {parameters} parameters, {tokens} tokens a run,
+topic weights every {interval} steps. How it is read stands at the end; what it means, in [findings](findings.md).
+"""
+FOOT = """\
+## How to read it
+Bits per byte on the test split, macro averaged over the sources; with noise, over those that are clean. `±` is the
+standard deviation over seeds; differences are paired by seed, with their 95% t interval (none for one seed). *Tokens
+saved*: share of `uniform`'s tokens (same seed) not yet used when its final macro value was reached, linear between the
+checkpoints measured, which lie in the second half of a run; *never*: it ended above. *Worst domain*: the
+largest increase over `uniform` on any clean source, of the means over seeds. *AUROC*: how well low weights tell
+corrupted samples at the end. *At the bound*: the part of the run after which the noisy topics' mean weight was at the
+lower bound. Learning rates were chosen on the validation split with another seed{tuned}.
+"""
+
+
+def write_report(name: str, preset: Preset, results: list[Result], out: Path, path: Path) -> None:
+    """Write the page, and its figures beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = preset.model
+    parameters = (
+        12 * shape["n_layer"] * shape["n_embd"] ** 2 + (preset.vocab_size + shape["n_positions"]) * shape["n_embd"]
+    )
+    tokens = preset.steps * preset.batch_size * shape["n_positions"]
+    parts = [
+        HEAD.format(
+            name=name, date=date.today(), parameters=f"{parameters / 1e6:.1f}M", tokens=f"{tokens / 1e6:.1f}M",
+            interval=preset.interval,
+        )
+    ]  # fmt: skip
+    for arm in preset.arms:
+        own = [result for result in results if result.cell.arm == arm]
+        if own:
+            parts.append(arm_section(arm, own, path))
+    parts.append(FOOT.format(tuned="" if preset.tune else " (not in this preset: all have the same)"))
+    path.write_text("\n".join(parts), "utf-8")
+
+
+def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
+    """Table and figures of one arm."""
+    title = f"## {arm.corpus}, topics by {arm.topics}, " + (f"{arm.noise:.0%} {arm.kind}" if arm.noise else "clean")
+    columns = ["policy", "seeds", "rate", "macro", "less uniform", "micro", "tokens saved", "worst domain"]
+    columns += ["AUROC", "noisy weight", "at the bound"] if arm.noise else []
+    lines = [title, "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.cell.policy, []).append(result)
+    order = sorted(groups, key=lambda policy: np.mean([r.bits_per_byte["macro"] for r in groups[policy]]))
+    base = groups.get(BASELINE, [])
+    lines += [f"| {' | '.join(_row(policy, groups[policy], base, arm))} |" for policy in order]
+    folder = page.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    curves = folder / f"{arm.name}-curves.png"
+    write_curves(groups, curves)
+    lines += ["", f"![learning curves]({folder.name}/{curves.name})"]
+    if arm.noise:
+        courses = folder / f"{arm.name}-noise.png"
+        write_noise_courses(groups, courses)
+        lines += ["", f"![weight of the noisy topics]({folder.name}/{courses.name})"]
+    return "\n".join([*lines, ""])
+
+
+def _row(policy: str, own: Sequence[Result], base: Sequence[Result], arm: Arm) -> list[str]:
+    row = [f"`{policy}`", str(len(own)), f"{own[0].learning_rate:g}"]
+    row += [spread([r.bits_per_byte["macro"] for r in own]), _difference(own, base, "macro")]
+    row += [spread([r.bits_per_byte["micro"] for r in own]), _saving(policy, own), _worst_domain(own, base)]
+    if arm.noise:
+        row += [_mean(own, lambda r: r.noise.auroc if r.noise else math.nan, ".3f")]
+        row += [_mean(own, lambda r: r.noise.noisy_weight if r.noise else math.nan, ".2f")]
+        parts = [r.lower_bound_part for r in own]
+        row.append("never" if any(map(math.isnan, parts)) else f"{np.mean(parts):.0%}")
+    return row
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
+
+
+def _difference(own: Sequence[Result], base: Sequence[Result], domain: str) -> str:
+    partners = {r.cell.seed: r.bits_per_byte[domain] for r in base}
+    values = [r.bits_per_byte[domain] - partners[r.cell.seed] for r in own if r.cell.seed in partners]
+    if not values or own[0].cell.policy == BASELINE:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:+.4f}"
+    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return f"{np.mean(values):+.4f} ({np.mean(values) - half:+.4f} to {np.mean(values) + half:+.4f})"
+
+
+def _saving(policy: str, own: Sequence[Result]) -> str:
+    if policy == BASELINE:
+        return ""
+    values = [r.saved for r in own]
+    reached = [v for v in values if not math.isnan(v)]
+    if not reached:
+        return "never"
+    text = f"{np.mean(reached):.0%}" + (f" ± {np.std(reached, ddof=1):.0%}" if len(reached) > 1 else "")
+    return text if len(reached) == len(values) else f"{text} ({len(reached)} of {len(values)} seeds)"
+
+
+def _worst_domain(own: Sequence[Result], base: Sequence[Result]) -> str:
+    if not base or own[0].cell.policy == BASELINE:
+        return ""
+    change = {
+        domain: np.mean([r.bits_per_byte[domain] for r in own]) / np.mean([r.bits_per_byte[domain] for r in base]) - 1
+        for domain in base[0].bits_per_byte
+        if domain not in {"macro", "micro"} | own[0].noisy_sources
+    }
+    worst = max(change, key=lambda domain: change[domain])
+    return f"{worst} {change[worst]:+.1%}"
+
+
+def _mean(own: Sequence[Result], number: Callable[[Result], float], form: str) -> str:
+    value = float(np.mean([number(r) for r in own]))
+    return "" if math.isnan(value) else format(value, form)

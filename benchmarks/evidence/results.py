@@ -1,0 +1,138 @@
+"""What the runs came to, in one table: a number a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from benchmarks.evidence.corpora import workdir_of
+from benchmarks.evidence.grid import Arm, Cell, Preset, cells
+from benchmarks.evidence.runs import chosen_rates, is_measured
+
+from toremi_cli.evaluate.bootstrap import DocumentScores, bits_per_byte, tokens_to_reach
+from toremi_cli.evaluate.noise import NoiseReport, judge, read_truth
+from toremi_cli.evaluate.run_facts import RunFacts, read_facts
+from toremi_cli.evaluate.runs import Run, find_runs
+from toremi_cli.layout import Workdir
+from toremi_cli.schemas import TEST
+
+BASELINE = "uniform"
+NOISY_SOURCE = 0.5
+"""Share of its training samples from which a source is no clean domain."""
+
+
+@dataclass
+class Result:
+    """One run."""
+
+    cell: Cell
+    learning_rate: float
+    bits_per_byte: dict[str, float]
+    """On the test split by source; 'macro' over the clean ones, 'micro' over all."""
+    curve: list[tuple[int, float]]
+    """Tokens and 'macro' of each measured checkpoint."""
+    num_tokens: int
+    tokens_per_second: float
+    saved: float = math.nan
+    """Share of the baseline's tokens (same seed) that was left when its final 'macro' was reached; nan: never."""
+    noise: NoiseReport | None = None
+    noisy_sources: set[str] = field(default_factory=set)
+    lower_bound_part: float = math.nan
+    """Part of the run at which the noisy topics' mean weight came down to their lowest bound; nan: never."""
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    """Tokens and macro bits per byte (all sources) in the run."""
+
+
+def collect(preset: Preset, out: Path) -> list[Result]:
+    """All measured cells, each beside the baseline of the same arm and seed."""
+    rates = chosen_rates(preset, out)
+    found = []
+    for cell in cells(preset):
+        if is_measured(cell.arm, cell.policy, cell.seed, out):
+            rate = rates.get(cell.policy, rates.get(cell.policy.split(",")[0], 1.0))
+            found.append(_result(cell, out, rate * preset.learning_rate))
+    base = {(r.cell.arm, r.cell.seed): r for r in found if r.cell.policy == BASELINE}
+    for result in found:
+        if (partner := base.get((result.cell.arm, result.cell.seed))) is not None:
+            result.saved = saved(result, partner)
+    return found
+
+
+def saved(result: Result, base: Result) -> float:
+    """Share of the baseline's tokens that were not needed for its final macro value; below 0 is impossible: nan."""
+    tokens, values = zip(*result.curve, strict=True)
+    target = np.array([base.bits_per_byte["macro"]])
+    return 1 - float(tokens_to_reach(tokens, np.array(values)[:, None], target)[0]) / base.num_tokens
+
+
+def _result(cell: Cell, out: Path, learning_rate: float) -> Result:
+    workdir = Workdir(workdir_of(out, cell.arm.corpus))
+    (run,) = find_runs((cell.name,), workdir)
+    facts = read_facts(run, TEST)
+    truth = read_truth(Path(run.config["annotated"]), run, workdir) if cell.arm.noise else None
+    noisy = {s for s, share in truth.sources.items() if share >= NOISY_SOURCE} if truth else set()
+    assert facts.final is not None
+    result = Result(
+        cell,
+        learning_rate,
+        clean_bits(facts.final, noisy),
+        [(tokens, clean_bits(scores, noisy)["macro"]) for tokens, scores in facts.series],
+        facts.tokens,
+        facts.tokens / facts.seconds,
+        noisy_sources=noisy,
+        validation=_validation(facts),
+    )
+    if truth is not None:
+        result.noise = judge(run, truth, TEST)
+        result.lower_bound_part = _lower_bound_part(run, facts, result.noise)
+    return result
+
+
+def clean_bits(scores: DocumentScores, noisy: set[str]) -> dict[str, float]:
+    """Bits per byte by source; 'macro' leaves the noisy sources out."""
+    values = bits_per_byte(scores)
+    clean = [values[source] for source in scores.domains if source not in noisy]
+    return {**values, "macro": float(np.mean(clean))}
+
+
+def _validation(facts: RunFacts) -> list[tuple[int, float]]:
+    course = facts.history.metrics[("eval_bits_per_byte", "macro")]
+    return list(zip(course.tokens.tolist(), course.values.tolist(), strict=True))
+
+
+def _lower_bound_part(run: Run, facts: RunFacts, noise: NoiseReport) -> float:
+    bound = 1.05 * float(run.config["policy"]["w_min"])
+    reached = [step for step, _, weight, _ in noise.course if weight <= bound]
+    return reached[0] / facts.step if reached else math.nan
+
+
+def rows_of(result: Result) -> Iterator[dict[str, object]]:
+    """The result as rows of the table."""
+    arm: Arm = result.cell.arm
+    head = {
+        "corpus": arm.corpus, "topics": arm.topics, "noise": arm.noise, "kind": arm.kind if arm.noise else "",
+        "policy": result.cell.policy, "seed": result.cell.seed, "learning_rate": result.learning_rate,
+    }  # fmt: skip
+    for domain, value in result.bits_per_byte.items():
+        yield {**head, "tokens": result.num_tokens, "metric": "test_bits_per_byte", "domain": domain, "value": value}
+    for tokens, value in result.curve:
+        yield {**head, "tokens": tokens, "metric": "test_curve", "domain": "macro", "value": value}
+    for tokens, value in result.validation:
+        yield {**head, "tokens": tokens, "metric": "validation_curve", "domain": "macro", "value": value}
+    single = {"compute_saved": result.saved, "tokens_per_second": result.tokens_per_second}
+    if result.noise is not None:
+        single |= {"noise_auroc": result.noise.auroc, "noisy_weight": result.noise.noisy_weight}
+        single["lower_bound_part"] = result.lower_bound_part
+    for metric, value in single.items():
+        yield {**head, "tokens": result.num_tokens, "metric": metric, "domain": "all", "value": value}
+
+
+def write_results(results: list[Result], path: Path) -> None:
+    """Write the one table of all results."""
+    table = pa.Table.from_pylist([row for result in results for row in rows_of(result)])
+    pq.write_table(table, path, compression="zstd")

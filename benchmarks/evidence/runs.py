@@ -1,0 +1,80 @@
+"""One cell of the grid: train, then measure checkpoints on the test split. What is done already is left alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from benchmarks.evidence.corpora import workdir_of
+from benchmarks.evidence.grid import RATE_GRID, Arm, Cell, Preset, tuning_cells
+from benchmarks.evidence.shell import run_status, toremi
+
+EVAL_SAMPLES = 16
+"""Validation samples a source, for the curves and for the choice of a learning rate."""
+
+
+def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -> Path:
+    """Train a cell, or go on where it stopped; return the run's folder."""
+    workdir = workdir_of(out, cell.arm.corpus)
+    folder = workdir / "runs" / cell.name
+    if run_status(folder) == "finished":
+        return folder
+    every = preset.steps // preset.checkpoints
+    toremi(
+        "pretrain", "--workdir", workdir, "--annotated", annotated, "--name", cell.name, "--seed", cell.seed,
+        "--model", model_file(preset, out), "--topics", cell.arm.topics, *cell.policy_flags(), *preset.flags,
+        "--max-steps", preset.steps, "--interval", preset.interval, "--batch-size", preset.batch_size,
+        "--learning-rate", rate * preset.learning_rate, "--burn-in-steps", preset.steps // 10,
+        "--eval-every", every, "--eval-samples", EVAL_SAMPLES,
+        "--checkpoint-every", every, "--keep-checkpoints", 1 if cell.rate else preset.checkpoints // 2 + 1,
+        one_rank=True,
+    )  # fmt: skip
+    return folder
+
+
+def measure(cell: Cell, out: Path) -> None:
+    """Score the kept checkpoints on the test split; then only the last one stays on disk."""
+    workdir = workdir_of(out, cell.arm.corpus)
+    folder = workdir / "runs" / cell.name
+    done = folder / "measured"
+    if done.exists():
+        return
+    toremi("eval", cell.name, "--workdir", workdir, "--checkpoint", "all", "--topics", "none")
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for checkpoint in checkpoints[:-1]:
+        shutil.rmtree(checkpoint)
+    done.touch()
+
+
+def model_file(preset: Preset, out: Path) -> Path:
+    """The model's shape as a config of transformers."""
+    path = out / "model.json"
+    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    shape = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **dropout, **preset.model}
+    text = json.dumps(shape, indent=1)
+    if not path.exists() or path.read_text("utf-8") != text:
+        path.write_text(text, "utf-8")
+    return path
+
+
+def validation_loss(folder: Path) -> float:
+    """The last macro validation loss that a run recorded, in nats a token."""
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    return float(record["result"]["validation_macro_loss"])
+
+
+def chosen_rates(preset: Preset, out: Path) -> dict[str, float]:
+    """The learning rate of each policy, as a factor of the preset's: that of the lowest validation loss."""
+    rates: dict[str, dict[float, float]] = {}
+    for cell in tuning_cells(preset):
+        folder = workdir_of(out, cell.arm.corpus) / "runs" / cell.name
+        if run_status(folder) == "finished":
+            rates.setdefault(cell.policy, {})[cell.rate] = validation_loss(folder)
+    whole = {policy: tried for policy, tried in rates.items() if len(tried) == len(RATE_GRID)}
+    return {policy: min(tried, key=lambda rate: tried[rate]) for policy, tried in whole.items()}
+
+
+def is_measured(arm: Arm, policy: str, seed: int, out: Path) -> bool:
+    """Whether a cell is done."""
+    return (workdir_of(out, arm.corpus) / "runs" / Cell(arm, policy, seed).name / "measured").exists()
