@@ -58,7 +58,10 @@ def _kind_of(path: Path) -> Table:
     try:
         schema = pq.read_schema(shards[0])
     except (pa.ArrowInvalid, OSError) as problem:
-        raise TableError(f"{shards[0]}: not a whole Parquet file ({str(problem).splitlines()[0]})") from None
+        raise TableError(
+            f"{shards[0]}: not a whole Parquet file ({str(problem).splitlines()[0]}); "
+            "write it anew with the command that it came from"
+        ) from None
     record = read_record(schema.metadata)
     if record and record.get("table") in TABLES:
         return TABLES[record["table"]]

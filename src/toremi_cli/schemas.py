@@ -40,6 +40,14 @@ class Table:
     version: int
     meaning: str
     columns: tuple[Column, ...]
+    command: str = ""
+    """What writes it, as a user would type it."""
+
+    @property
+    def shown(self) -> str:
+        """The table in the words of an error: what it is, and how to get one."""
+        article = "an" if self.name[0] in "aeiou" else "a"
+        return f"{article} '{self.name}' table" + (f" (`{self.command}` writes it)" if self.command else "")
 
     def arrow_schema(self, dim: int | None = None) -> pa.Schema:
         """The Arrow schema; `dim` is the length of vector columns, needed where the table has one."""
@@ -81,14 +89,22 @@ SAMPLES = Table(
         Column("num_tokens", pa.int32(), "length in the tokenizer in use, without the end-of-text token", "tokens"),
         Column("num_bytes", pa.int64(), "length of the text in UTF-8", "bytes"),
     ),
+    "toremi embed CORPUS",
 )
 EMBEDDINGS = Table(
     "embeddings",
     1,
     "A vector for each sample, in the order of 'samples'.",
     (_SAMPLE_ID, Column("vector", None, "embedding of the sample's text, length 1 (L2)")),
+    "toremi embed CORPUS",
 )
-CLUSTERS = Table("clusters", 1, "The topics of each sample, in the order of 'samples'.", (_SAMPLE_ID, *_TOPIC_COLUMNS))
+CLUSTERS = Table(
+    "clusters",
+    1,
+    "The topics of each sample, in the order of 'samples'.",
+    (_SAMPLE_ID, *_TOPIC_COLUMNS),
+    "toremi cluster",
+)
 TOPICS = Table(
     "topics",
     1,
@@ -109,6 +125,7 @@ TOPICS = Table(
             "its samples by source, largest first",
         ),
     ),
+    "toremi cluster",
 )
 ANNOTATED = Table(
     "annotated",
@@ -122,6 +139,7 @@ ANNOTATED = Table(
         Column("labels", pa.list_(pa.string()), "labels of the sample's topic; empty if unsettled"),
         *_TOPIC_COLUMNS[1:],
     ),
+    "toremi annotate CORPUS",
 )
 WEIGHTS = Table(
     "weights",
@@ -138,6 +156,7 @@ WEIGHTS = Table(
         ),
         Column("num_samples", pa.int64(), "samples of the topic seen in the interval, all ranks", "samples"),
     ),
+    "toremi pretrain",
 )
 LOSSES = Table(
     "losses",
@@ -156,6 +175,7 @@ METRICS = Table(
         Column("domain", pa.string(), f"the source it speaks of, or '{ALL_DOMAINS}'"),
         Column("value", pa.float64(), "the number, in the unit that its name implies"),
     ),
+    "toremi pretrain",
 )
 EVAL = Table(
     "eval",
@@ -173,6 +193,7 @@ EVAL = Table(
         Column("num_samples", pa.int64(), "documents, or a task's items, that it was measured on", "samples"),
         Column("stderr", pa.float64(), "standard error of the value over those; null where none is known"),
     ),
+    "toremi eval",
 )
 SCORES = Table(
     "scores",
@@ -187,6 +208,7 @@ SCORES = Table(
         Column("num_tokens", pa.int64(), "tokens predicted", "tokens"),
         Column("num_bytes", pa.int64(), "bytes of text they stand for", "bytes"),
     ),
+    "toremi eval",
 )
 
 TABLES = {t.name: t for t in (SAMPLES, EMBEDDINGS, CLUSTERS, TOPICS, ANNOTATED, WEIGHTS, LOSSES, METRICS, EVAL, SCORES)}

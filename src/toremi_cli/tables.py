@@ -107,7 +107,7 @@ def open_shard(path: Path, table: Table) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
     except FileNotFoundError:
-        raise TableError(f"{path}: no such file; expected a '{table.name}' table") from None
+        raise TableError(f"{path}: no such file; expected {table.shown}") from None
     except (pa.ArrowInvalid, OSError) as problem:
         reason = str(problem).splitlines()[0]
         raise TableError(
@@ -121,8 +121,7 @@ def _check_columns(path: Path, found: pa.Schema, table: Table) -> None:
     missing = [c.name for c in table.columns if c.name not in found.names]
     if missing:
         raise TableError(
-            f"{path}: not a '{table.name}' table: column {', '.join(missing)} is missing "
-            f"(found {', '.join(found.names) or 'no columns'})"
+            f"{path}: not {table.shown}: without {', '.join(missing)} (found {', '.join(found.names) or 'no columns'})"
         )
     for column in table.columns:
         actual = found.field(column.name).type
@@ -200,10 +199,10 @@ def list_shards(path: Path, table: Table) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise TableError(f"{path}: no such file or folder; expected a '{table.name}' table")
+        raise TableError(f"{path}: no such file or folder; expected {table.shown}")
     shards = sorted(p for p in path.glob("*.parquet") if not p.name.startswith((".", "_")))
     if not shards:
-        raise TableError(f"{path}: no Parquet file in this folder; expected the shards of a '{table.name}' table")
+        raise TableError(f"{path}: no Parquet file in this folder; expected {table.shown}")
     return shards
 
 
