@@ -21,7 +21,7 @@ def toremi(*arguments: object, one_rank: bool = False) -> Any:
     """
     environment = dict(os.environ)
     if one_rank:
-        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
     command = [sys.executable, "-m", "toremi_cli.cli", *map(str, arguments), "--json", "--quiet"]
     process = subprocess.run(command, stdout=subprocess.PIPE, env=environment, text=True)
     if process.returncode:

@@ -27,7 +27,7 @@ WORKER = "toremi_cli.train.worker"
 
 def is_launched() -> bool:
     """Whether this process is a rank already (torchrun, srun with torch's variables, accelerate launch)."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
 
 
 def num_gpus() -> int:
