@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from itertools import islice
 from pathlib import Path
 
+import lm_eval
+
+from toremi_cli.errors import UsageError
 from toremi_cli.evaluate.models import load
+from toremi_cli.evaluate.rows import rows_of
 from toremi_cli.evaluate.runs import Checkpoint, Run
-from toremi_cli.evaluate.tasks.files import _lines, parse_tasks, read_items
-from toremi_cli.evaluate.tasks.harness import run_harness
+from toremi_cli.evaluate.tasks.files import parse_tasks, read_items
+from toremi_cli.evaluate.tasks.harness import PREFIX, run_harness
+from toremi_cli.evaluate.tasks.items import TASKS
 from toremi_cli.evaluate.tasks.run import run_task
 from toremi_cli.layout import Workdir
 
@@ -22,7 +29,9 @@ DEFINITIONS = {
     "piqa": "piqa/piqa.yaml",
     "sciq": "sciq/sciq.yaml",
     "arc_easy": "arc/arc_easy.yaml",
+    "arc_challenge": "arc/arc_challenge.yaml",
     "openbookqa": "openbookqa/openbookqa.yaml",
+    "hellaswag": "hellaswag/hellaswag.yaml",
     "boolq": "super_glue/boolq/default.yaml",
     "winogrande": "winogrande/default.yaml",
     "copa": "super_glue/copa/default.yaml",
@@ -31,24 +40,27 @@ DEFINITIONS = {
     "sst2": "glue/sst2/default.yaml",
 }
 OURS = {"acc": "accuracy", "acc_norm": "accuracy_norm", "perplexity": "perplexity", "mcc": "mcc"}
-HUB_KEYS = ("dataset_name", "training_split", "validation_split", "test_split", "fewshot_split", "group", "tag")
 
 
-def local_definition(task: str, file: Path) -> dict:
-    import lm_eval
-
-    try:
-        from lm_eval.tasks._yaml_loader import load_yaml
-    except ImportError:  # older than 0.4.10
-        from lm_eval.utils import load_yaml_config
-
-        def load_yaml(path: Path) -> dict:
-            return load_yaml_config(yaml_path=str(path))
-
-    path = Path(lm_eval.__file__).parent / "tasks" / DEFINITIONS[task]
-    config = {k: v for k, v in load_yaml(path).items() if k not in HUB_KEYS}
-    data = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"validation": str(file)}}}
-    return {**config, **data, "task": task, "validation_split": "validation"}
+def write_definition(scratch: Path, task: str, source: str, limit: int) -> str:
+    """The harness's definition of a task over a copy of the local rows; its name."""
+    rows = [row for _, row in islice(rows_of(source), limit or None)]
+    if task == "boolq":
+        rows = [{**row, "label": int(row["answer"])} for row in rows]
+    file = scratch / f"{task}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = [
+        f"include: {Path(lm_eval.__file__).parent / 'tasks' / DEFINITIONS[task]}",
+        f"task: local_{task}",
+        "dataset_path: json",
+        "dataset_name: null",
+        f"dataset_kwargs: {{data_files: {{validation: {file}}}}}",
+        *("training_split: null", "validation_split: validation", "test_split: null", "tag: null"),
+    ]
+    if "query" in rows[0] and "gold" in rows[0]:  # rows that are formatted already
+        lines += ["process_docs: null", 'doc_to_text: "{{query}}"', "doc_to_target: gold", "doc_to_choice: choices"]
+    (scratch / f"local_{task}.yaml").write_text("\n".join(lines))
+    return f"local_{task}"
 
 
 def main() -> None:
@@ -62,17 +74,25 @@ def main() -> None:
     folder = arguments.checkpoint
     checkpoint = Checkpoint(folder.name, folder, 0)
     loaded = load(Run(folder.name, folder), checkpoint, Workdir(folder.parent))
-    print(f"{'task':<14}{'metric':<12}{'harness':>14}{'ours':>14}")
+    ours, names, seconds = {}, [], 0.0
     for name in DEFINITIONS:
-        ((task, path),) = parse_tasks(name, arguments.data)
-        rows = [json.loads(line) for line, _ in zip(_lines(path), range(arguments.limit), strict=False)]
-        if name == "boolq":
-            rows = [{**row, "label": int(row["answer"])} for row in rows]
-        file = arguments.scratch / f"{name}.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        ours = {s.metric: s.value for s in run_task(loaded, task, read_items(task, path, arguments.limit), 16384)}
-        for score in run_harness(checkpoint, loaded, [local_definition(name, file)], 0, 4096):
-            print(f"{name:<14}{score.metric:<12}{score.value:>14.6g}{ours[OURS[score.metric]]:>14.6g}")
+        try:
+            ((task, file),) = parse_tasks(name, arguments.data)
+        except UsageError as problem:
+            print(problem)
+            continue
+        names.append(write_definition(arguments.scratch, name, file, arguments.limit))
+        begin = time.perf_counter()
+        scores = run_task(loaded, TASKS[task.name], read_items(task, file, arguments.limit), 16384)
+        seconds += time.perf_counter() - begin
+        ours |= {(name, score.metric): score.value for score in scores}
+    begin = time.perf_counter()
+    theirs = run_harness(checkpoint, loaded, names, 0, 16384, str(arguments.scratch))
+    print(f"ours: {seconds:.0f} s, harness: {time.perf_counter() - begin:.0f} s")
+    print(f"{'task':<14}{'metric':<12}{'harness':>14}{'ours':>14}")
+    for score in theirs:
+        name = score.task.removeprefix(f"{PREFIX}local_")
+        print(f"{name:<14}{score.metric:<12}{score.value:>14.6g}{ours[name, OURS[score.metric]]:>14.6g}")
 
 
 if __name__ == "__main__":

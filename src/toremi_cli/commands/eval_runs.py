@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from toremi_cli.evaluate.noise import NoiseReport
     from toremi_cli.evaluate.runs import Checkpoint
     from toremi_cli.evaluate.tasks.evaluate import TaskResult
+
+
+def _tuning(text: str, metavar: str, least: float | None = None) -> Any:
+    return typer.Option(help=text, metavar=metavar, min=least, rich_help_panel="Fine-tuning")
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +40,9 @@ def register(app: typer.Typer) -> None:
         tasks: Annotated[
             str, typer.Option(metavar="NAME,…", help="Downstream tasks instead: piqa,sciq,… or NAME=FILE.")
         ] = "",
-        task_data: Annotated[str, typer.Option(metavar="DIR", help="Folder of the tasks' JSONL files.")] = "",
+        task_data: Annotated[
+            str, typer.Option(metavar="DIR|URL", help="Folder of the tasks' files (jsonl, csv, tsv, parquet).")
+        ] = "",
         limit: Annotated[int, typer.Option(min=0, metavar="N", help="Items of each task, at most; 0: all.")] = 0,
         noise: Annotated[
             bool, typer.Option("--noise", help="Judge runs on a table of `toremi corrupt` by its truth instead.")
@@ -50,6 +56,14 @@ def register(app: typer.Typer) -> None:
         ] = 0,
         batch_tokens: Annotated[int, typer.Option(min=1, metavar="TOKENS", help="Most tokens in a batch.")] = 16384,
         device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the GPU if there is one.")] = "",
+        finetune: Annotated[
+            str, _tuning("Fine-tune on GLUE tasks instead: cola, sst2, …, each with train and validation.", "NAME,…")
+        ] = "",
+        finetune_lr: Annotated[float, _tuning("Peak learning rate; it falls linearly to zero.", "RATE")] = 2e-5,
+        finetune_epochs: Annotated[int, _tuning("Passes over the training examples.", "N", 1)] = 3,
+        finetune_batch: Annotated[int, _tuning("Examples a step.", "N", 1)] = 32,
+        finetune_length: Annotated[int, _tuning("Tokens of an example, at most.", "TOKENS", 8)] = 128,
+        finetune_seeds: Annotated[int, _tuning("Fine-tunings of each task; the result is their mean.", "N", 1)] = 1,
         as_json: Json = False,
     ) -> None:
         """Measure runs on held-out text: perplexity and bits per byte.
@@ -66,6 +80,15 @@ def register(app: typer.Typer) -> None:
         Example: [bold]toremi eval uniform toremi-2[/]
 
         Example: [bold]toremi eval --tasks piqa,lambada --task-data tasks/[/]
+
+        GLUE by fine-tuning: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli, from
+        files whose names have the task and train, validation (or dev), with the
+        hub's fields.
+
+        Example: [bold]toremi eval --finetune cola,rte --task-data glue/[/]
+
+        Example:
+        [bold]toremi eval --finetune sst2 --task-data hf://datasets/nyu-mll/glue[/]
 
         Planted noise: its topics' weights, how well the weights tell corrupted
         samples (AUROC), and the clean sources' loss.
@@ -84,6 +107,7 @@ def register(app: typer.Typer) -> None:
             data=data,
             suite=suite,
             tasks=tasks,
+            finetune=finetune,
             task_data=task_data,
             limit=limit,
             topics=topics,
@@ -103,6 +127,14 @@ def register(app: typer.Typer) -> None:
         if config.tasks:
             found = evaluate_tasks(config, layout.Workdir(workdir))
             console.print_json(found.to_json()) if as_json else _print_tasks(found)
+            return
+        if config.finetune:
+            from toremi_cli.evaluate.finetune.evaluate import evaluate_glue
+            from toremi_cli.evaluate.finetune.train import FinetuneSettings
+
+            settings = FinetuneSettings(finetune_lr, finetune_epochs, finetune_batch, finetune_length, finetune_seeds)
+            tuned = evaluate_glue(config, settings, layout.Workdir(workdir))
+            console.print_json(tuned.to_json()) if as_json else _print_tasks(tuned)
             return
         result = evaluate_runs(config, layout.Workdir(workdir))
         console.print_json(result.to_json()) if as_json else _print(result)

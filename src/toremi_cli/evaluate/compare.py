@@ -25,6 +25,8 @@ from toremi_cli.provenance import digest
 from toremi_cli.train.config import RUNTIME_FIELDS
 
 CURVE = ("eval_bits_per_byte", "macro")
+TASK_SUITES = {"tasks": "", "glue": "glue/"}
+"""Suites of table `eval` that are tasks, and what their names get in front."""
 MIN_SERIES = 3
 """Fewest measured checkpoints that make a learning curve."""
 
@@ -222,25 +224,35 @@ def _saving_of(run: RunFacts, base: RunFacts) -> Saving | None:
 
 
 def _tasks(group: Group) -> dict[str, tuple[float, float]]:
-    """Task results of the last checkpoint: rows of `eval` whose suite is 'tasks'."""
+    """Value and standard error of each task that all of the group's runs were measured on.
+
+    By likelihood it is named 'piqa accuracy', fine-tuned 'glue/cola mcc'.
+    """
     found: dict[str, list[tuple[float, float]]] = {}
     for run in group.runs:
-        rows = [
-            row for row in read_rows(run.run) if row["suite"] == "tasks" and CHECKPOINT.fullmatch(row["checkpoint"])
-        ]
-        last = max((int(row["checkpoint"].split("-")[1]) for row in rows), default=0)
-        for row in rows:
-            if row["checkpoint"] == f"checkpoint-{last}":
-                value = (row["value"], row["stderr"] if row["stderr"] is not None else math.nan)
-                found.setdefault(f"{row['domain']} {row['metric']}", []).append(value)
+        for name, value in _last_tasks(run.run).items():
+            found.setdefault(name, []).append(value)
     result = {}
     for name, values in found.items():
-        if len(values) == 1:
+        if len(values) == len(group.runs) == 1:
             result[name] = values[0]
-        else:
+        elif len(values) == len(group.runs):
             whole = over_seeds([v for v, _ in values])
             result[name] = (whole.value, whole.stderr)
     return result
+
+
+def _last_tasks(run: Run) -> dict[str, tuple[float, float]]:
+    """A run's task results, each of the last checkpoint that it was measured on."""
+    found: dict[str, tuple[int, float, float]] = {}
+    for row in read_rows(run):
+        step = CHECKPOINT.fullmatch(row["checkpoint"])
+        if row["suite"] not in TASK_SUITES or not step:
+            continue
+        name = f"{TASK_SUITES[row['suite']]}{row['domain']} {row['metric']}"
+        if name not in found or int(step[1]) >= found[name][0]:
+            found[name] = (int(step[1]), row["value"], row["stderr"] if row["stderr"] is not None else math.nan)
+    return {name: (value, stderr) for name, (_, value, stderr) in found.items()}
 
 
 def _plain(value: Any) -> Any:

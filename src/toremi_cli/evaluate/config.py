@@ -35,10 +35,12 @@ class EvalConfig:
     """Most tokens in a batch."""
     tasks: str = ""
     """Downstream tasks instead of text: 'piqa,sciq=FILE'."""
+    finetune: str = ""
+    """GLUE tasks to fine-tune on instead of text: 'cola,sst2'."""
     task_data: str = ""
     """Folder of the tasks' files."""
     limit: int = 0
-    """Items of each task, at most; 0: all."""
+    """Items of each task (of each split, where it is fine-tuned on), at most; 0: all."""
     device: str = ""
     """'cpu', 'cuda', 'cuda:1'; empty: the GPU if there is one."""
 
@@ -53,8 +55,8 @@ def check_config(config: EvalConfig) -> None:
         raise UsageError(f"--split {config.split}: expected {' or '.join(SPLITS)}")
     if config.topics not in TOPIC_MODES:
         raise UsageError(f"--topics {config.topics}: expected one of {', '.join(TOPIC_MODES)}")
-    if sum(map(bool, (config.data, config.suite, config.tasks))) > 1:
-        raise UsageError("--data, --suite and --tasks: give one of the three")
+    if sum(map(bool, (config.data, config.suite, config.tasks, config.finetune))) > 1:
+        raise UsageError("--data, --suite, --tasks and --finetune: give one of them")
     if config.checkpoint not in ("last", "all") and not config.checkpoint.removeprefix("checkpoint-").isdigit():
         raise UsageError(f"--checkpoint {config.checkpoint}: expected last, all or a step")
     if config.context_length < 0 or config.stride < 0 or config.batch_tokens < 1:

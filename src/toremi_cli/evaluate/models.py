@@ -51,7 +51,7 @@ def load(run: Run, checkpoint: Checkpoint, workdir: Workdir, device: str = "", c
     checkpoint.check()
     encoder = _load_encoder(checkpoint.folder, workdir)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = _load_model(checkpoint.folder).to(place).eval()
+    model = load_model(checkpoint.folder, "AutoModelForCausalLM", "a causal LM").to(place).eval()
     if len_vocab(model) <= encoder.eos_id:
         raise TrainingError(
             f"{checkpoint.folder}: the model knows {len_vocab(model)} tokens, but its tokenizer's end-of-text token is "
@@ -69,17 +69,23 @@ def len_vocab(model: Any) -> int:
     return int(model.config.vocab_size)
 
 
-def _load_model(folder: Path) -> Any:
+def load_model(folder: Path, auto_class: str, kind: str, **settings: Any) -> Any:
+    """A model in float32 by one of transformers' auto classes; `settings` go into its config.
+
+    Raises:
+        TrainingError: transformers can't make that `kind` of model of the folder.
+    """
     import transformers
 
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        loader = getattr(transformers, auto_class)
+        return loader.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **settings)
     except Exception as problem:  # transformers and safetensors raise many kinds
         reason = " ".join(str(problem).split())[:200]
-        raise TrainingError(f"{folder}: transformers can't load it as a causal LM ({reason})") from None
+        raise TrainingError(f"{folder}: transformers can't load it as {kind} ({reason})") from None
     finally:
         transformers.logging.set_verbosity(level)
 

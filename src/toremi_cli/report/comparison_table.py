@@ -11,6 +11,8 @@ from toremi_cli.evaluate.compare import Comparison, Group, Saving
 from toremi_cli.report.numbers import compact, duration
 
 MACRO_MICRO = ("macro", "micro")
+SURE = 1.96
+"""Standard errors between two task results that are told apart."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,19 @@ def _tasks(groups: list[Group]) -> list[TableRow]:
     names = list(dict.fromkeys(name for g in groups for name in g.tasks))
     rows = [TableRow("tasks")] if names else []
     for name in names:
-        found = [g.tasks.get(name) for g in groups]
-        cells = tuple("–" if f is None else f"{f[0]:.4g} ±{f[1]:.2g}" for f in found)
+        cells = tuple(
+            _task_cell(g.tasks.get(name), groups[0].tasks.get(name) if g is not groups[0] else None) for g in groups
+        )
         rows.append(TableRow(name, cells, (False,) * len(cells)))
     return rows
+
+
+def _task_cell(found: tuple[float, float] | None, baseline: tuple[float, float] | None) -> str:
+    if found is None:
+        return "–"
+    text = f"{found[0]:.4g} ±{found[1]:.2g}"
+    if baseline is None:
+        return text
+    # As if the items were different ones: on the same items, which they are, the true interval is narrower.
+    stderr = math.hypot(found[1], baseline[1])
+    return text + (" !" if abs(found[0] - baseline[0]) > SURE * stderr > 0 else "")

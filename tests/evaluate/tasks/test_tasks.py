@@ -1,5 +1,6 @@
 import json
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -129,9 +130,14 @@ def triples():
     return [(a, b, c) for a in SENTENCES for b in SENTENCES for c in SENTENCES[:2] if b != c]
 
 
+@cache
+def opened(checkpoint):
+    return AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+
+
 def by_hand(checkpoint, context, continuation):
     """Log-likelihood of a continuation, its number of tokens, and whether it is the greedy one."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+    model, tokenizer = opened(checkpoint)
     whole = tokenizer(context + continuation).input_ids
     head = tokenizer(context).input_ids if context else []
     ids = whole if context else [tokenizer.eos_token_id, *whole]
@@ -185,19 +191,34 @@ def test_broken_rows_and_missing_files(tmp_path):
         ('{"goal": "x", "sol1": "y", "sol2": "z", "label": 2}', "field 'label' holds 2, expected a choice from 0 to 1"),
         ('{"goal": 3, "sol1": "y", "sol2": "z", "label": 1}', "field 'goal' holds int, expected text"),
         ("{", "not valid JSON"),
-        ("[]", "holds list, expected an object"),
+        ('["goal"]', "a JSON list; expected an object"),
     ):
         path.write_text(json.dumps(ROWS["piqa"]) + "\n" + line + "\n")
         with pytest.raises(CorpusError) as problem:
-            read_items(TASKS["piqa"], path)
+            read_items(TASKS["piqa"], str(path))
         assert f"{path}:2: " in str(problem.value) and parts in str(problem.value)
     path.write_text("\n")
     with pytest.raises(CorpusError, match="no rows"):
-        read_items(TASKS["piqa"], path)
+        read_items(TASKS["piqa"], str(path))
     with pytest.raises(UsageError, match="--tasks chess: unknown; expected some of piqa"):
         parse_tasks("chess", str(tmp_path))
     with pytest.raises(UsageError, match="no file for sciq"):
         parse_tasks("sciq", str(tmp_path))
     with pytest.raises(UsageError, match="name the folder of its file with --task-data"):
         parse_tasks("sciq", "")
-    assert parse_tasks(f"sciq={path},piqa", str(tmp_path)) == [(TASKS["sciq"], path), (TASKS["piqa"], path)]
+    assert parse_tasks(f"sciq={path},piqa", str(tmp_path)) == [(TASKS["sciq"], str(path)), (TASKS["piqa"], str(path))]
+    with pytest.raises(UsageError, match=r"--tasks piqa: nowhere.jsonl: no such file"):
+        parse_tasks("piqa=nowhere.jsonl", "")
+    packed = zstandard.compress(json.dumps(ROWS["piqa"]).encode() * 100)
+    (tmp_path / "cut.jsonl.zst").write_bytes(packed[:-5])
+    with pytest.raises(CorpusError, match=r"cut.jsonl.zst: damaged or cut off"):
+        read_items(TASKS["piqa"], str(tmp_path / "cut.jsonl.zst"))
+
+
+def test_lines_of_a_plain_text_are_passages_of_lambada(tmp_path):
+    (tmp_path / "lambada_development_plain_text.txt").write_text("the last word is cheese\nand of this one bread\n")
+    ((task, file),) = parse_tasks("lambada", str(tmp_path))
+    assert [item.pairs for item in read_items(task, file)] == [
+        (("the last word is", " cheese"),),
+        (("and of this one", " bread"),),
+    ]

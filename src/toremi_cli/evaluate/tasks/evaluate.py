@@ -20,8 +20,9 @@ from toremi_cli.schemas import EVAL
 
 @dataclass
 class TaskResult:
-    """All numbers of one `toremi eval --tasks`: of each checkpoint, its scores."""
+    """All numbers of one `toremi eval --tasks` (or --finetune): of each checkpoint, its scores."""
 
+    suite: str = SUITE
     scores: list[tuple[str, Checkpoint, list[TaskScore]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -32,7 +33,7 @@ class TaskResult:
             for run, checkpoint, scores in self.scores
             for score in scores
         ]
-        return {"suite": SUITE, "notes": self.notes, "results": rows}
+        return {"suite": self.suite, "notes": self.notes, "results": rows}
 
 
 def evaluate_tasks(config: EvalConfig, workdir: Workdir) -> TaskResult:
@@ -56,7 +57,7 @@ def evaluate_tasks(config: EvalConfig, workdir: Workdir) -> TaskResult:
         loaded = load(run, checkpoint, workdir, config.device, config.context_length)
         scores = [score for task, items in tasks for score in run_task(loaded, task, items, config.batch_tokens)]
         if foreign:
-            scores += run_harness(checkpoint, loaded, foreign, config.limit, config.batch_tokens)
+            scores += run_harness(checkpoint, loaded, foreign, config.limit, config.batch_tokens, config.task_data)
         rows = [score.row(run.name, checkpoint.name) for score in scores]
         inputs = {"tasks": digest([(t.name, len(items)) for t, items in tasks]), "checkpoint": checkpoint.name}
         names = sorted({score.task for score in scores})

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO
-
 from toremi_cli.errors import CorpusError, UsageError
+from toremi_cli.evaluate.rows import rows_of, task_files
 from toremi_cli.evaluate.tasks.items import TASKS, BadRow, Item, Task
 
-SUFFIXES = (".jsonl", ".jsonl.zst", ".jsonl.gz")
 SPLITS = ("validation", "dev", "test", "train")
 """Which split is taken where several are there, in this order."""
 
 
-def parse_tasks(wanted: str, folder: str) -> list[tuple[Task, Path]]:
+def parse_tasks(wanted: str, folder: str) -> list[tuple[Task, str]]:
     """'piqa,sciq=my.jsonl' as tasks with their files.
 
     Args:
@@ -29,69 +22,47 @@ def parse_tasks(wanted: str, folder: str) -> list[tuple[Task, Path]]:
     """
     found = []
     for entry in filter(None, (part.strip() for part in wanted.split(","))):
-        name, given, file = entry.partition("=")
+        name, _, file = entry.partition("=")
         if name not in TASKS:
             raise UsageError(f"--tasks {name}: unknown; expected some of {', '.join(TASKS)}")
-        path = Path(file) if given else _find(TASKS[name], folder)
-        if not path.is_file():
-            raise UsageError(f"--tasks {entry}: {path}: no such file")
-        found.append((TASKS[name], path))
+        place = task_files(file, f"--tasks {name}:")[0].shown if file else _find(TASKS[name], folder)
+        found.append((TASKS[name], place))
     if not found:
         raise UsageError(f"--tasks: name some of {', '.join(TASKS)}")
     return found
 
 
-def _find(task: Task, folder: str) -> Path:
+def _find(task: Task, folder: str) -> str:
     if not folder:
-        raise UsageError(f"--tasks {task.name}: name the folder of its file with --task-data, or {task.name}=FILE")
-    paths = sorted(p for p in Path(folder).glob("*") if p.name.endswith(SUFFIXES))
+        raise UsageError(
+            f"--tasks {task.name}: name the folder of its file with --task-data, or {task.name}=FILE, "
+            f"or harness:{task.name} to have the harness fetch it from the hub"
+        )
+    files = task_files(folder)
     for word in task.files:
-        fitting = [p for p in paths if word in p.name.lower()]
+        fitting = [file for file in files if word in file.name.lower()]
         for split in SPLITS:
-            if chosen := [p for p in fitting if split in p.name.lower()]:
-                return chosen[0]
+            if chosen := [file for file in fitting if split in file.name.lower()]:
+                return chosen[0].shown
         if fitting:
-            return fitting[0]
-    raise UsageError(f"--task-data {folder}: no file for {task.name} (a .jsonl whose name has '{task.files[0]}')")
+            return fitting[0].shown
+    raise UsageError(f"--task-data {folder}: no file for {task.name} (one whose name has '{task.files[0]}')")
 
 
-def read_items(task: Task, path: Path, limit: int = 0) -> list[Item]:
+def read_items(task: Task, location: str, limit: int = 0) -> list[Item]:
     """The items of a file, its first `limit` (0: all).
 
     Raises:
-        CorpusError: a broken row, with its line, or no rows.
+        CorpusError: no such file, a broken row, with its line, or no rows.
     """
     items: list[Item] = []
-    for number, line in enumerate(_lines(path), start=1):
+    for place, row in rows_of(location):
         if limit and len(items) >= limit:
             break
-        if not line.strip():
-            continue
         try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise BadRow(f"holds {type(row).__name__}, expected an object")
             items.append(task.make(row))
         except BadRow as problem:
-            raise CorpusError(f"{path}:{number}: {problem}; not a row of task {task.name}") from None
-        except ValueError as problem:
-            raise CorpusError(f"{path}:{number}: not valid JSON ({problem})") from None
+            raise CorpusError(f"{place}: {problem}; not a row of task {task.name}") from None
     if not items:
-        raise CorpusError(f"{path}: no rows; expected items of task {task.name}")
+        raise CorpusError(f"{location}: no rows; expected items of task {task.name}")
     return items
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with _open(path) as file:
-        try:
-            yield from io.TextIOWrapper(file, encoding="utf-8")
-        except UnicodeDecodeError as problem:
-            raise CorpusError(f"{path}: not UTF-8 ({problem.reason} at byte {problem.start})") from None
-
-
-def _open(path: Path) -> IO[bytes]:
-    if path.name.endswith(".zst"):
-        import zstandard
-
-        return zstandard.open(path, "rb")
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")  # type: ignore[return-value]

@@ -1,12 +1,15 @@
-"""lm-evaluation-harness's own registry of tasks on our checkpoints; its data comes from the hub."""
+"""lm-evaluation-harness itself on our checkpoints: tasks of its registry (data from the hub), or defined locally."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
-from toremi_cli.errors import MissingExtraError, UsageError
+from toremi_cli.errors import MissingExtraError, ToremiError, UsageError
 from toremi_cli.evaluate.models import LoadedModel
 from toremi_cli.evaluate.runs import Checkpoint
 from toremi_cli.evaluate.tasks.run import TaskScore
@@ -15,9 +18,9 @@ PREFIX = "harness:"
 
 
 def run_harness(
-    checkpoint: Checkpoint, loaded: LoadedModel, names: Sequence[str | dict[str, Any]], limit: int, batch_tokens: int
+    checkpoint: Checkpoint, loaded: LoadedModel, names: Sequence[str], limit: int, batch_tokens: int, folder: str = ""
 ) -> list[TaskScore]:
-    """Run tasks of the harness, by name or as its configurations.
+    """Run tasks of the harness by name: of its registry, or defined by a YAML file of the harness's kind in `folder`.
 
     Raises:
         MissingExtraError: the harness is not installed.
@@ -29,6 +32,7 @@ def run_harness(
     except ImportError:
         raise MissingExtraError("lm-eval", "tasks", f"--tasks {PREFIX}NAME") from None
     batch_size = max(batch_tokens // loaded.context_length, 1)
+    manager = _find_tasks(names, folder)
     model = HFLM(
         pretrained=loaded.model,
         tokenizer=str(checkpoint.folder),
@@ -37,12 +41,33 @@ def run_harness(
         device=str(loaded.device),
     )
     try:
-        found = lm_eval.simple_evaluate(
-            model=model, tasks=list(names), limit=limit or None, log_samples=False, bootstrap_iters=1000
-        )
-    except (KeyError, ValueError) as problem:
-        raise UsageError(f"--tasks: lm-evaluation-harness says: {' '.join(str(problem).split())[:200]}") from None
+        with redirect_stdout(sys.stderr):  # it prints on stdout, which is for results
+            found = lm_eval.simple_evaluate(
+                model=model,
+                tasks=list(names),
+                task_manager=manager,
+                limit=limit or None,
+                log_samples=False,
+                bootstrap_iters=1000,
+            )
+    except Exception as problem:  # of the harness, of datasets, of the hub's client: each raises kinds of its own
+        reason = " ".join(str(problem).split())[:200] or type(problem).__name__
+        raise ToremiError(f"--tasks {PREFIX}{','.join(names)}: lm-evaluation-harness says: {reason}") from problem
     return [score for task, values in found["results"].items() for score in _scores(task, values, found)]
+
+
+def _find_tasks(names: Sequence[str], folder: str) -> Any:
+    """The harness's task manager that knows all `names`."""
+    from lm_eval.tasks import TaskManager
+
+    local = [folder] if folder and Path(folder).is_dir() else []
+    # Its registry takes seconds to read: only where the local definitions are not enough.
+    for with_registry in (False, True):
+        manager = TaskManager(include_path=local, include_defaults=with_registry)
+        unknown = [name for name in names if not manager.match_tasks([name])]
+        if not unknown:
+            return manager
+    raise UsageError(f"--tasks {PREFIX}{unknown[0]}: neither in the harness's registry nor a YAML in --task-data")
 
 
 def _scores(task: str, values: dict[str, Any], found: dict[str, Any]) -> list[TaskScore]:

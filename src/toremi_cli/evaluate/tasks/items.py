@@ -60,9 +60,9 @@ def index_of(value: Any, count: int, name: str) -> int:
     """A choice's index: 1, '1', True; checked against the number of choices."""
     try:
         index = int(value)
-    except (TypeError, ValueError):
-        raise BadRow(f"field '{name}' holds {value!r}, expected a choice from 0 to {count - 1}") from None
-    if not 0 <= index < count:
+    except (TypeError, ValueError, OverflowError):
+        index = -1
+    if not 0 <= index < count or (isinstance(value, float) and value != index):
         raise BadRow(f"field '{name}' holds {value!r}, expected a choice from 0 to {count - 1}")
     return index
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from toremi_cli import console
+from toremi_cli.evaluate import metrics
 from toremi_cli.evaluate.models import LoadedModel
 from toremi_cli.evaluate.tasks.items import Item, Task
 from toremi_cli.evaluate.tasks.likelihood import Answer, answer, encode_pairs
 
 SUITE = "tasks"
 LOWER_IS_BETTER = frozenset({"perplexity"})
-MCC_REPLICATES = 1000
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class TaskScore:
     num_items: int
     num_tokens: int
     num_bytes: int
+    suite: str = SUITE
 
     def row(self, run: str, checkpoint: str) -> dict[str, Any]:
         """As a row of table `eval`."""
         return {
             "run": run,
             "checkpoint": checkpoint,
-            "suite": SUITE,
+            "suite": self.suite,
             "domain": self.task,
             "metric": self.metric,
             "value": self.value,
@@ -84,7 +85,7 @@ def _metric(
     gold = np.array([item.gold for item in items])
     chosen = _choices(items, scores)
     if metric == "mcc":
-        return _mcc(gold, chosen), _mcc_stderr(gold, chosen)
+        return metrics.score("mcc", gold, [chosen])
     right = (gold == chosen).astype(float)
     return float(right.mean()), _stderr(right)
 
@@ -98,16 +99,3 @@ def _choices(items: Sequence[Item], scores: np.ndarray) -> np.ndarray:
 def _stderr(values: np.ndarray) -> float:
     """Standard error of a mean."""
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
-
-
-def _mcc(gold: np.ndarray, chosen: np.ndarray) -> float:
-    """Matthews' correlation of two binary vectors; 0 where one is constant."""
-    if gold.std() == 0 or chosen.std() == 0:
-        return 0.0
-    return float(np.corrcoef(gold, chosen)[0, 1])
-
-
-def _mcc_stderr(gold: np.ndarray, chosen: np.ndarray) -> float:
-    generator = np.random.default_rng(0)
-    draws = generator.integers(0, len(gold), (MCC_REPLICATES, len(gold)))
-    return float(np.std([_mcc(gold[d], chosen[d]) for d in draws], ddof=1))
