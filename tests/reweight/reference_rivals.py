@@ -1,6 +1,6 @@
 """The other policies that follow losses, once more in plain Python on lists: a second opinion for golden trajectories.
 
-`python -m tests.reweight.reference_rivals` writes tests/golden/{toremi,group-dro,shearing,odm}.json.
+`python -m tests.reweight.reference_rivals` writes tests/golden/, one file a policy.
 """
 
 from __future__ import annotations
@@ -54,6 +54,66 @@ def odm(courses):
         yield [p / n for p, n in zip(shares, NATURAL, strict=True)]
 
 
+def power_law(points):
+    """Exponent a and b n^-a at the last point of L = e + b n^-a, e and b at least 0: the best of a grid over a."""
+    last, best = points[-1][0], (math.inf, 0.0, 0.0)
+    known = [(n, y) for n, y in points if y is not None]
+    if len(known) < 4:
+        return 0.0, 0.0
+    for k in range(76):
+        a = 0.05 + 0.01 * k
+        xs, ys = [(n / last) ** -a for n, _ in known], [y for _, y in known]
+        mx, my = sum(xs) / len(xs), sum(ys) / len(ys)
+        b = sum((x - mx) * (y - my) for x, y in zip(xs, ys, strict=True)) / sum((x - mx) ** 2 for x in xs)
+        b = max(b, 0.0)
+        e = my - b * mx
+        if e < 0:
+            e, b = 0.0, sum(x * y for x, y in zip(xs, ys, strict=True)) / sum(x * x for x in xs)
+        error = sum((e + b * x - y) ** 2 for x, y in zip(xs, ys, strict=True))
+        best = min(best, (error, a, b))
+    return best[1:]
+
+
+def ado(courses):
+    """After a burn-in of 100 steps."""
+    shares = history = mean_rho = NATURAL
+    points = []
+    for t, (losses, _) in enumerate(courses, start=1):
+        history = [0.9 * h + 0.1 * p for h, p in zip(history, shares, strict=True)]
+        if 25 * t >= 100:
+            points.append(losses)
+        if len(points) >= 4:
+            steps = [25 * (t - len(points) + 1 + i) for i in range(len(points))]
+            fits = [power_law([(n, row[k]) for n, row in zip(steps, points, strict=True)]) for k in range(5)]
+            desire = [n * math.sqrt(h * (1 - h)) * a * b for n, h, (a, b) in zip(NATURAL, history, fits, strict=True)]
+            rho = [max(d / sum(desire), 0.01) for d in desire]
+            rho = [r / sum(rho) for r in rho]
+            shares = [0.9 * m + 0.1 * r for m, r in zip(mean_rho, rho, strict=True)]
+            shares = [p / sum(shares) for p in shares]
+            mean_rho = [m + (r - m) / (t + 1) for m, r in zip(mean_rho, rho, strict=True)]
+        yield [p / n for p, n in zip(shares, NATURAL, strict=True)]
+
+
+def by_size(exponent):
+    """Shares proportional to size^exponent, whatever the losses."""
+
+    def weights(courses):
+        powers = [s**exponent for s in SIZES]
+        for _ in courses:
+            yield [p / sum(powers) / n for p, n in zip(powers, NATURAL, strict=True)]
+
+    return weights
+
+
+def linupper(courses):
+    """The losses of an interval taken for those of a batch of samples; an unseen one is no sample."""
+    for losses, _ in courses:
+        seen = [x for x in losses if x is not None]
+        low, high = min(seen), max(seen)
+        scores = [min((2 * x - high - low) / (high - low) + 1, 1) / 0.4 for x in seen]
+        yield [len(seen) * w for w in softmax(scores)]
+
+
 def progress(points):
     """Slope and its error of weighted points (weight, x, y)."""
     total = sum(w for w, _, _ in points)
@@ -92,6 +152,18 @@ def toremi(courses):
         yield [w / mean for w in weights]
 
 
+REFERENCES = {
+    "toremi": toremi,
+    "group-dro": group_dro,
+    "shearing": shearing,
+    "odm": odm,
+    "ado": ado,
+    "stratified": by_size(0.0),
+    "temperature": by_size(0.3),
+    "linupper": linupper,
+}
+
+
 def _losses(num_intervals):
     """Power laws with a little jitter, and now and then a topic unseen; 'Lists' is noise, which stops falling."""
     stream = random.Random(20250401)
@@ -105,7 +177,7 @@ def main():
     """Write tests/golden/*.json."""
     rows = list(_losses(32))
     courses = [(losses, 2 if step >= SWITCH_STEP else 1) for step, losses in rows]
-    for name, function in (("toremi", toremi), ("group-dro", group_dro), ("shearing", shearing), ("odm", odm)):
+    for name, function in REFERENCES.items():
         case = {"policy": name, "switch_step": SWITCH_STEP, "topics": TOPICS, "sizes": SIZES, "target": TARGET}
         case |= {"samples": SAMPLES, "losses": rows, "course": list(function(courses))}
         (GOLDEN / f"{name}.json").write_text(json.dumps(case, indent=1) + "\n")

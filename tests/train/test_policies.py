@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
 
 import pytest
 from safetensors.torch import load_file
 
+from tests.shell import environment
+from tests.train.both_ranks import config, in_order
 from tests.train.smallrun import metrics, weights
+from toremi_cli.reweight import POLICIES
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.record import differences
 from toremi_cli.train.worker import run_worker
-
-POLICIES = {
-    "toremi": {"apply": "both", "max_repeats": 0.0},
-    "toremi-2": {"stage_switch": "step:8", "normalize": True},
-    "linupper": {"burn_in_steps": 4},
-    "stratified": {},
-    "odm": {"apply": "both"},
-    "group-dro": {},
-}
 
 
 @pytest.fixture(scope="session")
@@ -37,17 +36,64 @@ def train(workdir):
     return run
 
 
+@pytest.fixture(scope="module")
+def both_ranks(workdir):
+    """Every policy on two ranks with accumulation; what each of them printed."""
+    processes = [start_rank(workdir, rank, PORTS) for rank in (0, 1)]
+    outputs = [process.communicate() for process in processes]
+    assert all(process.returncode == 0 for process in processes), outputs
+    return [out for out, _ in outputs]
+
+
+def free_ports(count):
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for found in sockets:
+            found.bind(("127.0.0.1", 0))
+        return [str(found.getsockname()[1]) for found in sockets]
+
+
+PORTS = free_ports(len(POLICIES) + 1)
+
+
+def start_rank(workdir, rank, ports):
+    ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.train.both_ranks", str(workdir), *ports],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**ranks),
+    )
+
+
+@pytest.fixture(scope="module")
+def one_rank(workdir):
+    """The same on one, without accumulation."""
+    for name in in_order():
+        run_worker(config(workdir, name, "one"), resume=False)
+
+
 @pytest.mark.parametrize("name", POLICIES)
-def test_accumulation_changes_nothing(train, name):
-    policy = {"name": name, **POLICIES[name]}
-    alone = train(f"{name}-alone", policy, topics="fine")
-    shared = train(f"{name}-shared", policy, topics="fine", grad_accumulation=3)
+def test_two_ranks_with_accumulation_equal_one(workdir, both_ranks, one_rank, name):
+    alone, shared = (workdir / "runs" / f"{prefix}-{name}" for prefix in ("one", "both"))
+    assert len(weights(alone)) == 4 * 3
     for a, b in zip(weights(alone), weights(shared), strict=True):
-        assert (a["step"], a["topic"], a["stage"]) == (b["step"], b["topic"], b["stage"])
-        assert a["weight"] == pytest.approx(b["weight"], rel=1e-3)
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
-    for a, b in zip(metrics(alone, "train_loss"), metrics(shared, "train_loss"), strict=True):
-        assert a["value"] == pytest.approx(b["value"], rel=1e-3)
+        for key, value in a.items():
+            assert b[key] == (pytest.approx(value, rel=1e-3) if isinstance(value, float) else value)
+    for a, b in zip(metrics(alone), metrics(shared), strict=True):
+        assert (a["step"], a["name"], a["domain"]) == (b["step"], b["name"], b["domain"])
+        assert a["value"] == pytest.approx(b["value"], rel=2e-3, abs=1e-6)
+
+
+def test_the_policies_did_something(workdir, one_rank):
+    still = {"uniform", "linupper"}
+    for name in set(POLICIES) - still:
+        assert any(row["weight"] != pytest.approx(1) for row in weights(workdir / "runs" / f"one-{name}")), name
+
+
+def test_ranks_whose_weights_differ_stop(both_ranks):
+    assert all("REFUSED step 4: the ranks' topic weights differ" in output for output in both_ranks)
 
 
 def test_sampling_resumes_exactly(train):
@@ -64,7 +110,7 @@ def test_sampling_resumes_exactly(train):
     assert all(a[name].equal(b[name]) for name in a)
 
 
-@pytest.mark.parametrize("sensitivity", ["hidden", "el2n"])
+@pytest.mark.parametrize("sensitivity", ["norm", "hidden", "el2n"])
 def test_sensitivity_is_measured(train, sensitivity):
     run = train(f"by-{sensitivity}", {"name": "uniform"}, sensitivity=sensitivity, topics="fine")
     values = [row["value"] for row in metrics(run, "sensitivity")]
@@ -72,21 +118,59 @@ def test_sensitivity_is_measured(train, sensitivity):
     assert all(math.isfinite(v) and v > 0 for v in values)
 
 
-def test_hidden_sensitivity_does_not_depend_on_the_weights(train):
-    plain = train("plain", {"name": "uniform"}, sensitivity="hidden", topics="fine", max_steps=4)
-    weighted = train(
-        "weighted",
-        {"name": "random-weights"},
-        sensitivity="hidden",
-        topics="fine",
-        max_steps=4,
-        grad_accumulation=2,
-        learning_rate=1e-9,
-    )
-    slow = train("slow", {"name": "uniform"}, sensitivity="hidden", topics="fine", max_steps=4, learning_rate=1e-9)
+@pytest.mark.parametrize("sensitivity", ["norm", "hidden"])
+def test_sensitivity_does_not_depend_on_the_weights(train, sensitivity):
+    settings = {"sensitivity": sensitivity, "topics": "fine", "max_steps": 4, "learning_rate": 1e-9}
+    plain = train(f"plain-{sensitivity}", {"name": "uniform"}, **settings)
+    weighted = train(f"weighted-{sensitivity}", {"name": "random-weights"}, **settings, grad_accumulation=2)
+    by_token = train(f"by-token-{sensitivity}", {"name": "uniform"}, **settings, loss_average="token")
     assert metrics(plain, "sensitivity")
-    for a, b in zip(metrics(weighted, "sensitivity"), metrics(slow, "sensitivity"), strict=True):
-        assert a["value"] == pytest.approx(b["value"], rel=1e-3)
+    for other in (weighted, by_token):
+        for a, b in zip(metrics(other, "sensitivity"), metrics(plain, "sensitivity"), strict=True):
+            assert a["value"] == pytest.approx(b["value"], rel=1e-3)
+
+
+def test_masked_documents_train_and_are_part_of_the_settings(train, workdir):
+    run = train("masked", {"name": "toremi-2"}, mask_documents=True)
+    open_run = train("open", {"name": "toremi-2"})
+    losses = [[r["value"] for r in metrics(r, "train_loss")] for r in (run, open_run)]
+    assert losses[0] != losses[1]
+    record = json.loads((run / "run.json").read_text())["config"]
+    assert differences(record, TrainConfig.from_json({**record, "mask_documents": False})) == [
+        "mask_documents was True, is False"
+    ]
+
+
+def test_the_switch_of_stages_is_recorded_with_its_reason(train):
+    run = train("switched", {"name": "toremi-2", "stage_switch": "step:7"}, topics="fine")
+    found = json.loads((run / "run.json").read_text())["stage_switch"]
+    assert found == {"step": 8, "reason": "step 7 was asked for"}
+    assert [r["stage"] for r in weights(run) if r["topic"] == "ball"] == [1, 2, 2, 2]
+    never = train("not-switched", {"name": "toremi-1", "stage_switch": "step:7"}, topics="fine")
+    assert "stage_switch" not in json.loads((never / "run.json").read_text())
+
+
+@pytest.mark.parametrize(("at_switch", "power"), [("keep", 1.0), ("reset", 0.0), ("anneal", 0.5)])
+def test_stage_2_finds_the_weights_as_asked_for(train, at_switch, power):
+    """With an alpha of 0 in stage 2 nothing else would move them; here the same statistics tell what alpha does."""
+    policy = {"name": "toremi-2", "stage_switch": "step:8", "at_switch": at_switch}
+    run = train(f"at-switch-{at_switch}", policy, topics="fine")
+    rows = weights(run)
+    before = {r["topic"]: r["weight"] for r in rows if r["step"] == 4}
+    second = [r for r in rows if r["step"] == 8]
+    mean = sum(r["loss"] for r in second) / len(second)
+    for row in second:
+        gap = (row["loss"] - mean) / mean
+        assert row["weight"] == pytest.approx(before[row["topic"]] ** power * (1 - gap), rel=1e-6)
+
+
+def test_repetition_is_told(train, capfd):
+    train("again-and-again", {"name": "uniform"}, max_steps=40, quiet=False)
+    assert "every sample has been seen; they come again" in capfd.readouterr().err
+    train("used-up", {"name": "stratified", "max_repeats": 1.0}, topics="fine", max_steps=40, quiet=False)
+    told = capfd.readouterr().err
+    assert "epochs are more than --max-repeats 1 allows" in " ".join(told.split())
+    assert "as often as --max-repeats allows" in " ".join(told.split())
 
 
 def test_stratified_sampling_evens_the_topics(train):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -78,23 +77,21 @@ def test_killed_and_resumed_equals_uninterrupted(workdir, whole, step):
     assert_equal_runs(run, whole)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(30))
-def test_killed_at_random_moments(workdir, whole, seed):
-    """Killed up to three times, whatever it is doing then: starting, training, saving."""
-    name = f"random-{seed}"
-    moments = random.Random(seed)
-    for _ in range(moments.randint(1, 3)):
-        process = start(workdir, "--name", name)
-        try:
-            process.communicate(timeout=moments.uniform(3, 12))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-    last = start(workdir, "--name", name)
-    _, errors = last.communicate()
-    assert last.returncode == 0, errors
-    assert_equal_runs(workdir / "runs" / name, whole)
+MANY = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("seed", "num_kills"), [(0, 3), pytest.param(1, 30, marks=MANY), pytest.param(2, 30, marks=MANY)]
+)
+def test_killed_at_random_moments(workdir, seed, num_kills):
+    """Whatever the run is doing then: starting, training, saving. With weights on the loss, and with sampling."""
+    command = [sys.executable, "-m", "tests.train.killing", str(workdir), str(seed), str(num_kills)]
+    process = subprocess.run(command, capture_output=True, text=True, env={**environment(), "OMP_NUM_THREADS": "1"})
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout.split("RESULT", 1)[1])
+    assert result["kills"] >= num_kills
+    for name, whole in result["pairs"]:
+        assert_equal_runs(workdir / "runs" / name, workdir / "runs" / whole)
 
 
 def test_another_number_of_ranks_continues_the_same_batches(workdir, uninterrupted, pretrain):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from toremi_cli.layout import Workdir
 from toremi_cli.reweight import Policy, StageSwitch, TopicStatistics
 from toremi_cli.schemas import METRICS, TRAIN, WEIGHTS
+from toremi_cli.train.attention import attend_without_waiting
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.evaluation import choose_samples
 from toremi_cli.train.folder import begin_folder, growing_table
@@ -152,6 +153,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
     last = begin_folder(folder, config, accelerator, cache, resume)
     model = load_checkpoint_model(last) if last else build_model(config, plan.shape)
     model.to(device).train()  # from_pretrained leaves dropout off
+    attend_without_waiting(model)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     losses = TokenLoss(

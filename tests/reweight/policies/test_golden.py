@@ -1,17 +1,21 @@
 import json
 
 import pytest
+import torch
 
 from tests.reweight.reference import GOLDEN
 from tests.reweight.test_toremi import stats
 from toremi_cli.reweight import PolicyConfig, PolicyData, make_policy
 
+COURSES = ["toremi", "group-dro", "shearing", "odm", "ado", "stratified", "temperature"]
+SETTINGS = {"ado": {"burn_in_steps": 100}, "linupper": {"burn_in_steps": 0}}
 
-@pytest.mark.parametrize("name", ["toremi", "group-dro", "shearing", "odm"])
+
+@pytest.mark.parametrize("name", COURSES)
 def test_trajectory_equals_the_plain_computation(name):
     case = json.loads((GOLDEN / f"{name}.json").read_text())
     data = PolicyData(num_tokens=case["sizes"], reference_loss=case["target"])
-    policy = make_policy(PolicyConfig(name=name), case["topics"], data)
+    policy = make_policy(PolicyConfig(name=name, **SETTINGS.get(name, {})), case["topics"], data)
     for (step, losses), expected in zip(case["losses"], case["course"], strict=True):
         counts = [0 if x is None else case["samples"] for x in losses]
         policy.update(stats(losses, step, counts), 2 if step >= case["switch_step"] else 1)
@@ -22,3 +26,11 @@ def test_the_golden_noise_loses():
     case = json.loads((GOLDEN / "toremi.json").read_text())
     noise = case["topics"].index("Lists")
     assert case["course"][-1][noise] < 0.5 * case["course"][0][noise]
+
+
+def test_sample_weights_equal_the_plain_computation():
+    case = json.loads((GOLDEN / "linupper.json").read_text())
+    policy = make_policy(PolicyConfig(name="linupper", **SETTINGS["linupper"]), case["topics"])
+    for (step, losses), expected in zip(case["losses"], case["course"], strict=True):
+        seen = torch.tensor([x for x in losses if x is not None], dtype=torch.float64)
+        assert policy.sample_factors(seen, step).tolist() == pytest.approx(expected, rel=1e-9)

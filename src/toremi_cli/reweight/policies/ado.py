@@ -8,10 +8,11 @@
     p    = 0.9 pbar + 0.1 rho,                       pbar: mean of all rho
 
 Where they differ: the paper's credit is h^s with s = 0.5, the code's, followed here, sqrt(h(1-h)). The code keeps
-a in [0.05, 0.8] and e >= e^0.5, ignores the first 1,000 steps and refits every 1,000, on every step's loss smoothed by
-Savitzky-Golay; here a point is an interval's mean, and each interval refits. The code minimises a Huber loss in log
-space from 512 starts with L-BFGS; here a grid over a with least squares for (e, b) in closed form, which is
-deterministic and has no starts. With many topics the lowest share is half the uniform one.
+a in [0.05, 0.8] and, by a penalty, the irreducible loss above exp(0.5); here that is at least 0. The code ignores the
+first 1,000 steps and refits every 1,000, on every step's loss smoothed by Savitzky-Golay; here a point is an
+interval's mean, and each interval refits. The code minimises a Huber loss in log space from 512 starts with L-BFGS;
+here a grid over a with least squares for (e, b) in closed form, which is deterministic and has no starts. With many
+topics the lowest share is half the uniform one.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ Exp3 with a moving average of the importance-weighted reward, over K topics, at 
     E_t = min(1/K, sqrt(ln K / (K t)))                            exploration
     p_l = (1 - K E_t) exp(E_{t-1} R_l) / sum_j exp(E_{t-1} R_j) + E_t
 
-Where they differ: the repository's plain `exp3` updater adds up reward/10 without smoothing. There an update is a step,
-here an interval, so the exploration rate falls more slowly over a run. As E_t = 1/K until t > K ln K, shares stay
-equal for that long.
+Where they differ: the repository's updater `exp3` adds up reward/10 over p without smoothing; the scripts of its 1B
+runs use another, `smoothed_mean`, with the given shares for the first 2,000 steps and in some runs a smoothing of 0.5.
+There an update is a step, here an interval, so the exploration rate falls more slowly over a run. As E_t = 1/K until
+t > K ln K, shares stay equal for that long.
 """
 
 from __future__ import annotations

@@ -1,0 +1,75 @@
+"""One of two ranks that train under every policy, one after the other: `python -m tests.train.both_ranks`.
+
+The process group is made anew for each run, as it is when every run has a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from accelerate.state import AcceleratorState, PartialState
+
+from toremi_cli.errors import TrainingError
+from toremi_cli.reweight import POLICIES
+from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.worker import run_worker
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "toremi": {"apply": "both", "max_repeats": 0.0},
+    "toremi-1": {"rule": "additive"},
+    "toremi-2": {"stage_switch": "step:8", "normalize": True},
+    "linupper": {"burn_in_steps": 4},
+    "odm": {"apply": "both"},
+    "group-dro": {"apply": "sampling"},
+    "ado": {"burn_in_steps": 0},
+    "temperature": {"apply": "loss"},
+    "shuffled-topics": {"of": "toremi-2", "stage_switch": "step:8"},
+}
+"""Settings under which a run of 16 steps shows what the policy does."""
+OTHERS = {"toremi": "norm", "toremi-2": "el2n"}
+"""How sensitivity is measured, where it is not by default."""
+
+
+def config(workdir: Path, policy: str, name: str, **more: Any) -> TrainConfig:
+    """A short run under a policy; `stratified` must have been trained as `NAME-stratified` before `frozen`."""
+    small = {"context_length": 32, "batch_size": 6, "max_steps": 16, "interval": 4, "log_every": 4, "gpus": 0}
+    small |= {"eval_samples": 3, "learning_rate": 0.01, "model": str(workdir / "model.json"), "quiet": True}
+    if policy in ("frozen", "shearing", "group-dro"):
+        table = str(workdir / "runs" / f"{name}-random-weights" / "weights")
+        small |= {"weights_from" if policy == "frozen" else "reference_losses": table}
+    small |= {"sensitivity": OTHERS.get(policy, "auto"), "topics": "fine"}
+    values = {"policy": {"name": policy, **SETTINGS.get(policy, {})}, "workdir": str(workdir)}
+    return TrainConfig(**{**small, **values, "name": f"{name}-{policy}", **more})
+
+
+def in_order() -> list[str]:
+    """The policies, those first whose tables others read."""
+    return sorted(POLICIES, key=lambda name: name != "random-weights")
+
+
+def main() -> None:
+    """Arguments: the workdir, and a free port for each run."""
+    workdir, ports = Path(sys.argv[1]), iter(sys.argv[2:])
+    for policy in in_order():
+        train(config(workdir, policy, "both", grad_accumulation=2), next(ports))
+    rank = int(os.environ["RANK"])
+    differing = config(workdir, "toremi-2", "differing")
+    differing.policy["alpha"] = 1.0 + rank  # as if a machine of the cluster had been given another flag
+    try:
+        train(differing, next(ports))
+    except TrainingError as problem:
+        print("REFUSED", problem)
+
+
+def train(settings: TrainConfig, port: str) -> None:
+    os.environ["MASTER_PORT"] = port
+    AcceleratorState._reset_state()
+    PartialState._reset_state()
+    run_worker(settings, resume=False)
+
+
+if __name__ == "__main__":
+    main()
