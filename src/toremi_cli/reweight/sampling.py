@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,14 +58,14 @@ def build_strata(
     num_samples = len(indptr) - 1
     counts = np.diff(indptr)
     sample = np.repeat(np.arange(num_samples), counts)
-    keys = _top_topics(num_samples, sample, topic, prob) if soft else _topic_sets(indptr, topic)
+    keys = _top_topic_keys(num_samples, sample, topic, prob) if soft else _set_keys(indptr, topic)
     names, stratum_of = np.unique(keys, return_inverse=True)
     if len(names) > max_strata:
-        rare = np.argsort(-np.bincount(stratum_of), kind="stable")[max_strata // 2 :]
-        in_rare = np.isin(stratum_of, rare)
-        first = np.full(num_samples, -1, np.int64)
-        first[counts > 0] = np.minimum.reduceat(topic, indptr[:-1][counts > 0]) if len(topic) else first[counts > 0]
-        keys = np.array([f"{f}" if r else k for r, f, k in zip(in_rare, first, keys, strict=True)], dtype=object)
+        is_rare = np.zeros(len(names), bool)
+        is_rare[np.argsort(-np.bincount(stratum_of), kind="stable")[max_strata // 2 :]] = True
+        joining = is_rare[stratum_of] & (counts > 0)
+        first = np.minimum.reduceat(topic, indptr[:-1][counts > 0]) if len(topic) else topic
+        keys[joining] = _topic_keys(first[joining[counts > 0]])  # as if it carried this topic alone
         names, stratum_of = np.unique(keys, return_inverse=True)
     share = prob / np.maximum(np.bincount(sample, prob, num_samples), 1e-300)[sample]
     size = np.bincount(stratum_of, minlength=len(names))
@@ -76,20 +75,29 @@ def build_strata(
     return Strata(stratum_of.astype(np.int64), size, cells // num_topics, cells % num_topics, mean_share)
 
 
-def _topic_sets(indptr: np.ndarray, topic: np.ndarray) -> np.ndarray:
-    """(num_samples,) a key for each distinct set."""
-    bounds = indptr.tolist()
-    topics = topic.tolist()
-    sets = (sorted(topics[a:b]) for a, b in pairwise(bounds))
-    return np.array([",".join(map(str, s)) for s in sets], dtype=object)
+def _topic_keys(topic: np.ndarray) -> np.ndarray:
+    """(n,) uint64: a random-looking number for each topic (the finaliser of splitmix64)."""
+    z = (topic.astype(np.uint64) + np.uint64(1)) * _GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
-def _top_topics(num_samples: int, sample: np.ndarray, topic: np.ndarray, prob: np.ndarray) -> np.ndarray:
-    """(num_samples,) the most probable topic as a key; the lowest of equals."""
+def _set_keys(indptr: np.ndarray, topic: np.ndarray) -> np.ndarray:
+    """(num_samples,) uint64: the sum of its topics' keys: a number for each distinct set; 0 for none."""
+    keys = np.zeros(len(indptr) - 1, np.uint64)
+    has_topics = np.diff(indptr) > 0
+    if len(topic):
+        keys[has_topics] = np.add.reduceat(_topic_keys(topic), indptr[:-1][has_topics])
+    return keys
+
+
+def _top_topic_keys(num_samples: int, sample: np.ndarray, topic: np.ndarray, prob: np.ndarray) -> np.ndarray:
+    """(num_samples,) uint64: a number for the most probable topic, the lowest of equals; 0 for none."""
     order = np.lexsort((topic, -prob, sample))
-    first = np.unique(sample[order], return_index=True)
-    keys = np.full(num_samples, "", dtype=object)
-    keys[first[0]] = topic[order][first[1]].astype(str)
+    owner, first = np.unique(sample[order], return_index=True)
+    keys = np.zeros(num_samples, np.uint64)
+    keys[owner] = _topic_keys(topic[order][first])
     return keys
 
 
