@@ -2,62 +2,55 @@
 
     python benchmarks/topic_quality.py DIR --samples 1500 --seeds 5 --json out.json
 
-DIR holds JSONL files (.jsonl or .jsonl.zst) with `text` and `label`. All methods see the same vectors (doc2vec) and
-the same documents; a seed changes the vectors and the methods, not the documents. Prints Markdown.
+DIR holds JSONL files (.jsonl or .jsonl.zst) with `text` and `label`; rows without a label are left out. All methods
+see the same vectors (doc2vec) and the same documents; a seed changes the vectors and the methods, not the documents.
+Each set is halved once: `--half reported` (default) is what tables are made of, `--half tuned` is for trying things.
+Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zstandard
-from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score, v_measure_score
 
+from topic_scores import COVERAGES, Coherence, Outcome, paired_differences, precision_by_coverage, quality
 from toremi_cli import console
 from toremi_cli.topics.config import ClusterConfig
-from toremi_cli.topics.fit import fit_model
-from toremi_cli.topics.vectors import make_backend
-from toremi_cli.topics.vectors.bags import Vocabulary, word_lists
+from toremi_cli.topics.fit import NUM_KEYWORDS, fit_model
+from toremi_cli.topics.kmeans import similarities
+from toremi_cli.topics.vectors.doc2vec import Doc2VecBackend
 
 METHODS = ("lda", "top2vec", "kmeans", "fused")
-TOP_WORDS = 10
 MOST_TOPICS = 30
 """Equal K is the number of labels, at most this."""
-COVERAGES = (1.0, 0.9, 0.8, 0.6, 0.4)
-RESAMPLES = 300
-
-
-@dataclass
-class Outcome:
-    """What one method made of one set with one seed."""
-
-    topic: np.ndarray
-    agreement: np.ndarray
-    words: list[list[str]]
-    scores: dict[str, float] = field(default_factory=dict)
 
 
 def main() -> None:
     arguments = parse()
     console.set_quiet(True)
     report: dict[str, Any] = {}
-    for path in sorted(
-        p for p in arguments.data.iterdir() if p.name.split(".")[0] in arguments.sets or not arguments.sets
-    ):
-        texts, labels = read(path, arguments.samples)
+    for path in sorted(arguments.data.iterdir()):
         name = path.name.split(".")[0]
-        report[name] = measure_set(texts, labels, range(arguments.seeds), name)
+        if arguments.sets and name not in arguments.sets:
+            continue
+        texts, labels = read(path, arguments.half, arguments.samples)
+        warm_up(texts[:200])
+        seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+        report[name] = measure_set(texts, labels, seeds, name)
+        if name in arguments.plain_top2vec:
+            report[name]["plain top2vec"] = measure_plain_top2vec(texts, labels, report[name])
         if arguments.json:
             arguments.json.write_text(json.dumps(report, indent=1))
-        print(render(name, len(texts), len(set(labels)), report[name]), flush=True)
+        print(render(name, texts, labels, report[name]), flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -65,61 +58,113 @@ def parse() -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="folder of labelled JSONL files")
     parser.add_argument("--sets", nargs="*", default=[], help="names of files without suffix; default: all")
     parser.add_argument("--samples", type=int, default=1500, help="documents of each set, drawn once")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--half", choices=("reported", "tuned"), default="reported", help="of each set's documents")
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--plain-top2vec", nargs="*", default=[], help="sets to run `Top2Vec(documents)` on, once")
     parser.add_argument("--json", type=Path, help="write all numbers here")
     return parser.parse_args()
 
 
-def read(path: Path, samples: int) -> tuple[list[str], list[str]]:
+def read(path: Path, half: str, samples: int) -> tuple[list[str], np.ndarray]:
+    """Texts and labels of at most `samples` labelled documents of one half of the file."""
     if path.suffix == ".zst":
         with zstandard.open(path, "rt", encoding="utf-8") as file:
             rows = [row for row in map(json.loads, file) if row.get("label")]
     else:
         rows = [row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()) if row.get("label")]
-    chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:samples])
-    return [rows[i]["text"] for i in chosen], [rows[i]["label"] for i in chosen]
+    order = np.random.default_rng(0).permutation(len(rows))
+    first = 0 if half == "reported" else len(rows) // 2
+    chosen = np.sort(order[first : first + min(samples, len(rows) // 2)])
+    return [rows[i]["text"] for i in chosen], np.array([rows[i]["label"] for i in chosen])
 
 
-def measure_set(texts: list[str], labels: list[str], seeds: Sequence[int], name: str) -> dict[str, Any]:
+def warm_up(texts: list[str]) -> None:
+    """Run everything once, so that no method pays for imports and compilation."""
+    backend = fitted_backend(texts, 0)
+    for method in METHODS:
+        run(method, 2, texts, backend, 0)
+
+
+def fitted_backend(texts: list[str], seed: int) -> Doc2VecBackend:
+    backend = Doc2VecBackend(dim=150, seed=seed)
+    backend.fit(texts)
+    return backend
+
+
+def measure_set(texts: list[str], labels: np.ndarray, seeds: Sequence[int], name: str) -> dict[str, Any]:
     equal = min(len(set(labels)), MOST_TOPICS)
     coherence = Coherence(texts)
     outcomes: dict[str, dict[str, list[Outcome]]] = {"equal K": {}, "own K": {}}
     for seed in seeds:
-        backend = make_backend("doc2vec", seed=seed)
-        backend.fit(texts)
-        vectors = backend.encode(texts)
-        own = run("fused", None, texts, vectors, seed)
+        backend = fitted_backend(texts, seed)
+        own = run("fused", None, texts, backend, seed)
         for method in METHODS:
-            outcomes["equal K"].setdefault(method, []).append(run(method, equal, texts, vectors, seed))
+            outcomes["equal K"].setdefault(method, []).append(run(method, equal, texts, backend, seed))
             # k-means and LDA find no number: they get the fused model's.
             number = None if method == "top2vec" else len(own.words)
-            result = own if method == "fused" else run(method, number, texts, vectors, seed)
+            result = own if method == "fused" else run(method, number, texts, backend, seed)
             outcomes["own K"].setdefault(method, []).append(result)
         print(f"{name}, seed {seed} done", flush=True)
     result: dict[str, Any] = {}
     for kind, by_method in outcomes.items():
         for several in by_method.values():
             for outcome in several:
-                outcome.scores |= quality(outcome, labels) | coherence.of(outcome.words)
+                outcome.scores |= quality(outcome, labels) | coherence.of(outcome)
         result[kind] = {
             method: {key: [o.scores[key] for o in several] for key in several[0].scores}
             for method, several in by_method.items()
         }
-        result[kind]["difference"] = {
-            method: bootstrap(by_method["fused"], by_method[method], labels) for method in METHODS if method != "fused"
-        }
+        result[kind]["difference"] = paired_differences(by_method, "fused", labels, coherence)
     result["coverage"] = [precision_by_coverage(o, labels) for o in outcomes["equal K"]["fused"]]
     return result
 
 
-def run(method: str, number: int | None, texts: list[str], vectors: np.ndarray, seed: int) -> Outcome:
+def run(method: str, number: int | None, texts: list[str], backend: Doc2VecBackend, seed: int) -> Outcome:
+    """Fit one method and assign the texts; the time and memory of the vectors, common to all, are left out."""
     config = ClusterConfig(method=method, num_topics=number, seed=seed)
+    vectors = backend.encode(texts)
     start = time.perf_counter()
     fitted, megabytes = with_peak_memory(lambda: fit_model(texts, vectors, config))
     probs, agreement = fitted.model.assign(texts, vectors)
     seconds = time.perf_counter() - start
     measured = {"K": fitted.model.num_topics, "seconds": seconds, "MB": megabytes}
-    return Outcome(probs.argmax(axis=1), agreement, fitted.keywords, measured)
+    own_words = None
+    if method == "lda" and fitted.model.lda:
+        own_words = strongest(fitted.model.lda.topic_words.T, fitted.model.vocabulary.words)
+    elif method == "top2vec" and fitted.model.centres is not None:
+        own_words = strongest(similarities(backend.encode_words(), fitted.model.centres), backend.vocabulary.words)
+    return Outcome(probs.argmax(axis=1), agreement, fitted.keywords, own_words, measured)
+
+
+def strongest(scores: np.ndarray, vocabulary: list[str]) -> list[list[str]]:
+    """For each topic the words of highest score; `scores` (num_words, num_topics)."""
+    return [[vocabulary[i] for i in np.argsort(-column)[:NUM_KEYWORDS]] for column in scores.T]
+
+
+def measure_plain_top2vec(texts: list[str], labels: np.ndarray, result: dict[str, Any]) -> dict[str, Any]:
+    """The package as it comes, with vectors of its own, reduced by its own hierarchy to equal K."""
+    from top2vec import Top2Vec
+
+    logging.getLogger("top2vec").setLevel(logging.ERROR)
+    start = time.perf_counter()
+    model, megabytes = with_peak_memory(
+        lambda: Top2Vec(texts, embedding_model="doc2vec", speed="learn", workers=1, verbose=False)
+    )
+    seconds = time.perf_counter() - start
+    found, equal = model.get_num_topics(), round(result["equal K"]["fused"]["K"][0])
+    coherence, scores = Coherence(texts), {}
+    for kind, number in (("own K", found), ("equal K", min(equal, found))):
+        reduced = number < found
+        if reduced:
+            model.hierarchical_topic_reduction(number)
+        words = [list(topic) for topic in (model.topic_words_reduced if reduced else model.topic_words)]
+        topic = np.array(model.doc_top_reduced if reduced else model.doc_top)
+        outcome = Outcome(topic, np.ones(len(topic)), words)
+        outcome.scores |= {"K": number, "seconds": seconds, "MB": megabytes}
+        outcome.scores |= quality(outcome, labels) | coherence.of(outcome)
+        scores[kind] = {key: [value] for key, value in outcome.scores.items()}
+    return scores
 
 
 def with_peak_memory(action: Callable[[], Any]) -> tuple[Any, float]:
@@ -145,104 +190,35 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
-def quality(outcome: Outcome, labels: list[str]) -> dict[str, float]:
-    right = matches(outcome.topic, labels)
-    return {
-        "AMI": float(adjusted_mutual_info_score(labels, outcome.topic)),
-        "NMI": float(normalized_mutual_info_score(labels, outcome.topic)),
-        "V": float(v_measure_score(labels, outcome.topic)),
-        "purity": float(right.mean()),
-    }
-
-
-def matches(topic: np.ndarray, labels: list[str]) -> np.ndarray:
-    """(num_samples,) whether a sample's label is the most frequent one of its topic."""
-    values = np.array(labels)
-    right = np.zeros(len(values), bool)
-    for k in np.unique(topic):
-        names, counts = np.unique(values[topic == k], return_counts=True)
-        right |= (topic == k) & (values == names[counts.argmax()])
-    return right
-
-
-def precision_by_coverage(outcome: Outcome, labels: list[str]) -> list[float]:
-    """Precision among the samples of highest agreement, for each of COVERAGES."""
-    right = matches(outcome.topic, labels)[np.argsort(-outcome.agreement, kind="stable")]
-    return [float(right[: round(len(right) * share)].mean()) for share in COVERAGES]
-
-
-def bootstrap(ours: list[Outcome], theirs: list[Outcome], labels: list[str]) -> dict[str, float]:
-    """Mean difference of AMI, paired by seed and document, with a 95% interval over seeds and documents."""
-    values = np.array(labels)
-    generator = np.random.default_rng(0)
-    differences = []
-    for _ in range(RESAMPLES):
-        i = generator.integers(len(ours))
-        rows = generator.integers(len(values), size=len(values))
-        scores = [adjusted_mutual_info_score(values[rows], o.topic[rows]) for o in (ours[i], theirs[i])]
-        differences.append(scores[0] - scores[1])
-    mean = np.mean([o.scores["AMI"] - t.scores["AMI"] for o, t in zip(ours, theirs, strict=True)])
-    low, high = np.quantile(differences, [0.025, 0.975])
-    return {"mean": float(mean), "low": float(low), "high": float(high)}
-
-
-class Coherence:
-    """NPMI over documents, c_v, and diversity of the topics' first words."""
-
-    def __init__(self, texts: list[str]) -> None:
-        self.documents = word_lists(texts)
-        self.vocabulary = Vocabulary.learn(self.documents, 20_000, 2)
-        self.present = self.vocabulary.count(self.documents)
-        self.present.data[:] = 1
-
-    def of(self, topics: list[list[str]]) -> dict[str, float]:
-        words = [topic[:TOP_WORDS] for topic in topics if len(topic) >= TOP_WORDS]
-        distinct = {word for topic in words for word in topic}
-        return {
-            "NPMI": float(np.mean([self._npmi(topic) for topic in words])),
-            "c_v": self._c_v(words),
-            "diversity": len(distinct) / sum(len(topic) for topic in words),
-        }
-
-    def _npmi(self, words: list[str]) -> float:
-        known = [self.vocabulary.index[word] for word in words if word in self.vocabulary.index]
-        columns = self.present.tocsc()[:, known]
-        together = (columns.T @ columns).toarray() / self.present.shape[0]
-        alone = np.diag(together)
-        first, second = np.triu_indices(len(known), 1)
-        joint = together[first, second]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            npmi = np.log(joint / (alone[first] * alone[second])) / -np.log(joint)
-        return float(np.where(joint > 0, npmi, -1.0).mean())
-
-    def _c_v(self, topics: list[list[str]]) -> float:
-        from gensim.corpora import Dictionary
-        from gensim.models import CoherenceModel
-
-        wanted = {word for topic in topics for word in topic}
-        documents = [[word if word in wanted else "-" for word in words] for words in self.documents if words]
-        dictionary = Dictionary(documents)
-        model = CoherenceModel(topics=topics, texts=documents, dictionary=dictionary, coherence="c_v", processes=1)
-        return float(model.get_coherence())
-
-
-def render(name: str, num_samples: int, num_labels: int, result: dict[str, Any]) -> str:
-    keys = ("K", "AMI", "NMI", "V", "purity", "NPMI", "c_v", "diversity", "seconds", "MB")
-    lines = [f"\n### {name}: {num_samples:,} documents, {num_labels} labels\n"]
+def render(name: str, texts: list[str], labels: np.ndarray, result: dict[str, Any]) -> str:
+    keys = ("K", "AMI", "NMI", "V", "purity", "NPMI", "c_v", "diversity", "NPMI of own words", "seconds", "MB")
+    lines = [f"\n### {name}: {len(texts):,} documents, {len(set(labels))} labels\n"]
     for kind in ("equal K", "own K"):
+        rows = {method: result[kind][method] for method in METHODS}
+        if "plain top2vec" in result:
+            rows["plain Top2Vec"] = result["plain top2vec"][kind]
         lines += [f"| {kind} | " + " | ".join(keys) + " |", "|---|" + "---:|" * len(keys)]
-        for method in METHODS:
-            lines.append(f"| {method} | " + " | ".join(cell(key, result[kind][method][key]) for key in keys) + " |")
-        for method, d in result[kind]["difference"].items():
-            verdict = f"AMI of fused less {method}: {d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})"
-            lines.append(("\n" if method == METHODS[0] else "") + f"- {verdict}")
+        for method, scores in rows.items():
+            lines.append(f"| {method} | " + " | ".join(cell(key, scores.get(key)) for key in keys) + " |")
+        lines += ["", f"| fused less …, {kind} | AMI | NPMI |", "|---|---:|---:|"]
+        by_score = result[kind]["difference"]
+        for method in METHODS[:-1]:
+            cells = " | ".join(interval(by_score[score][method]) for score in ("AMI", "NPMI"))
+            lines.append(f"| {method} | {cells} |")
         lines.append("")
-    precision = np.mean(result["coverage"], axis=0)
-    shown = ", ".join(f"{share:.0%}: {p:.3f}" for share, p in zip(COVERAGES, precision, strict=True))
-    return "\n".join([*lines, f"Precision of the samples of highest agreement, by coverage: {shown}"])
+    lines += ["| coverage by agreement | " + " | ".join(f"{share:.0%}" for share in COVERAGES) + " |"]
+    lines += ["|---|" + "---:|" * len(COVERAGES)]
+    lines += ["| precision | " + " | ".join(f"{p:.3f}" for p in np.mean(result["coverage"], axis=0)) + " |"]
+    return "\n".join(lines)
 
 
-def cell(key: str, values: list[float]) -> str:
+def interval(difference: dict[str, float]) -> str:
+    return f"{difference['mean']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})"
+
+
+def cell(key: str, values: list[float] | None) -> str:
+    if values is None:
+        return "–"
     if key in ("K", "seconds", "MB"):
         return f"{np.median(values):.0f}"
     mean, spread = np.mean(values), np.std(values)

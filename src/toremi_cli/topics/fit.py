@@ -18,7 +18,7 @@ from toremi_cli.topics.lda import fit_lda, learn_vocabulary
 from toremi_cli.topics.model import TopicModel
 from toremi_cli.topics.number import ladder, most_topics, reproducible_number
 from toremi_cli.topics.top2vec_model import DenseAreas, find_dense_areas
-from toremi_cli.topics.vectors.bags import Vocabulary, word_lists
+from toremi_cli.topics.vectors.bags import Vocabulary, presence, word_lists
 
 SAMPLES_PER_CLUSTER = 5
 """The paper's number of clusters is brought down to leave so many samples in each."""
@@ -151,6 +151,7 @@ def _largest_first(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _keywords(topic: np.ndarray, num_topics: int, counts: sp.csr_matrix, vocabulary: Vocabulary) -> list[list[str]]:
+    """Keywords by how many of a topic's samples hold a word: a name that one long sample repeats is none."""
     members = sp.csr_matrix((np.ones(len(topic)), (topic, np.arange(len(topic)))), (num_topics, len(topic)))
-    scored = class_tfidf(sp.csr_matrix(members @ counts), vocabulary.words, NUM_KEYWORDS)
+    scored = class_tfidf(sp.csr_matrix(members @ presence(counts)), vocabulary.words, NUM_KEYWORDS)
     return [[word for word, _ in words] for words in scored]

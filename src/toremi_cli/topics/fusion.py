@@ -5,9 +5,13 @@
    samples' words, smoothed towards the corpus'); every sample is then given to topics anew by the sum of both views'
    log-likelihoods and the topic's share. The cut which ends with the highest joint likelihood is kept, so that where
    Top2Vec's density step merges or splits against the words, k-means' cut wins, and the other way round.
-3. LDA is fitted with `eta` = the word counts of the samples so assigned: it starts out knowing what topic k is about,
+3. k-means makes clusters of equal size: it cuts a frequent kind of text into many and throws rare ones together. The
+   alternation reunites the pieces, and topics die out. Where some do, it starts again from SPARE times as many, drops
+   the dead, and merges the closest of those that are left; where they are too few, the widest are split. So rare
+   kinds get the topics that became free.
+4. LDA is fitted with `eta` = the word counts of the samples so assigned: it starts out knowing what topic k is about,
    and is free to explain single words of a sample by other topics.
-4. A sample's distribution is the mean of the joint posterior (one topic a sample) and LDA's mixture (many).
+5. A sample's distribution is a mean of the joint posterior (one topic a sample) and LDA's mixture (many).
 
 Each view weighs by what it knows. A sample's word likelihood is divided by the square root of its length, because
 words of one text are not independent; its topics' frequencies are smoothed by SMOOTHING words, so that on few samples
@@ -33,13 +37,19 @@ from toremi_cli.topics.vectors.bags import Vocabulary, normalize_rows
 ROUNDS = 15
 SMOOTHING = 2000.0
 """Words of the corpus' mean distribution that are added to each topic's."""
-MARGIN = 3.0
+MARGIN = 2.0
 """Mean log-likelihood ratio of a sample's topic against the others that the vector view is scaled to."""
 MOST_SHARPNESS = 100.0
 LDA_PRIOR = 0.01
 """Weight in `eta` of a word that no sample of the topic holds."""
-LEAST_SHARE = 1.0
+LEAST_SHARE = 0.3
 """A topic's prior is at least this part of an equal share, so that small topics don't vanish."""
+SPARE, SPARE_ROUNDS = 2, 8
+"""Where topics die out: how many times the topics wanted to start from, and turns before the dead are dropped."""
+FEWEST_SAMPLES = 5
+"""A topic of fewer samples is dead (of few samples: of fewer than a quarter of an equal share)."""
+POSTERIOR_SHARE = 2 / 3
+"""Of a sample's distribution; the rest is LDA's mixture."""
 
 
 @dataclass(frozen=True)
@@ -142,19 +152,55 @@ def fit_fused(
         seed: of k-means and LDA.
     """
     bags = dampen(counts)
-    best: tuple[float, Views, np.ndarray, str] | None = None
+    best: tuple[float, np.ndarray, str] | None = None
     for name, centres in first_cuts(vectors, areas, num_topics, seed).items():
-        views, posterior, evidence = alternate(bags, vectors, nearest(vectors, centres), len(centres))
+        _, posterior, evidence = alternate(bags, vectors, nearest(vectors, centres), len(centres))
         if best is None or evidence > best[0]:
-            best = evidence, views, posterior, name
+            best = evidence, posterior, name
     assert best is not None
-    _, views, posterior, name = best
-    order = np.argsort(-posterior.sum(axis=0), kind="stable")  # topic 0 is the largest
-    posterior = posterior[:, order]
-    lda = fit_lda(counts, vocabulary, len(order), seed, eta=(counts.T @ posterior).T + LDA_PRIOR)
-    views = replace(views.keep(order), word_scores=word_scores(lda.topic_words, counts))
+    _, posterior, name = best
+    if len(_alive(posterior)) < posterior.shape[1]:
+        posterior, name = _with_spare_topics(bags, vectors, num_topics, seed), "k-means with spare topics"
+    posterior = posterior[:, np.argsort(-posterior.sum(axis=0), kind="stable")]  # topic 0 is the largest
+    views = _views(bags, vectors, posterior)
+    posterior = softmax(views.joint(*views.scores(bags, vectors)))
+    lda = fit_lda(counts, vocabulary, views.centres.shape[0], seed, eta=(counts.T @ posterior).T + LDA_PRIOR)
+    views = replace(views, word_scores=word_scores(lda.topic_words, counts))
     scores = views.scores(bags, vectors)
     return Fused(views.calibrated(*scores), lda, softmax(views.joint(*scores)), name)
+
+
+def _with_spare_topics(bags: sp.csr_matrix, vectors: np.ndarray, num_topics: int, seed: int) -> np.ndarray:
+    """Posterior (num_samples, at most num_topics) from a cut into more topics than wanted."""
+    centres = fit_kmeans(vectors, SPARE * num_topics, seed)
+    _, posterior, _ = alternate(bags, vectors, nearest(vectors, centres), len(centres), SPARE_ROUNDS)
+    topic = posterior[:, _alive(posterior)].argmax(axis=1)
+    members = np.eye(topic.max() + 1)[topic]
+    topic = merge_closest(members.T @ vectors.astype(np.float64), num_topics)[topic]
+    _, posterior, _ = alternate(bags, vectors, topic, topic.max() + 1)
+    topic = posterior[:, _alive(posterior)].argmax(axis=1)
+    return np.eye(num_topics)[split_widest(vectors, topic, num_topics, seed)]
+
+
+def split_widest(vectors: np.ndarray, topic: np.ndarray, num_topics: int, seed: int) -> np.ndarray:
+    """Topics (num_samples,) after splitting in two, each time the one whose samples lie widest, up to `num_topics`."""
+    topic = topic.copy()
+    for new in range(topic.max() + 1, num_topics):
+        members = np.eye(new)[topic]
+        sizes = members.sum(axis=0)
+        width = (sizes - np.linalg.norm(members.T @ vectors.astype(np.float64), axis=1)) / np.maximum(sizes, 1)
+        width[sizes <= 2 * FEWEST_SAMPLES] -= 1  # only where no larger topic is left
+        rows = np.flatnonzero(topic == width.argmax())
+        halves = fit_kmeans(vectors[rows], 2, seed)
+        topic[rows[nearest(vectors[rows], halves) == 1]] = new
+    return topic
+
+
+def _alive(posterior: np.ndarray) -> np.ndarray:
+    """The topics that enough samples have as their first."""
+    num_samples, num_topics = posterior.shape
+    sizes = np.bincount(posterior.argmax(axis=1), minlength=num_topics)
+    return np.flatnonzero(sizes >= max(1.0, min(FEWEST_SAMPLES, num_samples / (4 * num_topics))))
 
 
 def first_cuts(vectors: np.ndarray, areas: DenseAreas, num_topics: int, seed: int) -> dict[str, np.ndarray]:

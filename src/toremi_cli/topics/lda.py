@@ -94,9 +94,11 @@ def fit_lda(
     ]
     fewest, most = (4, 20) if eta is None else (1, 6)
     passes = int(np.clip(40_000 // max(len(corpus), 1), fewest, most))
+    updates_per_pass = 5 if eta is None else 1  # from a random start, so few updates don't get anywhere
+    chunk = int(np.clip(len(corpus) // updates_per_pass, 100, 2000))
     model = LdaModel(
         corpus, num_topics=num_topics, id2word=dict(enumerate(vocabulary.words)), passes=passes, iterations=50,
-        chunksize=2000, alpha="symmetric" if num_topics > 1 else [1.0], eta=eta, random_state=seed, eval_every=None,
+        chunksize=chunk, alpha="symmetric" if num_topics > 1 else [1.0], eta=eta, random_state=seed, eval_every=None,
         minimum_probability=0.0, dtype=np.float64,
     )  # fmt: skip
     return Lda(np.asarray(model.state.get_lambda(), dtype=np.float64), np.asarray(model.alpha, dtype=np.float64))

@@ -11,7 +11,7 @@ import numpy as np
 
 from toremi_cli.errors import TableError
 from toremi_cli.tables import atomic_file, write_json
-from toremi_cli.topics.fusion import Views, dampen, softmax
+from toremi_cli.topics.fusion import POSTERIOR_SHARE, Views, dampen, softmax
 from toremi_cli.topics.kmeans import similarities
 from toremi_cli.topics.lda import Lda
 from toremi_cli.topics.vectors.bags import Vocabulary, word_lists
@@ -67,7 +67,8 @@ class TopicModel:
         by_words, by_vectors = self.views.scores(dampen(counts), vectors)
         posterior = softmax(self.views.joint(by_words, by_vectors))
         mixture = self.lda.infer(counts, start=posterior)
-        return (posterior + mixture) / 2, self.views.agreement(by_words, by_vectors)
+        probs = POSTERIOR_SHARE * posterior + (1 - POSTERIOR_SHARE) * mixture
+        return probs, self.views.agreement(by_words, by_vectors)
 
     def _assign_by_centres(self, vectors: np.ndarray) -> np.ndarray:
         assert self.centres is not None

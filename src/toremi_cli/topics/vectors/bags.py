@@ -69,6 +69,13 @@ def word_lists(texts: Iterable[str]) -> list[list[str]]:
     return [[word for word in tokenize(text) if word not in STOP_WORDS] for text in texts]
 
 
+def presence(counts: sp.csr_matrix) -> sp.csr_matrix:
+    """1 for each word that a document holds, however often."""
+    present = counts.copy()
+    present.data = np.ones_like(present.data)
+    return present
+
+
 def normalize_rows(matrix: np.ndarray) -> np.ndarray:
     """Rows of length 1 (L2); zero rows stay zero."""
     length = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))[:, None]
