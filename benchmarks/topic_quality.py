@@ -30,6 +30,7 @@ from toremi_cli.topics.kmeans import similarities
 from toremi_cli.topics.vectors.doc2vec import Doc2VecBackend
 
 METHODS = ("lda", "top2vec", "kmeans", "fused")
+SHOWN = ("K", "AMI", "NMI", "V", "purity", "NPMI", "c_v", "diversity", "NPMI of own words", "seconds", "MB")
 MOST_TOPICS = 30
 """Equal K is the number of labels, at most this."""
 
@@ -46,11 +47,13 @@ def main() -> None:
         warm_up(texts[:200])
         seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
         report[name] = measure_set(texts, labels, seeds, name)
+        print(render(name, texts, labels, report[name]), flush=True)
         if name in arguments.plain_top2vec:
-            report[name]["plain top2vec"] = measure_plain_top2vec(texts, labels, report[name])
+            report[name]["plain Top2Vec"] = measure_plain_top2vec(texts, labels, report[name])
+            for kind, scores in report[name]["plain Top2Vec"].items():
+                print(row(f"plain Top2Vec, {kind}", scores), flush=True)
         if arguments.json:
             arguments.json.write_text(json.dumps(report, indent=1))
-        print(render(name, texts, labels, report[name]), flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -168,9 +171,9 @@ def measure_plain_top2vec(texts: list[str], labels: np.ndarray, result: dict[str
 
 
 def with_peak_memory(action: Callable[[], Any]) -> tuple[Any, float]:
-    """The action's result and how far it raised the resident memory, in MB, sampled 50 times a second."""
+    """The action's result and the peak of resident memory meanwhile, libraries included, sampled 50 times a second."""
     done = threading.Event()
-    before = peak = resident_mb()
+    peak = resident_mb()
 
     def watch() -> None:
         nonlocal peak
@@ -180,7 +183,7 @@ def with_peak_memory(action: Callable[[], Any]) -> tuple[Any, float]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        return action(), peak - before
+        return action(), peak
     finally:
         done.set()
         watcher.join()
@@ -191,15 +194,10 @@ def resident_mb() -> float:
 
 
 def render(name: str, texts: list[str], labels: np.ndarray, result: dict[str, Any]) -> str:
-    keys = ("K", "AMI", "NMI", "V", "purity", "NPMI", "c_v", "diversity", "NPMI of own words", "seconds", "MB")
     lines = [f"\n### {name}: {len(texts):,} documents, {len(set(labels))} labels\n"]
     for kind in ("equal K", "own K"):
-        rows = {method: result[kind][method] for method in METHODS}
-        if "plain top2vec" in result:
-            rows["plain Top2Vec"] = result["plain top2vec"][kind]
-        lines += [f"| {kind} | " + " | ".join(keys) + " |", "|---|" + "---:|" * len(keys)]
-        for method, scores in rows.items():
-            lines.append(f"| {method} | " + " | ".join(cell(key, scores.get(key)) for key in keys) + " |")
+        lines += [f"| {kind} | " + " | ".join(SHOWN) + " |", "|---|" + "---:|" * len(SHOWN)]
+        lines += [row(method, result[kind][method]) for method in METHODS]
         lines += ["", f"| fused less …, {kind} | AMI | NPMI |", "|---|---:|---:|"]
         by_score = result[kind]["difference"]
         for method in METHODS[:-1]:
@@ -210,6 +208,10 @@ def render(name: str, texts: list[str], labels: np.ndarray, result: dict[str, An
     lines += ["|---|" + "---:|" * len(COVERAGES)]
     lines += ["| precision | " + " | ".join(f"{p:.3f}" for p in np.mean(result["coverage"], axis=0)) + " |"]
     return "\n".join(lines)
+
+
+def row(method: str, scores: dict[str, list[float]]) -> str:
+    return f"| {method} | " + " | ".join(cell(key, scores.get(key)) for key in SHOWN) + " |"
 
 
 def interval(difference: dict[str, float]) -> str:
