@@ -4,8 +4,11 @@ import pytest
 
 from tests.shell import assert_one_line_error, toremi
 from tests.topics.handmade import write_clusters, write_samples
+from tests.topics.planted import write_planted
 from toremi_cli.layout import Workdir
 from toremi_cli.topics.annotate import AnnotateConfig, build_annotated
+from toremi_cli.topics.cluster import build_clusters
+from toremi_cli.topics.config import ClusterConfig
 
 TOPIC_OF_SAMPLE = [0, 1, 2, -1, 0, 1, 0, 0, 1, 2]
 
@@ -27,6 +30,15 @@ def test_the_table_tells_all_and_fits_80_columns(workdir):
     assert max(map(len, process.stdout.splitlines())) <= 80
     assert "season" not in process.stdout
     assert process.stdout.index("match-coach") < process.stdout.index("court-plaintiff")
+
+
+def test_coarser_topics_are_named(tmp_path):
+    build_clusters(write_planted(tmp_path), ClusterConfig(method="kmeans", num_clusters=9, levels=3))
+    topics = json.loads(toremi("topics", "-w", tmp_path, "--json").stdout)
+    shown = toremi("topics", "-w", tmp_path).stdout
+    for topic in topics:
+        fine, coarse = topic["parent_names"]
+        assert f"in {fine}" in shown and f"in {coarse}" in shown
 
 
 def test_json(workdir):

@@ -1,17 +1,18 @@
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from sklearn.metrics import adjusted_mutual_info_score
 
 from tests.realtext import news_articles
 from tests.topics.planted import planted_texts, planted_vectors
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
-from toremi_cli.topics.fusion import dampen, merge_areas
-from toremi_cli.topics.kmeans import similarities
+from toremi_cli.topics.fusion import dampen, fit_fused, merge_areas, split_widest
+from toremi_cli.topics.kmeans import fit_kmeans, nearest, similarities
 from toremi_cli.topics.model import load_model
-from toremi_cli.topics.top2vec_model import find_dense_areas
+from toremi_cli.topics.top2vec_model import DenseAreas, find_dense_areas
 from toremi_cli.topics.vectors import make_backend
-from toremi_cli.topics.vectors.bags import word_lists
+from toremi_cli.topics.vectors.bags import Vocabulary, word_lists
 
 
 def fit(**settings):
@@ -138,6 +139,32 @@ def test_equal_texts_make_one_topic():
     backend.fit(texts)
     model = fit_model(texts, backend.encode(texts), ClusterConfig(num_topics=5)).model
     assert model.num_topics == 1 and "only 1 samples differ" in model.reason
+
+
+def test_a_frequent_kind_is_one_topic_and_rare_ones_get_the_others():
+    """k-means cuts the frequent kind into many; the topics it doesn't need go to the rare kinds."""
+    generator = np.random.default_rng(0)
+    kind = np.repeat(np.arange(8), [400, *[20] * 7])
+    directions = np.eye(8, 40)[kind] + generator.normal(scale=0.12, size=(len(kind), 40))
+    vectors = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    chances = np.full((8, 160), 0.2) + np.kron(np.eye(8), np.full(20, 2.0))
+    counts = sp.csr_matrix(generator.poisson(chances[kind]).astype(float))
+    vocabulary = Vocabulary([f"word{i}" for i in range(160)])
+    fused = fit_fused(counts, vectors, vocabulary, DenseAreas(vectors[:0]), 8, seed=0)
+    topic = fused.posterior.argmax(axis=1)
+    cut = nearest(vectors, fit_kmeans(vectors, 8, 0))
+    assert adjusted_mutual_info_score(kind, cut) < 0.8 and fused.start == "k-means with spare topics"
+    assert adjusted_mutual_info_score(kind, topic) > 0.99
+
+
+def test_too_few_topics_are_split_where_they_are_widest():
+    generator = np.random.default_rng(0)
+    tight = np.array([1, 0, 0]) + generator.normal(scale=0.01, size=(90, 3))
+    wide = np.vstack([np.tile([0, 1, 0.3], (20, 1)), np.tile([0, 0.3, 1], (20, 1))])
+    topic = split_widest(np.vstack([tight, wide]), np.repeat([0, 1], [90, 40]), 3, seed=0)
+    assert set(topic[:90]) == {0} and {topic[90], topic[129]} == {1, 2}
+    same = split_widest(np.tile([1.0, 0, 0], (30, 1)), np.zeros(30, np.int64), 3, seed=0)
+    assert set(same) == {0}, "equal vectors can't be split"
 
 
 def test_merging_joins_the_areas_that_lie_closest():

@@ -40,7 +40,8 @@ def register(app: typer.Typer) -> None:
         """Print the topics, largest first: name, labels, words, size, sources.
 
         Share is the part of all samples with a topic; agreement says how far
-        the word view and the vector view agree on its samples, 0 to 1.
+        the word view and the vector view agree on its samples, 0 to 1. With
+        --levels when clustering, "in" names the coarser topics it is part of.
 
         Example: [bold]toremi topics --words 10[/]
 
@@ -100,12 +101,13 @@ def print_topics(rows: list[dict[str, Any]], num_words: int = 6) -> None:
 
 
 def _story(row: dict[str, Any], num_words: int) -> Text:
-    """Name and labels, keywords, and sources with their shares."""
+    """Name and labels, the coarser topics above, keywords, and sources with their shares."""
     from rich.text import Text
 
     labels = "" if row["label_source"] == "name" else " -> " + (", ".join(row["labels"] or ()) or "no label")
+    above = "".join(f"\nin {name}" for name in row.get("parent_names") or ())
     words = ", ".join(row["words"][:num_words]) or "(no words)"
-    return Text.assemble((row["name"], "bold"), (labels, "cyan"), f"\n{words}\n", (_sources(row), "dim"))
+    return Text.assemble((row["name"], "bold"), (labels, "cyan"), above, f"\n{words}\n", (_sources(row), "dim"))
 
 
 def _sources(row: dict[str, Any]) -> str:

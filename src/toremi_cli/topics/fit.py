@@ -52,7 +52,7 @@ def fit_model(texts: Sequence[str], vectors: np.ndarray, config: ClusterConfig) 
         model = fit(counts, vectors, vocabulary, config)
         bar.advance(len(texts))
     model, topic = _without_empty_topics(model, texts, vectors)
-    levels = roll_up(topic, vectors, counts, vocabulary, model.num_topics, config.levels)
+    levels = roll_up(topic, vectors, presence(counts), vocabulary, model.num_topics, config.levels)
     return Fitted(model, _keywords(topic, model.num_topics, counts, vocabulary), levels)
 
 

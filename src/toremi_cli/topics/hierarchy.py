@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from toremi_cli.topics.keywords import class_tfidf, topic_name
-from toremi_cli.topics.vectors.bags import Vocabulary
+from toremi_cli.topics.vectors.bags import Vocabulary, normalize_rows
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,32 @@ class Level:
 
 
 def merge_closest(sums: np.ndarray, num_groups: int) -> np.ndarray:
-    """Merge topics, each time the two whose samples lose least in cosine to their centre.
+    """Merge topics by average linkage of their centres' cosines.
+
+    The centres' mean is taken off first: what all topics share, such as the genre, says nothing about which are close.
+    Sizes don't count: by them, as in `merge_cheapest`, a corpus' rare kinds would be thrown together.
+
+    Args:
+        sums: (num_topics, dim) the sum of the vectors of each topic's samples.
+        num_groups: how many to leave.
+
+    Returns:
+        (num_topics,) the group of each topic; a group is numbered as its first topic is ranked.
+    """
+    from scipy.cluster.hierarchy import average, cut_tree
+    from scipy.spatial.distance import pdist
+
+    if len(sums) <= num_groups:
+        return np.arange(len(sums))
+    centres = normalize_rows(sums)
+    centres = normalize_rows(centres - centres.mean(axis=0))
+    found = cut_tree(average(pdist(centres, "sqeuclidean")), num_groups).ravel()
+    _, first, group = np.unique(found, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group]
+
+
+def merge_cheapest(sums: np.ndarray, num_groups: int) -> np.ndarray:
+    """Merge topics, each time the two whose samples lose least in cosine to their centre; small ones go first (Ward).
 
     Args:
         sums: (num_topics, dim) the sum of the vectors of each topic's samples.
