@@ -51,25 +51,25 @@ def fit_model(texts: Sequence[str], vectors: np.ndarray, config: ClusterConfig) 
     with console.progress(f"fitting topics ({config.method})", len(texts)) as bar:
         model = fit(counts, vectors, vocabulary, config)
         bar.advance(len(texts))
-    model, topic = _without_empty_topics(model, texts, vectors)
+    model, topic, agreement = _without_empty_topics(model, texts, vectors)
     levels = roll_up(topic, vectors, presence(counts), vocabulary, model.num_topics, config.levels)
-    return Fitted(model, _keywords(topic, model.num_topics, counts, vocabulary), levels)
+    return Fitted(model, _keywords(topic, agreement, model.num_topics, counts, vocabulary), levels)
 
 
 def _without_empty_topics(
     model: TopicModel, texts: Sequence[str], vectors: np.ndarray
-) -> tuple[TopicModel, np.ndarray]:
-    """The model without topics that are no sample's first, and the topic (num_samples,) of each sample."""
+) -> tuple[TopicModel, np.ndarray, np.ndarray]:
+    """The model without topics that are no sample's first; each sample's topic and agreement, (num_samples,) both."""
     wanted = model.num_topics
-    topic = model.assign(texts, vectors)[0].argmax(axis=1)
-    while len(found := np.unique(topic)) < model.num_topics:
+    probs, agreement = model.assign(texts, vectors)
+    while len(found := np.unique(probs.argmax(axis=1))) < model.num_topics:
         model = model.keep(found)
-        topic = model.assign(texts, vectors)[0].argmax(axis=1)
+        probs, agreement = model.assign(texts, vectors)
     if model.num_topics < wanted:
         left_out = wanted - model.num_topics
         reason = f"{model.reason}; without {left_out} of {wanted} that {'is' if left_out == 1 else 'are'} no sample's"
         model = replace(model, reason=reason)
-    return model, topic
+    return model, probs.argmax(axis=1), agreement
 
 
 def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, config: ClusterConfig) -> TopicModel:
@@ -79,7 +79,8 @@ def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabular
     if config.num_topics is None and most >= 2:
         numbers = ladder(most, len(areas.centres))
         num_topics, agreement = reproducible_number(dampen(counts), vectors, numbers, config.seed)
-        reason = f"best reproduced by halves of the samples (AMI {agreement:.2f}) of 2 to {most}; {_found(areas)}"
+        how = f"the largest of those best reproduced by halves of the samples (AMI {agreement:.2f})"
+        reason = f"{how} of 2 to {most}; {_found(areas)}"
     fused = fit_fused(counts, vectors, vocabulary, areas, num_topics, config.seed)
     found = fused.posterior.shape[1]
     reason = f"{reason}; first cut by {fused.start}, refined by both views"
@@ -150,8 +151,14 @@ def _largest_first(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return centres[np.argsort(-sizes, kind="stable")]
 
 
-def _keywords(topic: np.ndarray, num_topics: int, counts: sp.csr_matrix, vocabulary: Vocabulary) -> list[list[str]]:
-    """Keywords by how many of a topic's samples hold a word: a name that one long sample repeats is none."""
-    members = sp.csr_matrix((np.ones(len(topic)), (topic, np.arange(len(topic)))), (num_topics, len(topic)))
+def _keywords(
+    topic: np.ndarray, agreement: np.ndarray, num_topics: int, counts: sp.csr_matrix, vocabulary: Vocabulary
+) -> list[list[str]]:
+    """Keywords by how many of a topic's samples hold a word: a name that one long sample repeats is none.
+
+    A sample counts by the square of its agreement, so that those which both views put there speak for the topic.
+    """
+    weight = np.maximum(agreement.astype(np.float64) ** 2, 1e-6)  # a topic of unsure samples only has keywords too
+    members = sp.csr_matrix((weight, (topic, np.arange(len(topic)))), (num_topics, len(topic)))
     scored = class_tfidf(sp.csr_matrix(members @ presence(counts)), vocabulary.words, NUM_KEYWORDS)
     return [[word for word, _ in words] for words in scored]

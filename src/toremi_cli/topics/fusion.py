@@ -28,7 +28,7 @@ import scipy.sparse as sp
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from toremi_cli.topics.hierarchy import merge_cheapest
+from toremi_cli.topics.hierarchy import merge_cheapest, merge_closest
 from toremi_cli.topics.kmeans import fit_kmeans, nearest, similarities
 from toremi_cli.topics.lda import Lda, fit_lda
 from toremi_cli.topics.top2vec_model import DenseAreas
@@ -176,7 +176,7 @@ def _with_spare_topics(bags: sp.csr_matrix, vectors: np.ndarray, num_topics: int
     _, posterior, _ = alternate(bags, vectors, nearest(vectors, centres), len(centres), SPARE_ROUNDS)
     topic = posterior[:, _alive(posterior)].argmax(axis=1)
     members = np.eye(topic.max() + 1)[topic]
-    topic = merge_cheapest(members.T @ vectors.astype(np.float64), num_topics)[topic]
+    topic = merge_closest(members.T @ vectors.astype(np.float64), num_topics)[topic]
     _, posterior, _ = alternate(bags, vectors, topic, topic.max() + 1)
     topic = posterior[:, _alive(posterior)].argmax(axis=1)
     return np.eye(num_topics)[split_widest(vectors, topic, num_topics, seed)]

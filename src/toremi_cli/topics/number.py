@@ -2,9 +2,11 @@
 
 For each number K on a ladder the samples are halved, both halves are fitted apart, and both models assign all of
 them. Their agreement A (adjusted mutual information, 0 by chance, 1 if equal) is the reproducible part of the labels'
-entropy H, so H * A is what K topics tell about a sample again and again and H * (1 - A) what they make up. The number
-with the largest H * (A - PENALTY * (1 - A)) is taken: neither the few topics that are always found nor the many that
-never are. (Stability as a criterion: Lange et al. 2004, "Stability-based validation of clustering solutions".)
+entropy H, so H * A is what K topics tell about a sample again and again and H * (1 - A) what they make up. The score
+H * (A - PENALTY * (1 - A)) favours neither the few topics that are always found nor the many that never are. Among
+numbers that it cannot tell from the best, those within one standard error over the halvings, the largest is taken: fine
+topics can be rolled up later, coarse ones not be taken apart. (Stability as a criterion: Lange et al. 2004,
+"Stability-based validation of clustering solutions".)
 """
 
 from __future__ import annotations
@@ -42,25 +44,29 @@ def most_topics(num_samples: int, num_areas: int, min_topic_samples: int) -> int
 
 
 def reproducible_number(bags: sp.csr_matrix, vectors: np.ndarray, numbers: list[int], seed: int) -> tuple[int, float]:
-    """The number of topics that halves of the samples reproduce best, and their agreement at it.
+    """The largest of the numbers of topics that halves of the samples reproduce best, and their agreement at it.
 
     Args:
         bags: (num_samples, num_words) dampened counts.
         vectors: (num_samples, dim) of length 1.
-        numbers: the numbers to try, at least one.
+        numbers: the numbers to try, ascending, at least one.
         seed: of the halving and of k-means.
     """
-    best = (-np.inf, numbers[0], 0.0)
+    tried = []
     with console.progress("choosing the number of topics", len(numbers), "numbers") as bar:
         for number in numbers:
-            agreement, entropy = _reproduction(bags, vectors, number, seed)
-            best = max(best, (entropy * (agreement - PENALTY * (1 - agreement)), number, agreement))
+            tried.append(_reproduction(bags, vectors, number, seed))
             bar.advance()
-    return best[1], best[2]
+    agreement, entropy = (np.array(values) for values in zip(*tried, strict=True))  # (num_numbers, SPLITS)
+    score = entropy * (agreement - PENALTY * (1 - agreement))
+    best = int(score.mean(axis=1).argmax())
+    tolerance = score[best].std(ddof=1) / SPLITS**0.5
+    chosen = int(np.flatnonzero(score.mean(axis=1) >= score[best].mean() - tolerance)[-1])
+    return numbers[chosen], float(agreement[chosen].mean())
 
 
-def _reproduction(bags: sp.csr_matrix, vectors: np.ndarray, number: int, seed: int) -> tuple[float, float]:
-    """Mean agreement of two halves' models, and mean entropy of their labels in nats."""
+def _reproduction(bags: sp.csr_matrix, vectors: np.ndarray, number: int, seed: int) -> tuple[list[float], list[float]]:
+    """For each halving, the agreement of the two halves' models, and the mean entropy of their labels in nats."""
     from sklearn.metrics import adjusted_mutual_info_score
 
     agreement, entropy = [], []
@@ -69,8 +75,8 @@ def _reproduction(bags: sp.csr_matrix, vectors: np.ndarray, number: int, seed: i
         halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
         one, two = (_fit_and_assign(bags, vectors, half, rows, number, seed) for half in halves)
         agreement.append(float(adjusted_mutual_info_score(one, two)))
-        entropy += [_entropy(one), _entropy(two)]
-    return float(np.mean(agreement)), float(np.mean(entropy))
+        entropy.append((_entropy(one) + _entropy(two)) / 2)
+    return agreement, entropy
 
 
 def _fit_and_assign(
