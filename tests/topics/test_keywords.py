@@ -3,7 +3,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from tests.realtext import news_articles
-from toremi_cli.topics.keywords import STOP_WORDS, class_tfidf, tokenize, topic_name
+from toremi_cli.topics.keywords import NEARNESS_POWER, STOP_WORDS, class_tfidf, tokenize, topic_name
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,15 @@ def test_class_tfidf_by_hand():
     ]
     assert keywords[1][0][0] == "bank"
     assert all(word != "the" for topic in keywords for word, _ in topic)
+
+
+def test_a_word_near_to_the_topic_goes_before_one_that_is_as_frequent():
+    counts = csr_matrix([[4, 4, 0], [0, 0, 8]])
+    topics, words = np.eye(2), np.array([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
+    keywords = class_tfidf(counts, ["film", "actor", "court"], 2, vectors=(topics, words))
+    assert [word for word, _ in keywords[0]] == ["actor", "film"] and keywords[1][0][0] == "court"
+    plain = class_tfidf(counts, ["film", "actor", "court"], 2)
+    assert keywords[0][0][1] == pytest.approx(plain[0][0][1] * 0.8**NEARNESS_POWER)
 
 
 def test_class_tfidf_does_not_depend_on_the_order_of_words_and_bears_an_empty_topic():

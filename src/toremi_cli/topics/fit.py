@@ -18,7 +18,7 @@ from toremi_cli.topics.lda import fit_lda, learn_vocabulary
 from toremi_cli.topics.model import TopicModel
 from toremi_cli.topics.number import ladder, most_topics, reproducible_number
 from toremi_cli.topics.top2vec_model import DenseAreas, find_dense_areas
-from toremi_cli.topics.vectors.bags import Vocabulary, presence, word_lists
+from toremi_cli.topics.vectors.bags import Vocabulary, normalize_rows, presence, word_lists
 
 SAMPLES_PER_CLUSTER = 5
 """The paper's number of clusters is brought down to leave so many samples in each."""
@@ -53,7 +53,7 @@ def fit_model(texts: Sequence[str], vectors: np.ndarray, config: ClusterConfig) 
         bar.advance(len(texts))
     model, topic, agreement = _without_empty_topics(model, texts, vectors)
     levels = roll_up(topic, vectors, presence(counts), vocabulary, model.num_topics, config.levels)
-    return Fitted(model, _keywords(topic, agreement, model.num_topics, counts, vocabulary), levels)
+    return Fitted(model, _keywords(topic, agreement, model.num_topics, counts, vectors, vocabulary), levels)
 
 
 def _without_empty_topics(
@@ -152,13 +152,21 @@ def _largest_first(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _keywords(
-    topic: np.ndarray, agreement: np.ndarray, num_topics: int, counts: sp.csr_matrix, vocabulary: Vocabulary
+    topic: np.ndarray,
+    agreement: np.ndarray,
+    num_topics: int,
+    counts: sp.csr_matrix,
+    vectors: np.ndarray,
+    vocabulary: Vocabulary,
 ) -> list[list[str]]:
-    """Keywords by how many of a topic's samples hold a word: a name that one long sample repeats is none.
+    """Keywords by both views: typical of the topic's samples, and near to the topic where a word lies in their space.
 
-    A sample counts by the square of its agreement, so that those which both views put there speak for the topic.
+    A word lies where the samples are that hold it. It counts once a sample, so that a name which one long sample
+    repeats is none, and by the square of the sample's agreement: those which both views put there speak for the topic.
     """
     weight = np.maximum(agreement.astype(np.float64) ** 2, 1e-6)  # a topic of unsure samples only has keywords too
     members = sp.csr_matrix((weight, (topic, np.arange(len(topic)))), (num_topics, len(topic)))
-    scored = class_tfidf(sp.csr_matrix(members @ presence(counts)), vocabulary.words, NUM_KEYWORDS)
+    present, vectors = presence(counts), vectors.astype(np.float64)
+    places = normalize_rows(members @ vectors), normalize_rows(present.T @ vectors)
+    scored = class_tfidf(sp.csr_matrix(members @ present), vocabulary.words, NUM_KEYWORDS, vectors=places)
     return [[word for word, _ in words] for words in scored]

@@ -85,14 +85,16 @@ def roll_up(
         levels: levels in all, the fine topics among them.
     """
     members = sp.csr_matrix((np.ones(len(topic)), (topic, np.arange(len(topic)))), (num_topics, len(topic)))
-    sums, words = members @ vectors.astype(np.float64), sp.csr_matrix(members @ counts)
+    vectors = vectors.astype(np.float64)
+    sums, words, place_of_word = members @ vectors, sp.csr_matrix(members @ counts), normalize_rows(counts.T @ vectors)
     above = []
     for level in range(1, levels):
         number = max(1, round(num_topics ** ((levels - level) / levels)))
         group = merge_closest(sums, number)
         merged = sp.csr_matrix((np.ones(num_topics), (group, np.arange(num_topics))), (group.max() + 1, num_topics))
         names: list[str] = []
-        for keywords in class_tfidf(sp.csr_matrix(merged @ words), vocabulary.words, 10):
+        places = normalize_rows(merged @ sums), place_of_word
+        for keywords in class_tfidf(sp.csr_matrix(merged @ words), vocabulary.words, 10, vectors=places):
             names.append(topic_name([word for word, _ in keywords], set(names)))
         above.append(Level(group.tolist(), names))
     return above

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_WORD_LENGTH = 40
 """Longer runs of letters are keys, hashes and paths, not words."""
+NEARNESS_POWER, LEAST_NEARNESS = 4, 0.05
+"""How much it matters that a word's vector is near to the topic's, and the cosine of words that are not at all."""
 NAME_WORDS = 3
 """Words in a topic's name where no other topic has the same."""
 
@@ -73,7 +75,11 @@ def _pairs(run: str) -> list[str]:
 
 
 def class_tfidf(
-    counts: csr_matrix, vocabulary: Sequence[str], top: int, stop_words: Collection[str] | None = None
+    counts: csr_matrix,
+    vocabulary: Sequence[str],
+    top: int,
+    stop_words: Collection[str] | None = None,
+    vectors: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[list[tuple[str, float]]]:
     """The `top` keywords of each topic with their weights, strongest first, by class-based TF-IDF.
 
@@ -86,6 +92,8 @@ def class_tfidf(
         vocabulary: the words, one for each column.
         top: how many to return at most; words of weight 0 never are.
         stop_words: words that are no keywords; `STOP_WORDS` if None.
+        vectors: of the topics (num_topics, dim) and of the words (num_words, dim), of length 1; the weight is then
+            multiplied by their cosine to the power of `NEARNESS_POWER`.
     """
     stop_words = STOP_WORDS if stop_words is None else stop_words
     counts = counts.tocsr().astype(np.float64)
@@ -98,6 +106,9 @@ def class_tfidf(
         row = slice(counts.indptr[topic], counts.indptr[topic + 1])
         columns = counts.indices[row]
         weights = counts.data[row] / max(words_per_topic[topic], 1e-12) * inverse[columns]
+        if vectors is not None:
+            cosine = np.einsum("wd,d->w", vectors[1][columns], vectors[0][topic], optimize=False)
+            weights = weights * np.maximum(cosine, LEAST_NEARNESS) ** NEARNESS_POWER
         # Ties go by the word, so that the order of the columns does not matter.
         ranked = sorted(zip(weights, columns, strict=True), key=lambda pair: (-pair[0], vocabulary[pair[1]]))
         keywords.append([(vocabulary[column], float(weight)) for weight, column in ranked[:top] if weight > 0])
