@@ -39,7 +39,7 @@ def comparison_rows(comparison: Comparison) -> list[TableRow]:
     rows += [
         _row("steps", groups, lambda g: f"{g.mean('step'):,.0f}"),
         _row("tokens", groups, lambda g: compact(g.mean("tokens"))),
-        _row("training FLOPs", groups, lambda g: f"{g.mean('flops'):.3g}"),
+        _row("training FLOPs", groups, lambda g: f"{g.mean('flops'):.2e}"),
         _row("training time", groups, lambda g: duration(g.mean("seconds"))),
     ]
     rows += _held_out(comparison)

@@ -23,6 +23,9 @@ from toremi_cli.report.numbers import compact
 from toremi_cli.report.page_data import corpus_facts, curve_data, map_data, run_data
 from toremi_cli.tables import atomic_file
 
+FOLLOWS = frozenset({"result.run", "result.checkpoint"})
+"""Entries of run.json that say no more than the run's name."""
+
 
 def save_page(histories: Sequence[History], workdir: Workdir, path: Path, suite: str = "test") -> None:
     """Write the page, whole or not at all.
@@ -251,7 +254,7 @@ def _flat(history: History) -> dict[str, str]:
                     found[inner if key == "config" else f"{key}.{inner}"] = _shown(item)
         else:
             found[key] = _shown(value)
-    return {key: value for key, value in found.items() if value not in ("", "None")}
+    return {key: value for key, value in found.items() if value not in ("", "None") and key not in FOLLOWS}
 
 
 def _shown(value: Any) -> str:

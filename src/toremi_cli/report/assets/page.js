@@ -126,9 +126,10 @@ class LineChart {
     root.addEventListener("pointerleave", () => { tip.hidden = true; this.cursor.setAttribute("visibility", "hidden"); });
   }
   line(s, parent) {
+    // A topic that an interval did not see has no point there; the line goes on, or lone points would not show at all.
     let path = "", pen = "M";
     s.x.forEach((x, i) => {
-      if (s.y[i] === null) { pen = "M"; return; }
+      if (s.y[i] === null) return;
       path += `${pen}${this.X(x).toFixed(1)},${this.Y(s.y[i]).toFixed(1)}`;
       pen = "L";
     });
@@ -246,7 +247,7 @@ function topicMap(place, map) {
     for (const d of [...discs].sort((a, b) => b.r - a.r)) {
       const share = Math.min(Math.abs(Math.log(d.weight ?? 1)) / Math.log(5), 1);
       const tone = d.weight === null ? "var(--grey)" : d.weight >= 1 ? "var(--c1)" : "var(--c0)";
-      const fill = `color-mix(in srgb, ${tone} ${Math.round(20 + 80 * share)}%, var(--grid))`;
+      const fill = `color-mix(in srgb, ${tone} ${Math.round(38 + 62 * share)}%, var(--grid))`;
       const disc = svg("circle", { cx: d.cx, cy: d.cy, r: d.r, style: `fill:${fill};fill-opacity:.85;stroke:var(--card)`, tabindex: 0 }, root);
       const show = (event) => {
         tip.replaceChildren();
@@ -266,10 +267,11 @@ function topicMap(place, map) {
     const taken = [];
     for (const d of [...discs].sort((a, b) => b.size - a.size)) {
       const name = d.name.length > 26 ? d.name.slice(0, 25) + "…" : d.name, half = name.length * 3.1;
-      for (const y of [d.cy + 4, d.cy + d.r + 12, d.cy - d.r - 5]) {
+      for (const y of [...(half < d.r ? [d.cy + 4] : []), d.cy + d.r + 11, d.cy - d.r - 4]) {
         const x = Math.min(Math.max(d.cx, half + 2), width - half - 2), box = [x - half, y - 11, x + half, y + 3];
         if (box[1] < 0 || box[3] > height) continue;
-        if (taken.every((t) => box[2] < t[0] || box[0] > t[2] || box[3] < t[1] || box[1] > t[3])) {
+        const covers = discs.some((o) => o.size > d.size && o.cx > box[0] && o.cx < box[2] && o.cy + o.r > box[1] && o.cy - o.r < box[3]);
+        if (!covers && taken.every((t) => box[2] < t[0] || box[0] > t[2] || box[3] < t[1] || box[1] > t[3])) {
           taken.push(box);
           svg("text", { x, y, "text-anchor": "middle", style: "fill:var(--ink);paint-order:stroke;stroke:var(--card);stroke-width:3px;pointer-events:none" }, root, name);
           break;
@@ -293,3 +295,5 @@ if (curves) for (const panel of data.curves) {
 const map = document.getElementById("topic-map");
 if (map) topicMap(map, data.map);
 addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+// What is folded on the screen is not lost on paper.
+addEventListener("beforeprint", () => { for (const d of document.querySelectorAll("details")) d.open = true; });
