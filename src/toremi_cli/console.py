@@ -38,18 +38,28 @@ def is_quiet() -> bool:
 def note(message: str) -> None:
     """Print one line of information on stderr."""
     if not _quiet:
-        err.print(Text(message), soft_wrap=True)
+        _print_line(err, Text(message))
 
 
 def warn(message: str) -> None:
     """Print one warning line on stderr."""
     if not _quiet:
-        err.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
+        _print_line(err, Text.assemble(("warning: ", "yellow"), message))
 
 
 def error(message: str) -> None:
     """Print one error line on stderr, also when quiet."""
-    err.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    _print_line(err, Text.assemble(("error: ", "bold red"), message))
+
+
+def say(message: str) -> None:
+    """Print one line of a result on stdout."""
+    _print_line(out, Text(message))
+
+
+def _print_line(console: Console, line: Text) -> None:
+    """Print a line, folded between words on a terminal and nowhere else: who reads a pipe expects one line."""
+    console.print(line, soft_wrap=not console.is_terminal)
 
 
 def print_json(value: Any) -> None:
@@ -155,7 +165,10 @@ def progress(description: str, total: float | None = None, unit: str = "samples"
             BarColumn(bar_width=16),
             TextColumn("{task.percentage:>3.0f}%" if total else "{task.completed:,.0f}"),
             _RateColumn(),
-            TimeRemainingColumn(compact=True) if total else TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True) if total else TimeElapsedColumn(),
         )
         with Progress(*columns, console=err) as bars:
-            yield _Bar(bars, bars.add_task(description, total=total, unit=unit))
+            task = bars.add_task(description, total=total, unit=unit)
+            yield _Bar(bars, task)
+            if total is None:
+                bars.update(task, total=bars.tasks[0].completed)

@@ -183,12 +183,10 @@ def _tell_cost(place: Layout, labels: AnnotateConfig, as_json: bool) -> None:
     if as_json:
         console.print_json(asdict(cost))
         return
-    console.out.print(
+    console.say(
         f"{cost.num_calls:,} calls for {cost.num_topics:,} topics ({cost.num_cached:,} answered already), "
         f"about {cost.prompt_tokens:,} tokens in and {cost.completion_tokens:,} out; a repeated or repaired answer "
-        "comes on top",
-        markup=False,
-        soft_wrap=True,
+        "comes on top"
     )
 
 
@@ -211,9 +209,7 @@ def _label(place: Layout, labels: AnnotateConfig, as_json: bool) -> None:
     print_topics(topics[:SHOWN_TOPICS])
     if len(topics) > SHOWN_TOPICS:
         console.out.print(f"… and {len(topics) - SHOWN_TOPICS:,} more: toremi topics", markup=False)
-    console.out.print(
+    console.say(
         f"\n{result['annotated']}: {result['num_samples']:,} samples, {result['num_unsettled']:,} of them without a "
-        f"topic; {result['num_topics']:,} topics, {result['num_labelled_topics']:,} with labels",
-        markup=False,
-        soft_wrap=True,
+        f"topic; {result['num_topics']:,} topics, {result['num_labelled_topics']:,} with labels"
     )

@@ -84,9 +84,7 @@ def _print(result: dict[str, Any]) -> None:
     console.out.print(table)
     if len(result["topics"]) > SHOWN:
         console.out.print(f"… and {len(result['topics']) - SHOWN:,} more: toremi topics", markup=False)
-    console.out.print(
+    console.say(
         f"\n{result['num_topics']:,} topics ({result['reason']}) for {result['num_samples']:,} samples; "
-        f"mean agreement {result['agreement']:.2f}; {result['coverage']:.1%} have a topic",
-        markup=False,
-        soft_wrap=True,
+        f"mean agreement {result['agreement']:.2f}; {result['coverage']:.1%} have a topic"
     )

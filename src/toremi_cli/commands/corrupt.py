@@ -69,4 +69,4 @@ def register(app: typer.Typer) -> None:
             console.print_json(result)
         else:
             counts = f"{result['num_corrupted']:,} of {result['num_samples']:,} samples corrupted ({kind})"
-            console.out.print(f"{out}: {counts}", markup=False, soft_wrap=True)
+            console.say(f"{out}: {counts}")

@@ -204,7 +204,7 @@ def _print_plan(plan: dict[str, Any]) -> None:
     for key, value in plan.items():
         if key != "sources":
             text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else value
-            console.out.print(f"{key.replace('_', ' '):<24}{text}", markup=False, soft_wrap=True)
+            console.say(f"{key.replace('_', ' '):<24}{text}")
     table = RichTable("source", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("samples", "tokens", "epochs"):
         table.add_column(heading, justify="right")
@@ -239,4 +239,4 @@ def _print(summary: dict[str, Any]) -> None:
     if "validation_micro_loss" in summary:
         line += f", validation loss {summary['validation_micro_loss']:.4f}"
         line += f" (mean over sources {summary['validation_macro_loss']:.4f})"
-    console.out.print(f"{line}, {summary['tokens_per_second']:,.0f} tokens/s", markup=False, soft_wrap=True)
+    console.say(f"{line}, {summary['tokens_per_second']:,.0f} tokens/s")

@@ -81,7 +81,7 @@ def _write_page(workdir: Path, rows: list[dict[str, Any]], path: Path, points: i
 
     config = MapConfig(max_points=points, projection=projection, seed=seed)
     num_points = write_map_page(Layout(workdir), rows, path, config)
-    console.out.print(f"{path}: {len(rows):,} topics, {num_points:,} samples on the map", markup=False, soft_wrap=True)
+    console.say(f"{path}: {len(rows):,} topics, {num_points:,} samples on the map")
 
 
 def print_topics(rows: list[dict[str, Any]], num_words: int = 6) -> None:

@@ -92,7 +92,7 @@ def build_corrupted(
     _refuse_absent_topic(reader, chosen)
     stage.begin()
     corrupt = Corruptor(config, encoder)
-    with console.progress("Corrupting", total=reader.num_rows) as bar:
+    with console.progress("corrupting", total=reader.num_rows) as bar:
         for shard in range(len(reader.shards)):
             batches = (b for b in reader.iter_batches(batch_size=BATCH_ROWS, shards=[shard]))
             if stage.is_shard_done(shard):

@@ -123,7 +123,7 @@ def count_tokens(source: Corpus, config: MixtureConfig, report: ReadReport) -> H
     histograms = Histograms(empty, {name: np.zeros(NUM_BUCKETS, np.int64) for name in config.ratios})
     named = TextTokenizer(fetch_tokenizer(config.tokenizer)[0]) if config.tokenizer is not None else None
     text: StratifiedSample[tuple[str, str]] = StratifiedSample(ESTIMATE_BYTES)
-    with console.progress("Counting tokens", unit="documents") as bar:
+    with console.progress("counting tokens", unit="documents") as bar:
         for batch in batches(source.documents(report)):
             wanted = [document for document in batch if document.source in config.ratios]
             histograms.other_sources.update({d.source for d in batch} - config.ratios.keys())
@@ -209,7 +209,7 @@ def _write(
     temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with ExitStack() as stack, console.progress("Writing", total=num_documents, unit="documents") as bar:
+        with ExitStack() as stack, console.progress("writing", total=num_documents, unit="documents") as bar:
             folders = {name: temporary / name if len(thresholds) > 1 else temporary for name in thresholds}
             writers = {name: stack.enter_context(JsonlShards(folder)) for name, folder in folders.items()}
             for batch in batches(source.documents()):

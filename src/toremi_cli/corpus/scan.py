@@ -70,7 +70,7 @@ def scan_corpus(corpus: Corpus, config: CorpusConfig) -> Scan:
     """
     scan = Scan()
     ids, texts = HashSet(), HashSet()
-    with console.progress("Reading the corpus", unit="documents") as bar:
+    with console.progress("reading the corpus", unit="documents") as bar:
         for batch in batches(corpus.documents(scan.report)):
             is_new_id = ids.add(text_hashes(document.id for document in batch))
             if not is_new_id.all():

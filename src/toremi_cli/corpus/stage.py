@@ -168,7 +168,7 @@ class _SampleWriter:
 
 def _write_samples(source: Corpus, scan: Scan, chunker: Chunker, plan: SplitPlan, writer: _SampleWriter) -> None:
     remaining: Iterator[Document] = islice(source.documents(), writer.num_documents, None)
-    with console.progress("Cutting documents", total=scan.num_documents, unit="documents") as bar:
+    with console.progress("cutting documents", total=scan.num_documents, unit="documents") as bar:
         bar.advance(writer.num_documents)
         for batch in batches(remaining):
             writer.add(batch, chunker.cut([document.text for document in batch]), plan)

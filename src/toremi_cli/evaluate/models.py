@@ -13,6 +13,7 @@ import torch
 from toremi_cli.errors import TrainingError
 from toremi_cli.evaluate.runs import Checkpoint, Run
 from toremi_cli.layout import Workdir
+from toremi_cli.memory import reuse_freed_memory
 from toremi_cli.train.tokenizer import open_tokenizer
 
 LONGEST_CONTEXT = 2048
@@ -51,6 +52,8 @@ def load(run: Run, checkpoint: Checkpoint, workdir: Workdir, device: str = "", c
     checkpoint.check()
     encoder = _load_encoder(checkpoint.folder, workdir)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if place.type == "cpu":
+        reuse_freed_memory()
     model = load_model(checkpoint.folder, "AutoModelForCausalLM", "a causal LM").to(place).eval()
     if len_vocab(model) <= encoder.eos_id:
         raise TrainingError(

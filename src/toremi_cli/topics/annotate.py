@@ -87,7 +87,7 @@ def build_annotated(workdir: Workdir, config: AnnotateConfig) -> dict[str, Any]:
         return manifest
     folder.begin()
     labels_of_topic = _labels_column(labelled)
-    with console.progress("annotate", samples.num_rows) as progress:
+    with console.progress("labelling samples", samples.num_rows) as progress:
         for shard in folder.pending(len(samples.shards)):
             with folder.writer(shard) as writer:
                 for rows in _joined(samples, clusters, shard, labels_of_topic):

@@ -96,7 +96,7 @@ def build_embeddings(workdir: Workdir, config: EmbedConfig) -> dict[str, Any]:
     num_gpus = 1 if is_transformer and _has_gpu() else 0
     # on one machine a transformer uses all cores, or all GPUs, by itself
     workers = 1 if is_transformer and config.engine == "local" else config.workers
-    with console.progress("Embedding", total=samples.num_rows) as bar:
+    with console.progress("embedding", total=samples.num_rows) as bar:
         bar.advance(samples.num_rows - sum(samples.rows_per_shard[index] for index in pending))
         for shard in run_shards(work, pending, engine=config.engine, workers=workers, num_gpus=num_gpus):
             bar.advance(samples.rows_per_shard[shard])

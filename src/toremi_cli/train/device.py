@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from toremi_cli.errors import UsageError
+from toremi_cli.memory import reuse_freed_memory
 from toremi_cli.train.config import TrainConfig
 
 
@@ -28,7 +29,9 @@ def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     if config.precision == "bf16" and not use_cpu and not has_bf16:
         raise UsageError("--precision bf16: this GPU has no bf16; use --precision fp32")
     use_bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16)
-    if not use_cpu:
+    if use_cpu:
+        reuse_freed_memory()
+    else:
         torch.set_float32_matmul_precision("high")
     accelerator = Accelerator(
         cpu=use_cpu,
