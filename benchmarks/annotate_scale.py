@@ -28,6 +28,7 @@ from typing import Any
 
 STAGES = {"embed": "embeddings", "cluster": "clusters", "annotate": "annotated"}
 """Each stage and the table that its manifest stands in."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
 DOCUMENTS_A_FILE = 50_000
 PASSAGE = 40
 """Sentences around a drawn one that a sample is shuffled from: about a page, so that a sample has a topic."""
@@ -97,25 +98,29 @@ def parse() -> argparse.Namespace:
 
 
 def measure(stage: str, corpus: Path, workdir: Path) -> Cost:
-    """Run one stage to its end on one thread."""
+    """Run one stage to its end."""
     command = [sys.executable, "-m", "toremi_cli.cli", stage, "-w", str(workdir), "--workers", "1", "--quiet"]
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", **dict.fromkeys(threads, "1")}
-    start = time.perf_counter()
-    command += [str(corpus)] if stage == "embed" else []
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"toremi {stage} ended with {process.returncode}")
+    cost = read_cost([*command, *([str(corpus)] if stage == "embed" else [])])
     table = workdir / STAGES[stage]
     num_samples = json.loads((table / "_manifest.json").read_text())["num_rows"]
     tables = [table, *([workdir / "samples"] if stage == "embed" else [])]
     disk = sum(path.stat().st_size for folder in tables for path in folder.glob("*.parquet"))
+    return Cost(stage, num_samples, **cost, disk_mb=disk / 1e6)
+
+
+def read_cost(command: Sequence[str], cwd: Path | None = None) -> dict[str, float]:
+    """Run a command to its end on one thread: its wall_seconds, cpu_seconds and peak_mb (resident)."""
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", **dict.fromkeys(THREADS, "1")}
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, cwd=cwd, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command[:4])} … ended with {process.returncode}")
     unit = 1e6 if sys.platform == "darwin" else 1e6 / 1024  # ru_maxrss is in KiB, on macOS in bytes
     cpu = usage.ru_utime + usage.ru_stime
-    return Cost(stage, num_samples, wall, cpu, usage.ru_maxrss / unit, disk / 1e6)
+    return {"wall_seconds": wall, "cpu_seconds": cpu, "peak_mb": usage.ru_maxrss / unit}
 
 
 def write_corpus(texts: Sequence[Path], corpus: Path, size: int, num_words: int) -> None:
