@@ -23,6 +23,8 @@ LEAST_SHARE = 1 / 40
 """Of a source in the mixed corpus, as far as it has so much."""
 HOLDOUT = 0.03
 MAX_TOKENS = 256
+NUM_TOPICS = 40
+"""Set, not found: so that all grids have topics of the same fineness."""
 TOLERANCE = 0.02
 
 
@@ -46,6 +48,7 @@ def prepare(arm: Arm, preset: Preset, out: Path, domains: Path | None) -> Path:
             mix(domains, partial, preset.megabytes * 1_000_000)
         partial.rename(text)
     sizes = ["--max-tokens", MAX_TOKENS, "--vocab-size", preset.vocab_size, "--holdout", HOLDOUT]
+    sizes += ["--num-topics", NUM_TOPICS]
     toremi("annotate", text, "--workdir", workdir, *sizes)
     return plant_noise(arm, workdir) if arm.noise else workdir / "annotated"
 

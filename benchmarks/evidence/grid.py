@@ -117,12 +117,13 @@ PRESETS = {
     "small": replace(
         _CPU,
         model={"n_layer": 2, "n_head": 4, "n_embd": 96, "n_positions": 128},
-        steps=600,
+        steps=400,
         batch_size=16,
         interval=10,
-        learning_rate=4e-3,
+        learning_rate=8e-3,
         arms=(CLEAN, NOISY),
         ablations=(),
+        tune=False,
     ),
     "cpu": _CPU,
     "gpu": replace(

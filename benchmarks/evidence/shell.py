@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+ONE_RANK = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+
 
 def toremi(*arguments: object, one_rank: bool = False) -> Any:
     """Run a command; return what it prints with --json.
@@ -19,9 +21,7 @@ def toremi(*arguments: object, one_rank: bool = False) -> Any:
     Raises:
         SystemExit: the command failed; its own message has been printed.
     """
-    environment = dict(os.environ)
-    if one_rank:
-        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+    environment = os.environ | (ONE_RANK if one_rank else {})
     command = [sys.executable, "-m", "toremi_cli.cli", *map(str, arguments), "--json", "--quiet"]
     process = subprocess.run(command, stdout=subprocess.PIPE, env=environment, text=True)
     if process.returncode:
