@@ -4,7 +4,8 @@
 
 CORPUS is any folder of text; each sample's source stands for its topic. All variants train the same model shape on
 the same corpus in one process, in turns, a few steps a turn, so that a busy machine slows all alike; the numbers are
-medians over the turns. `--clock cpu` counts this process's CPU seconds: for machines that others use too.
+medians over the turns, and medians of the ratios within a turn with an interval by bootstrap over the turns. `--clock
+cpu` counts this process's CPU seconds: for machines that others use too.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ from toremi_cli.tables import TableReader
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import make_accelerator
 from toremi_cli.train.loader import prefetch
-from toremi_cli.train.loop import set_learning_rate, train_step
+from toremi_cli.train.loop import set_learning_rate, train_step, update_weights
 from toremi_cli.train.model import build_model, build_optimizer, model_config
 from toremi_cli.train.run import Run, assemble
 from toremi_cli.train.tokens import TokenCache, open_cache
 
 LEARNING_RATE = 1e-4
 FOREVER = 1_000_000
+INTERVAL = 20
+CONFIDENCE = 0.95
 Turn = Callable[[int], int]
 """Trains some steps and returns how many tokens of text it predicted."""
 
@@ -65,10 +68,11 @@ def annotate_by_source(workdir: Workdir) -> None:
 
 
 def trainer(workdir: Path, policy: str, cache: TokenCache, **settings: Any) -> tuple[Run, Turn]:
-    """Our trainer, step by step, without evaluations and checkpoints."""
+    """Our trainer, step by step, with an interval's end every `INTERVAL` steps, without evaluations and checkpoints."""
     config = TrainConfig(
         workdir=str(workdir),
-        name=f"bench-{policy}",
+        name=f"bench-{policy}-{settings.get('sensitivity', 'auto')}",
+        interval=INTERVAL,
         max_steps=FOREVER,
         policy={"name": policy},
         quiet=True,
@@ -82,9 +86,19 @@ def trainer(workdir: Path, policy: str, cache: TokenCache, **settings: Any) -> t
             run.window.reset()
             set_learning_rate(run, LEARNING_RATE)
             train_step(run, next(batches))
+            run.step += 1
+            if run.step % INTERVAL == 0:
+                update_weights(run)
         return num_steps * run.schedule.batch_tokens
 
     return run, turn
+
+
+def in_memory(cache: TokenCache) -> TokenCache:
+    """The same cache with its tokens read into memory, not mapped."""
+    copy = TokenCache(cache.folder, cache.meta)
+    copy.__dict__["tokens"] = np.array(cache.tokens)
+    return copy
 
 
 def minimal_loop(run: Run) -> Turn:
@@ -188,18 +202,24 @@ def report(rates: dict[str, list[float]], facts: dict[str, Any]) -> dict[str, An
         name: statistics.median(b / a for a, b in zip(values, rates["uniform"], strict=True))
         for name, values in rates.items()
     }
-    # The fast quarter of the turns: what the variant does while nothing else disturbs it.
-    fast = {name: float(np.quantile(values, 0.75)) for name, values in rates.items()}
+    interval = {name: bootstrap(values, rates["uniform"]) for name, values in rates.items()}
     for key, value in facts.items():
         print(f"{key}: {value}")
-    print(f"{'variant':<14}{'tokens/s':>10}{'uniform / it':>14}{'fast quarter':>14}{'uniform / it':>14}{'spread':>9}")
+    print(f"{'variant':<18}{'tokens/s':>10}{'uniform / it':>14}{f'{CONFIDENCE:.0%} interval':>18}{'spread':>9}")
     for name, values in rates.items():
-        spread = (max(values) - min(values)) / median[name]
-        undisturbed = fast["uniform"] / fast[name]
-        print(
-            f"{name:<14}{median[name]:>10,.0f}{ratio[name]:>14.3f}{fast[name]:>14,.0f}{undisturbed:>14.3f}{spread:>9.1%}"
-        )
-    return {"facts": facts, "tokens_per_second": median, "uniform_over": ratio, "fast_quarter": fast, "rates": rates}
+        low, high = interval[name]
+        spread = (np.quantile(values, 0.9) - np.quantile(values, 0.1)) / median[name]
+        print(f"{name:<18}{median[name]:>10,.0f}{ratio[name]:>14.3f}{f'{low:.3f} to {high:.3f}':>18}{spread:>9.1%}")
+    return {"facts": facts, "tokens_per_second": median, "uniform_over": ratio, "interval": interval, "rates": rates}
+
+
+def bootstrap(values: list[float], reference: list[float], draws: int = 4000) -> tuple[float, float]:
+    """Interval of the median of reference over value within a turn, over resampled turns."""
+    ratios = np.array(reference) / np.array(values)
+    stream = np.random.default_rng(0)
+    medians = np.median(ratios[stream.integers(len(ratios), size=(draws, len(ratios)))], axis=1)
+    low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 def main() -> None:
@@ -223,6 +243,8 @@ def main() -> None:
         cache = open_cache(workdir.root, workdir.annotated, workdir.tokenizer)
         settings = {"model": arguments.model, "batch_size": arguments.rows, "context_length": arguments.context_length}
         runs = {p: trainer(workdir.root, p, cache, **settings) for p in ("uniform", "toremi-2", "toremi")}
+        runs["toremi, norm"] = trainer(workdir.root, "toremi", cache, sensitivity="norm", **settings)
+        runs["from memory"] = trainer(workdir.root, "uniform", in_memory(cache), sensitivity="none", **settings)
         run = runs["uniform"][0]
         turns = {name: turn for name, (_, turn) in runs.items()}
         turns |= {"minimal loop": minimal_loop(run), "padded": padded_loop(run)}

@@ -30,7 +30,7 @@ def save(run: Run) -> None:
         run.step,
         model=run.model,
         model_state=model_state,
-        optimizer=ckpt.optimizer_tensors(run.model, run.optimizer),
+        optimizer={} if is_sharded(run.accelerator) else ckpt.optimizer_tensors(run.model, run.optimizer),
         accumulators=accumulators,
         state={
             "tokens_seen": run.tokens_seen,
@@ -70,6 +70,11 @@ def restore(run: Run, checkpoint: Path) -> None:
     put_in_force(run)
 
 
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether each rank holds a part of the parameters, and of the optimizer's state, which is not gathered."""
+    return str(accelerator.distributed_type).endswith("FSDP")
+
+
 def _of_all_ranks(buffer: Tensor) -> Tensor:
     """(world size, *shape) the ranks' buffers."""
     if not dist.is_initialized():
@@ -88,7 +93,7 @@ def _own_share(buffers: Tensor, accelerator: Accelerator) -> Tensor:
 
 def _gathered_state(run: Run) -> dict[str, Tensor] | None:
     """The parameters, gathered where they are sharded over ranks."""
-    if str(run.accelerator.distributed_type).endswith("FSDP"):
+    if is_sharded(run.accelerator):
         gathered = run.accelerator.get_state_dict(run.token_loss)
         return {name.removeprefix("model."): value for name, value in gathered.items()}
     return None
