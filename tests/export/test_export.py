@@ -3,6 +3,7 @@ from collections import Counter
 
 import pyarrow.dataset as ds
 import pytest
+import yaml
 import zstandard
 
 from tests.evaluate.workdirs import make_annotated
@@ -115,6 +116,24 @@ def test_other_trainers_forms(workdir, history):
     assert found["megatron"].startswith(f"--data-path {share} bin/paper ")
     assert '      - "bin/paper"\n' in found["nanotron"] and f"      - {share}\n" in found["nanotron"]
     assert "bin/no_topic" in render(mixture, "megatron", "topic", "bin/{name}")
+
+
+def test_forms_are_valid_and_name_data_as_the_trainers_tools_leave_it(workdir, history):
+    mixture, _ = build_mixture(history, Workdir(workdir), "final")
+    shares = pytest.approx(mixture.shares("source"), abs=1e-6)
+    found = {form: render(mixture, form, "source", "") for form in FORMS}
+    streams = yaml.safe_load(found["mosaicml"])["streams"]
+    assert {name: stream["proportion"] for name, stream in streams.items()} == shares
+    assert streams["wire"]["local"] == "data/wire"
+    sources = yaml.safe_load(found["olmo-core"])["sources"]
+    assert {source["source_name"]: source["target_ratio"] for source in sources} == shares
+    assert all(source["paths"] == [f"data/{source['source_name']}/*.npy"] for source in sources)
+    dataset = yaml.safe_load(found["nanotron"])["data"]["dataset"]
+    folders = [folder.removeprefix("data/") for folder in dataset["dataset_folder"]]
+    assert dict(zip(folders, dataset["dataset_weights"], strict=True)) == shares
+    flag, *words = found["megatron"].split()
+    prefixes = [word.removeprefix("data/").removesuffix("_text_document") for word in words[1::2]]
+    assert flag == "--data-path" and dict(zip(prefixes, map(float, words[::2]), strict=True)) == shares
 
 
 def test_command(workdir):

@@ -30,8 +30,8 @@ def register(app: typer.Typer) -> None:
         ] = "final",
         by: Annotated[str, typer.Option(metavar="source|topic", help="What a config's parts are.")] = "source",
         data_path: Annotated[
-            str, typer.Option(metavar="PATTERN", help="Where a part's data is; {name} stands for the part.")
-        ] = "data/{name}",
+            str, typer.Option(metavar="PATTERN", help="Where a part's data is, such as 'bin/{name}'; {name}: the part.")
+        ] = "",
         tokens: Annotated[
             str, typer.Option(metavar="N", help="Size of the corpus, e.g. 2.6B; default: that of the original.")
         ] = "",
@@ -52,6 +52,7 @@ def register(app: typer.Typer) -> None:
 
         Example:
         [bold]toremi export toremi-2 --to megatron --data-path 'bin/{name}'[/]
+        prints --data-path 0.312500 bin/code 0.687500 bin/web
         """
         from toremi_cli import layout
         from toremi_cli.evaluate.history import read_history

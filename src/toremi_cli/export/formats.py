@@ -19,7 +19,7 @@ def render(mixture: Mixture, form: str, by: str, pattern: str) -> str:
         mixture: by `build_mixture`.
         form: a key of `FORMS`, or 'json' or 'yaml' for the mixture file.
         by: parts by 'topic' or 'source' (not for the mixture file, which has both).
-        pattern: path of a part's data, '{name}' in it stands for the part.
+        pattern: path of a part's data, '{name}' in it stands for the part; empty: as the form's tools leave it.
 
     Raises:
         UsageError: unknown form, or a pattern without {name}.
@@ -30,6 +30,7 @@ def render(mixture: Mixture, form: str, by: str, pattern: str) -> str:
         return _yaml_mixture(mixture)
     if form not in FORMS:
         raise UsageError(f"--to {form}: expected one of json, yaml, corpus, {', '.join(FORMS)}")
+    pattern = pattern or PATTERNS[form]
     if "{name}" not in pattern:
         raise UsageError(f"--data-path {pattern}: has no {{name}} in it, which stands for the topic or source")
     return FORMS[form](mixture.shares(by), lambda name: pattern.replace("{name}", file_name(name)))
@@ -97,3 +98,11 @@ FORMS: dict[str, Callable[[Shares, PathOf], str]] = {
     "megatron": megatron,
     "nanotron": nanotron,
 }
+PATTERNS = {
+    "mosaicml": "data/{name}",
+    "olmo-core": "data/{name}/*.npy",
+    "megatron": "data/{name}_text_document",
+    "nanotron": "data/{name}",
+}
+"""Where a part's data is by default: a folder of MDS shards; token files; the prefix that Megatron's preprocess_data.py
+leaves; a folder that datatrove's tokenizer wrote."""
