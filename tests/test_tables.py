@@ -1,6 +1,7 @@
 import errno
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -8,7 +9,7 @@ import pytest
 
 from toremi_cli.errors import TableError
 from toremi_cli.provenance import provenance_of
-from toremi_cli.schemas import EMBEDDINGS, SAMPLES, WEIGHTS
+from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TABLES, WEIGHTS
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import TableReader, atomic_file, open_shard, read_manifest, shard_writer, write_table
 
@@ -55,6 +56,19 @@ def test_vectors_are_fixed_size_lists_of_float32(tmp_path):
     path = tmp_path / "e.parquet"
     write_table(path, EMBEDDINGS, [{"sample_id": "a", "vector": [1.0, 0.0]}], plan(), dim=2)
     assert pq.read_schema(path).field("vector").type == pa.list_(pa.float32(), 2)
+
+
+def test_vectors_are_stored_by_byte_and_every_table_is_written(tmp_path):
+    for table in TABLES.values():
+        write_table(tmp_path / f"{table.name}.parquet", table, [], plan(), dim=2)
+    values = np.random.default_rng(0).normal(size=(2000, 16)).astype(np.float32)
+    rows = pa.table(
+        {"sample_id": list(map(str, range(2000))), "vector": pa.FixedSizeListArray.from_arrays(values.ravel(), 16)}
+    )
+    write_table(tmp_path / "e.parquet", EMBEDDINGS, rows, plan(), dim=16)
+    column = pq.read_metadata(tmp_path / "e.parquet").row_group(0).column(1)
+    assert column.total_compressed_size < values.nbytes, "a dictionary would make random floats larger"
+    assert pq.read_table(tmp_path / "e.parquet")["vector"].to_pylist() == values.tolist()
 
 
 def test_fingerprint_follows_config_and_inputs_only():
