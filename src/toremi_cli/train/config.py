@@ -209,8 +209,26 @@ def check_config(config: TrainConfig) -> None:
         raise UsageError(
             f"--model {config.model}: neither a preset ({', '.join(PRESETS)}) nor the path of a transformers config"
         )
+    _check_accelerate_config(config.accelerate_config)
     if not config.run_name or "/" in config.run_name or config.run_name.startswith("."):
         raise UsageError(f"--name {config.run_name!r}: must be a plain folder name")
+
+
+def _check_accelerate_config(path: str) -> None:
+    """Refuse a file that accelerate's launcher could not read: it would end in a traceback."""
+    if not path:
+        return
+    import yaml  # what accelerate reads it with; JSON is YAML too
+
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"--accelerate-config {path}: no such file; `accelerate config` writes one") from None
+    except (OSError, ValueError, yaml.YAMLError) as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise UsageError(f"--accelerate-config {path}: cannot be read as YAML ({reason})") from None
+    if not isinstance(found, dict) or "compute_environment" not in found:
+        raise UsageError(f"--accelerate-config {path}: no config of accelerate: 'compute_environment' is not in it")
 
 
 def model_config_path(model: str) -> Path | None:
