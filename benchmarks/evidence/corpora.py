@@ -19,7 +19,7 @@ from benchmarks.evidence.shell import toremi
 
 PIECE = 6000
 """Characters: longer documents are cut, or a source of two documents could have nothing held out."""
-LEAST_SHARE = 1 / 40
+LEAST_SHARE = 1 / 200
 """Of a source in the mixed corpus, as far as it has so much."""
 HOLDOUT = 0.03
 MAX_TOKENS = 256
