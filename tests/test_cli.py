@@ -97,3 +97,26 @@ def test_without_arguments_the_help_is_shown():
     process = toremi()
     assert process.returncode == 2
     assert "annotate" in process.stdout and process.stderr == ""
+
+
+def test_ctrl_c_while_the_command_is_still_being_loaded():
+    program = (
+        "import os, signal, sys, threading\n"
+        "sys.argv = ['toremi', '--help']\n"
+        "threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "from toremi_cli.__main__ import main\n"
+        "main()\n"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment())
+    assert process.returncode == 130
+    assert "Traceback" not in process.stderr
+
+
+def test_a_full_disk_is_told_also_where_numpy_hides_it():
+    import numpy as np
+
+    from toremi_cli.commands.common import _one_line
+
+    with pytest.raises(OSError) as caught:
+        np.arange(100_000).tofile("/dev/full")
+    assert "no space left on the device" in _one_line(caught.value)

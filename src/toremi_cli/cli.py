@@ -70,7 +70,7 @@ def _root(
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line of this process."""
     try:
         code = app(standalone_mode=False)
     except typer.Abort:

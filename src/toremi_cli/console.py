@@ -131,7 +131,8 @@ class _RateColumn(TextColumn):
         super().__init__("")
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
+        elapsed = task.finished_time  # rich's own speed at the end is that of the last moments
+        speed = task.completed / elapsed if elapsed else task.speed
         return Text("" if speed is None else f"{_rate(speed)} {task.fields['unit']}/s", style="cyan")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from toremi_cli.errors import ToremiError
 
 INTERRUPTED_EXIT_CODE = 130
 DEFAULT_WORKDIR = Path("toremi-out")
+_NUMPY_SHORT_WRITE = re.compile(r"^\d+ requested and \d+ written$")
+"""How numpy says that the disk is full, without an errno."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,7 +79,7 @@ def run_guarded(action: Callable[[], Any], debug: bool) -> None:
 def _one_line(problem: Exception) -> str:
     if isinstance(problem, ToremiError):
         return str(problem)
-    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+    if isinstance(problem, OSError) and (problem.errno == errno.ENOSPC or _NUMPY_SHORT_WRITE.search(str(problem))):
         return f"{problem.filename or 'disk'}: no space left on the device; free some and run the same command again"
     if isinstance(problem, OSError) and problem.strerror:
         return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
