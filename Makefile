@@ -28,12 +28,12 @@ test-browser: $(READY)  ## The tests of the pages in Chromium, installed through
 	$(BIN)/python -m pytest -m browser
 
 DEMO       := demo-out
-DEMO_STEPS ?= 600
-DEMO_TRAIN := --workdir $(DEMO) --model tiny --max-steps $(DEMO_STEPS) --interval 40 --stage-switch fraction:0.7
+DEMO_STEPS ?= 300
+DEMO_TRAIN := --workdir $(DEMO) --model tiny --max-steps $(DEMO_STEPS) --interval 20 --stage-switch fraction:0.7
 
 # Interrupt it at any moment: the next `make demo` goes on from there.
 demo: $(DEMO)/.harvested  ## Real text, topics, two trainings, their comparison and a picture
-	$(BIN)/toremi annotate $(DEMO)/corpus --workdir $(DEMO) --holdout 0.05 --vocab-size 4096
+	$(BIN)/toremi annotate $(DEMO)/corpus --workdir $(DEMO) --holdout 0.05
 	$(BIN)/toremi pretrain --policy uniform $(DEMO_TRAIN)
 	$(BIN)/toremi pretrain --policy toremi-2 $(DEMO_TRAIN)
 	$(BIN)/toremi eval uniform toremi-2 --workdir $(DEMO)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -34,8 +35,6 @@ def test_every_command_has_help_with_an_example_at_80_columns(name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_in_the_readme(name):
-    from pathlib import Path
-
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     assert f"toremi {name}" in readme
 
@@ -120,3 +119,13 @@ def test_a_full_disk_is_told_also_where_numpy_hides_it():
     with pytest.raises(OSError) as caught:
         np.arange(100_000).tofile("/dev/full")
     assert "no space left on the device" in _one_line(caught.value)
+
+
+def test_the_readme_names_every_column():
+    from toremi_cli.schemas import LOSSES, TABLES
+
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in readme.splitlines() if line.startswith("| `")}
+    for table in TABLES.values():
+        if table is not LOSSES:
+            assert rows[table.name].endswith(f"| {', '.join(table.column_names)} |")
