@@ -18,7 +18,8 @@ from toremi_cli.evaluate.runs import Run
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
 from toremi_cli.report.alarms import alarms
-from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, TOPICS
+from toremi_cli.report.page_data import run_data
+from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, METRICS, TOPICS
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import write_table
 
@@ -117,11 +118,30 @@ def test_summary_says_what_was_found(page):
         assert f"<h2>{section}</h2>" in text
 
 
+def test_sensitivity_by_topic_is_drawn_beside_weights_and_losses(tmp_path):
+    run = make_recorded_run(tmp_path, "toremi", ["a", "b"], steps=200, interval=50)
+    rows = [
+        {"step": step, "tokens_seen": step * 4096, "name": "sensitivity", "domain": topic, "value": value}
+        for step in (50, 150)
+        for topic, value in (("a", 0.2), ("b", step / 100))
+    ]
+    write_table(
+        run / "metrics" / "part-00001.parquet", METRICS, rows, provenance_of(METRICS, "toremi pretrain", {}, {})
+    )
+    panels = run_data(read_history(Run("toremi", run)))["panels"]
+    assert [panel["title"] for panel in panels] == ["weight", "loss, nats a token", "sensitivity"]
+    assert panels[2]["values"] == [[0.2, None, 0.2, None], [0.5, None, 1.5, None]]
+
+
 def test_alarms(tmp_path):
     topics = ["a", "b"]
     run = make_recorded_run(tmp_path, "toremi-2", topics, status="running", steps=9000, switch_step=9999)
     found = " ".join(alarms(read_history(Run("toremi-2", run))))
     assert "not finished" in found and "ended at a bound" in found and "--normalize" in found
+    record = json.loads((run / "run.json").read_text())
+    record["config"]["policy"]["apply"] = "sampling"
+    (run / "run.json").write_text(json.dumps(record))
+    assert "effective learning rate" not in " ".join(alarms(read_history(Run("toremi-2", run))))
     calm = make_recorded_run(tmp_path, "uniform", topics, policy="uniform")
     assert alarms(read_history(Run("uniform", calm))) == []
 

@@ -14,6 +14,8 @@ from toremi_cli.schemas import ALL_DOMAINS, METRICS, WEIGHTS
 from toremi_cli.tables import TableReader
 
 MACRO = "macro"
+TOPIC_METRICS = ("sensitivity",)
+"""Metrics that a run records for each topic."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def read_history(run: Run) -> History:
         history.topics = _topic_courses(TableReader(run.folder / "weights", WEIGHTS).read().to_pylist())
     if any((run.folder / "metrics").glob("*.parquet")):
         history.metrics = _metric_courses(TableReader(run.folder / "metrics", METRICS).read().to_pylist())
+    if history.topics is not None:
+        history.topics.extra.update(_by_topic(history.topics, history.metrics))
     if history.topics is None and not history.metrics:
         state = "it has not come to its first interval yet" if run.is_going else "expected weights/ and metrics/"
         raise TableError(f"{run.folder}: the run has recorded nothing ({state})")
@@ -126,6 +130,21 @@ def _topic_courses(rows: Sequence[dict[str, Any]]) -> TopicCourses:
         arrays["num_samples"],
         {name: arrays[name] for name in extra if not np.isnan(arrays[name]).all()},
     )
+
+
+def _by_topic(courses: TopicCourses, metrics: dict[tuple[str, str], Course]) -> dict[str, np.ndarray]:
+    """Metrics whose domain is a topic, as arrays of shape (num_intervals, num_topics)."""
+    found = {}
+    for name in TOPIC_METRICS:
+        values = np.full(courses.weight.shape, np.nan)
+        for index, topic in enumerate(courses.topics):
+            course = metrics.get((name, topic))
+            if course is not None:
+                _, here, there = np.intersect1d(courses.steps, course.steps, return_indices=True)
+                values[here, index] = course.values[there]
+        if not np.isnan(values).all():
+            found[name] = values
+    return found
 
 
 def _metric_courses(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], Course]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from toremi_cli.evaluate.history import History
@@ -63,7 +65,7 @@ def _weight_alarms(history: History) -> list[str]:
             "tells them apart. A smaller --alpha, or --normalize, gives it room."
         )
     mean = float(last.mean()) if len(last) else 1.0
-    if not policy.get("normalize", False) and (mean > DRIFT or mean < 1 / DRIFT):
+    if _acts_on_loss(policy) and not policy.get("normalize", False) and (mean > DRIFT or mean < 1 / DRIFT):
         found.append(
             f"The mean weight ended at {mean:.2f}, which changes the effective learning rate: a comparison with "
             "uniform is confounded unless the weights are normalised (--normalize)."
@@ -75,3 +77,12 @@ def _weight_alarms(history: History) -> list[str]:
             names = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
             found.append(f"Not seen in the last {UNSEEN} intervals, so their weights stand still: {names}.")
     return found
+
+
+def _acts_on_loss(policy: dict[str, Any]) -> bool:
+    """Whether the weights scale the loss; those that are shares of what is drawn have no mean to keep."""
+    from toremi_cli.reweight.policies import POLICIES
+
+    known = POLICIES.get(str(policy.get("name")))
+    applied = policy.get("apply", "auto")
+    return (known.acts_on if known and applied == "auto" else applied) != "sampling"
