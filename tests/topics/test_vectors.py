@@ -105,8 +105,11 @@ def test_sentence_transformers_from_a_folder(tmp_path):
 
 
 def test_a_sentence_transformer_that_is_not_there(tmp_path):
-    with pytest.raises(UsageError, match="cannot load the sentence-transformers model"):
+    with pytest.raises(UsageError, match=r"--vector-model .*nothing: no such folder"):
         make_backend("sentence-transformers", model=str(tmp_path / "nothing"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"--vector-model .*empty: cannot be loaded"):
+        make_backend("sentence-transformers", model=str(tmp_path / "empty"))
 
 
 def tiny_sentence_transformer(folder):

@@ -36,6 +36,8 @@ class SentenceTransformerBackend:
             raise MissingExtraError("sentence-transformers", "embed", "--vectors sentence-transformers") from None
         import torch
 
+        if model.startswith((".", "/", "~")) and not Path(model).is_dir():
+            raise UsageError(f"--vector-model {model}: no such folder, and not a name on the hub")
         logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
         self.model = model
         self._num_gpus = torch.cuda.device_count()
@@ -44,7 +46,7 @@ class SentenceTransformerBackend:
             self._encoder = SentenceTransformer(model, model_kwargs=half)
         except (OSError, ValueError) as problem:
             reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-            raise UsageError(f"cannot load the sentence-transformers model {model!r}: {reason}") from None
+            raise UsageError(f"--vector-model {model}: cannot be loaded ({reason})") from None
         self.dim = len(self._encoder.encode("text", show_progress_bar=False))
         self._pool: Any = None
 
