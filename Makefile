@@ -45,7 +45,7 @@ $(DEMO)/.harvested: examples/harvest_corpus.py $(READY)
 
 EVIDENCE := evidence-out
 
-evidence: $(READY)  ## The whole grid of training runs (days on two cores); DOMAINS=DIR names the mixed corpus
+evidence: $(READY)  ## The whole grid of training runs (weeks on two cores); DOMAINS=DIR names the mixed corpus
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence --preset cpu --out $(EVIDENCE)/cpu --domains $(DOMAINS)
 
 evidence-quick: $(READY)  ## A small grid on the demo's text: about 15 minutes on two cores

@@ -14,10 +14,10 @@ from benchmarks.evidence.results import BASELINE, Result
 from scipy.stats import t
 
 HEAD = """\
-# Evidence
+# Results of the grid
 
 Written by `python -m benchmarks.evidence --preset {name}`, {date}: {parameters} parameters, {tokens} tokens a run,
-topic weights every {interval} steps. How it is read stands at the end; what it means, in [findings](findings.md).
+topic weights every {interval} steps. How it is read stands at the end.
 """
 FOOT = """\
 ## How to read it
