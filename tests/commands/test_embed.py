@@ -7,6 +7,11 @@ from tests.shell import assert_one_line_error, toremi
 FLAGS = ("--vocab-size", "600", "--vector-dim", "12", "--vector-fit-samples", "60")
 
 
+def samples_settings(folder):
+    """The settings that the samples there were made with, as `toremi inspect` tells them."""
+    return json.loads(toremi("inspect", "toremi-out/samples", "--json", cwd=folder).stdout)["provenance"]["config"]
+
+
 def test_a_summary_for_people_and_one_for_machines(tmp_path):
     texts = news_articles()
     write_corpus(tmp_path / "c", web=[*texts[:40], texts[0], ""], books=texts[40:70])
@@ -35,8 +40,8 @@ def test_a_summary_for_people_and_one_for_machines(tmp_path):
 
     other = toremi("embed", "c", "--max-tokens", "64", "--quiet", cwd=tmp_path)
     assert other.returncode == 0 and other.stderr == ""
-    inspected = toremi("inspect", "toremi-out/samples", cwd=tmp_path)
-    assert "'max_tokens': 64" in inspected.stdout and "'vocab_size': 600" in inspected.stdout
+    settings = samples_settings(tmp_path)
+    assert settings["max_tokens"] == 64 and settings["vocab_size"] == 600
 
 
 def test_another_corpus_starts_from_the_defaults(tmp_path):
@@ -44,7 +49,7 @@ def test_another_corpus_starts_from_the_defaults(tmp_path):
     write_corpus(tmp_path / "two", a=[f"other text {i}" for i in range(30)])
     assert toremi("embed", "one", *FLAGS, "--max-tokens", "16", cwd=tmp_path).returncode == 0
     assert toremi("embed", "two", cwd=tmp_path).returncode == 0
-    assert "'max_tokens': 1024" in toremi("inspect", "toremi-out/samples", cwd=tmp_path).stdout
+    assert samples_settings(tmp_path)["max_tokens"] == 1024
 
 
 def test_bad_input_is_one_line(tmp_path):
