@@ -46,7 +46,7 @@ $(DEMO)/.harvested: examples/harvest_corpus.py $(READY)
 EVIDENCE := evidence-out
 
 evidence: $(READY)  ## The whole grid of training runs (weeks on two cores); DOMAINS=DIR names the mixed corpus
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence --preset cpu --out $(EVIDENCE)/cpu --domains $(DOMAINS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence --preset cpu --out $(EVIDENCE)/cpu $(addprefix --domains ,$(DOMAINS))
 
 evidence-quick: $(READY)  ## A small grid on the demo's text: about 15 minutes on two cores
 	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.evidence --preset quick --out $(EVIDENCE)/quick
