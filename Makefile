@@ -48,7 +48,7 @@ EVIDENCE := evidence-out
 evidence: $(READY)  ## The whole grid of training runs (weeks on two cores); DOMAINS=DIR names the mixed corpus
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence --preset cpu --out $(EVIDENCE)/cpu $(addprefix --domains ,$(DOMAINS))
 
-evidence-quick: $(READY)  ## A small grid on the demo's text: about 15 minutes on two cores
+evidence-quick: $(READY)  ## A small grid on the demo's text: 8 short runs
 	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.evidence --preset quick --out $(EVIDENCE)/quick
 
 lint: $(READY)  ## Style, format and types

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -29,9 +30,9 @@ class SharePolicy(Policy):
         self.shares = self._new_shares(losses, stats)
         return weights_of_shares(self.shares, self.natural)
 
+    @abstractmethod
     def _new_shares(self, losses: Tensor, stats: IntervalStats) -> Tensor:
         """The next distribution, (num_topics,)."""
-        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state."""
