@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from toremi_cli.errors import MissingExtraError, ToremiError, UsageError
 from toremi_cli.evaluate.models import LoadedModel
 from toremi_cli.evaluate.runs import Checkpoint
+from toremi_cli.evaluate.tasks.hub import cache_only_if_unreachable
 from toremi_cli.evaluate.tasks.run import TaskScore
 
 PREFIX = "harness:"
@@ -32,7 +33,7 @@ def run_harness(
     except ImportError:
         raise MissingExtraError("lm-eval", "tasks", f"--tasks {PREFIX}NAME") from None
     batch_size = max(batch_tokens // loaded.context_length, 1)
-    manager = _find_tasks(names, folder)
+    manager, from_registry = _find_tasks(names, folder)
     model = HFLM(
         pretrained=loaded.model,
         tokenizer=str(checkpoint.folder),
@@ -40,8 +41,10 @@ def run_harness(
         batch_size=batch_size,
         device=str(loaded.device),
     )
+    hub = cache_only_if_unreachable() if from_registry else nullcontext(True)
+    answers = True
     try:
-        with redirect_stdout(sys.stderr):  # it prints on stdout, which is for results
+        with redirect_stdout(sys.stderr), hub as answers:  # it prints on stdout, which is for results
             found = lm_eval.simple_evaluate(
                 model=model,
                 tasks=list(names),
@@ -52,12 +55,14 @@ def run_harness(
             )
     except Exception as problem:  # of the harness, of datasets, of the hub's client: each raises kinds of its own
         reason = " ".join(str(problem).split())[:200] or type(problem).__name__
-        raise ToremiError(f"--tasks {PREFIX}{','.join(names)}: lm-evaluation-harness says: {reason}") from problem
+        cause = "" if answers else "the hub does not answer, so only cached data can be used; "
+        flag = f"--tasks {PREFIX}{','.join(names)}"
+        raise ToremiError(f"{flag}: {cause}lm-evaluation-harness says: {reason}") from problem
     return [score for task, values in found["results"].items() for score in _scores(task, values, found)]
 
 
-def _find_tasks(names: Sequence[str], folder: str) -> Any:
-    """The harness's task manager that knows all `names`."""
+def _find_tasks(names: Sequence[str], folder: str) -> tuple[Any, bool]:
+    """The harness's task manager that knows all `names`, and whether it needs the harness's registry for them."""
     from lm_eval.tasks import TaskManager
 
     local = [folder] if folder and Path(folder).is_dir() else []
@@ -66,7 +71,7 @@ def _find_tasks(names: Sequence[str], folder: str) -> Any:
         manager = TaskManager(include_path=local, include_defaults=with_registry)
         unknown = [name for name in names if not manager.match_tasks([name])]
         if not unknown:
-            return manager
+            return manager, with_registry
     raise UsageError(f"--tasks {PREFIX}{unknown[0]}: neither in the harness's registry nor a YAML in --task-data")
 
 
