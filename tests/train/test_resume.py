@@ -11,12 +11,17 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
 from tests.shell import assert_one_line_error, environment
 from tests.train.smallrun import ARGUMENTS, metrics, weights
 from toremi_cli.errors import TableError
+from toremi_cli.schemas import ANNOTATED
+from toremi_cli.tables import TableReader
+from toremi_cli.train.record import update_run
 
 SETTINGS = ["--keep-checkpoints", "0", "--normalize"]
 
@@ -155,3 +160,35 @@ def test_ctrl_c_saves_and_exits_130(workdir):
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert list(run.glob("checkpoint-*"))
+
+
+def test_by_default_the_last_two_checkpoints_stay(workdir, pretrain):
+    process = pretrain("--name", "default-keep")
+    assert process.returncode == 0, process.stderr
+    kept = {path.name for path in (workdir / "runs" / "default-keep").glob("checkpoint-*")}
+    assert kept == {"checkpoint-20", "checkpoint-24"}
+
+
+@pytest.mark.parametrize("change", ["grown", "edited"])
+def test_a_corpus_that_changed_under_a_run_is_refused(workdir, pretrain, tmp_path, change):
+    rows = TableReader(workdir / "annotated", ANNOTATED).read().replace_schema_metadata(None)
+    begun = rows.slice(0, 80)
+    corpus = tmp_path / "corpus.parquet"
+    pq.write_table(begun, corpus)
+    arguments = ["--annotated", corpus, "--name", f"under-{change}", "--keep-checkpoints", "0"]
+    process = pretrain(*arguments)
+    assert process.returncode == 0, process.stderr
+    run = workdir / "runs" / f"under-{change}"
+    shutil.rmtree(run / "checkpoint-24")  # as if killed after step 20
+    update_run(run, status="running")
+    before = weights(run)
+
+    texts = [text.upper() for text in begun["text"].to_pylist()]
+    edited = begun.set_column(begun.schema.get_field_index("text"), "text", pa.array(texts))
+    pq.write_table(rows if change == "grown" else edited, corpus)
+    process = pretrain(*arguments, "--resume")
+
+    assert process.returncode == 1
+    assert_one_line_error(process, str(run / "run.json"), "has changed since this run began", "--overwrite")
+    assert weights(run) == before
+    assert (run / "checkpoint-20").is_dir()
