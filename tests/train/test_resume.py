@@ -179,13 +179,14 @@ def test_a_corpus_that_changed_under_a_run_is_refused(workdir, pretrain, tmp_pat
     process = pretrain(*arguments)
     assert process.returncode == 0, process.stderr
     run = workdir / "runs" / f"under-{change}"
-    shutil.rmtree(run / "checkpoint-24")  # as if killed after step 20
-    update_run(run, status="running")
     before = weights(run)
 
     texts = [text.upper() for text in begun["text"].to_pylist()]
     edited = begun.set_column(begun.schema.get_field_index("text"), "text", pa.array(texts))
     pq.write_table(rows if change == "grown" else edited, corpus)
+    assert_one_line_error(pretrain(*arguments), f"under-{change}: finished, but", "has changed since", "--overwrite")
+    shutil.rmtree(run / "checkpoint-24")  # as if killed after step 20
+    update_run(run, status="running")
     process = pretrain(*arguments, "--resume")
 
     assert process.returncode == 1

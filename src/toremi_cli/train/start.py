@@ -86,11 +86,32 @@ def settle(
         how = f"leave the flag out, or use {how}" if resume else f"use {how}"
         raise TrainingError(f"{folder}: holds a run with other settings ({'; '.join(changed)}); {how}")
     if record["status"] == FINISHED:
+        _check_unchanged(folder, record, config)
         console.note(f"{folder}: finished already, with the same settings; --overwrite trains it anew")
         return config, True, record["result"]
     if not resume:
         console.note(f"{folder}: going on with this run, which was not finished")
     return config, True, None
+
+
+def _check_unchanged(folder: Path, record: Mapping[str, Any], config: TrainConfig) -> None:
+    """Refuse to call a run finished that was trained on another corpus than is there now; one that is gone may be."""
+    from toremi_cli.train.tokens import corpus_fingerprint
+
+    workdir = Workdir(Path(config.workdir))
+    annotated, tokenizer = annotated_of(config), Path(config.tokenizer or workdir.tokenizer)
+    if not (annotated.exists() and tokenizer.exists()):
+        return
+    if corpus_fingerprint(workdir.root, annotated, tokenizer) != record["data"]:
+        raise TrainingError(
+            f"{folder}: finished, but the annotated corpus has changed since; --overwrite trains it anew, "
+            "--name NAME begins another"
+        )
+
+
+def annotated_of(config: TrainConfig) -> Path:
+    """The table that a run trains on."""
+    return Path(config.annotated) if config.annotated else Workdir(Path(config.workdir)).annotated
 
 
 def _config(values: Mapping[str, Any], debug: bool) -> TrainConfig:
@@ -115,8 +136,7 @@ def _merged(
 
 def _check_inputs(config: TrainConfig) -> None:
     """Say at once, before anything heavy is loaded, that the corpus is missing."""
-    workdir = Workdir(Path(config.workdir))
-    annotated = Path(config.annotated) if config.annotated else workdir.annotated
+    annotated = annotated_of(config)
     if not annotated.exists():
         raise TrainingError(
             f"{annotated}: no such table; run `toremi annotate CORPUS --workdir {config.workdir}` first"

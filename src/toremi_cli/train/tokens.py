@@ -155,6 +155,16 @@ def cache_fingerprint(reader: TableReader, tokenizer: TokenizerFolder, topic_nam
     return digest(CACHE_VERSION, reader.fingerprint, shards, reader.rows_per_shard, tokenizer.fingerprint, topic_names)
 
 
+def corpus_fingerprint(workdir: Path, annotated: Path, tokenizer_folder: Path) -> str:
+    """The fingerprint that the cache of these files has, or would have; nothing is built.
+
+    Raises:
+        TrainingError: no tokenizer.
+        TableError: the table is damaged or another one.
+    """
+    return cache_fingerprint(TableReader(annotated, ANNOTATED), open_tokenizer(tokenizer_folder), _fine_names(workdir))
+
+
 def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bool = True) -> TokenCache:
     """Open the token cache, building it first where it is missing or stale.
 
