@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toremi_cli.errors import UsageError
+from toremi_cli.layout import Workdir
 
 TOPIC_MODES = ("labels", "fine", "soft", "source")
 SCHEDULES = ("cosine", "linear", "constant")
@@ -160,6 +161,16 @@ class TrainConfig:
     def run_name(self) -> str:
         """Name of the run's folder."""
         return self.name or str(self.policy["name"])
+
+    @property
+    def annotated_path(self) -> Path:
+        """The table that the run trains on."""
+        return Path(self.annotated) if self.annotated else Workdir(Path(self.workdir)).annotated
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Folder of its tokenizer."""
+        return Path(self.tokenizer) if self.tokenizer else Workdir(Path(self.workdir)).tokenizer
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

@@ -98,20 +98,13 @@ def _check_unchanged(folder: Path, record: Mapping[str, Any], config: TrainConfi
     """Refuse to call a run finished that was trained on another corpus than is there now; one that is gone may be."""
     from toremi_cli.train.tokens import corpus_fingerprint
 
-    workdir = Workdir(Path(config.workdir))
-    annotated, tokenizer = annotated_of(config), Path(config.tokenizer or workdir.tokenizer)
-    if not (annotated.exists() and tokenizer.exists()):
+    if not (config.annotated_path.exists() and config.tokenizer_path.exists()):
         return
-    if corpus_fingerprint(workdir.root, annotated, tokenizer) != record["data"]:
+    if corpus_fingerprint(Path(config.workdir), config.annotated_path, config.tokenizer_path) != record["data"]:
         raise TrainingError(
             f"{folder}: finished, but the annotated corpus has changed since; --overwrite trains it anew, "
             "--name NAME begins another"
         )
-
-
-def annotated_of(config: TrainConfig) -> Path:
-    """The table that a run trains on."""
-    return Path(config.annotated) if config.annotated else Workdir(Path(config.workdir)).annotated
 
 
 def _config(values: Mapping[str, Any], debug: bool) -> TrainConfig:
@@ -136,7 +129,7 @@ def _merged(
 
 def _check_inputs(config: TrainConfig) -> None:
     """Say at once, before anything heavy is loaded, that the corpus is missing."""
-    annotated = annotated_of(config)
+    annotated = config.annotated_path
     if not annotated.exists():
         raise TrainingError(
             f"{annotated}: no such table; run `toremi annotate CORPUS --workdir {config.workdir}` first"

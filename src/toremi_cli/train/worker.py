@@ -105,12 +105,9 @@ def _exit_code(received: int) -> int:
 
 def open_run_cache(config: TrainConfig, build: bool) -> Any:
     """The token cache of a run's corpus, built first where it is missing (`build`) or waited for."""
-    from toremi_cli.layout import Workdir
     from toremi_cli.train.tokens import open_cache
 
-    workdir = Workdir(Path(config.workdir))
-    annotated = Path(config.annotated) if config.annotated else workdir.annotated
-    return open_cache(workdir.root, annotated, Path(config.tokenizer or workdir.tokenizer), build)
+    return open_cache(Path(config.workdir), config.annotated_path, config.tokenizer_path, build)
 
 
 def _silence_libraries() -> None:

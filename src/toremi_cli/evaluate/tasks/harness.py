@@ -55,7 +55,7 @@ def run_harness(
             )
     except Exception as problem:  # of the harness, of datasets, of the hub's client: each raises kinds of its own
         reason = " ".join(str(problem).split())[:200] or type(problem).__name__
-        cause = "" if answers else "the hub does not answer, so only cached data can be used; "
+        cause = "" if answers else "only cached data can be used (the hub does not answer, or offline mode is set); "
         flag = f"--tasks {PREFIX}{','.join(names)}"
         raise ToremiError(f"{flag}: {cause}lm-evaluation-harness says: {reason}") from problem
     return [score for task, values in found["results"].items() for score in _scores(task, values, found)]
