@@ -184,7 +184,7 @@ def run(
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.1)
     tokens = [sum(map(len, samples)) for samples in corpus.train]
     sizes = np.array([len(samples) for samples in corpus.train])
-    policy = make_policy(config, corpus.names, PolicyData(num_tokens=tokens))
+    policy = make_policy(config, corpus.names, PolicyData(sizes=tokens))
     switch = StageSwitch(config.stage_switch, steps)
     total_draws = int(steps * ROWS * ROW * sizes.sum() / sum(tokens))
 

@@ -63,7 +63,7 @@ def main() -> None:
     data = rows()
     sizes = [sum(row["topic_ids"] == [k] for row in data) * CONTEXT_BYTES for k in range(len(TOPICS))]
     config = PolicyConfig(name=options.policy, apply="loss")
-    policy = make_policy(config, TOPICS, PolicyData(num_tokens=sizes))
+    policy = make_policy(config, TOPICS, PolicyData(sizes=sizes))
     reweighting = TopicReweighting(policy, interval=10, stage_switch=StageSwitch(f"step:{options.steps * 2 // 3}"))
 
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from toremi_cli.reweight.policies.data import WeightCourse
 from toremi_cli.schemas import LOSSES, WEIGHTS
 from toremi_cli.tables import TableReader
 from toremi_cli.train.config import TrainConfig
-from toremi_cli.train.sampling import topic_tokens
+from toremi_cli.train.sampling import topic_sizes
 from toremi_cli.train.tokens import TopicPairs
 
 
@@ -29,7 +29,7 @@ def build_policy(
     try:
         policy_config = PolicyConfig(**{**config.policy, "seed": config.seed})
         data = PolicyData(
-            num_tokens=topic_tokens(samples, pairs, num_predicted) if pairs.names else None,
+            sizes=topic_sizes(samples, pairs, num_predicted, config.loss_average) if pairs.names else None,
             reference_loss=_reference_losses(config.reference_losses, pairs.names),
             course=_course(config.weights_from, pairs.names),
         )

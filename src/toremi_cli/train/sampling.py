@@ -84,13 +84,21 @@ class AdaptiveSampling:
         return drawn / np.maximum(np.bincount(strata.pair_topic, carried, self.num_topics), 1e-300)
 
 
-def topic_tokens(samples: np.ndarray, pairs: TopicPairs, num_predicted: np.ndarray) -> list[float]:
-    """Training tokens of each topic; a sample of several topics counts in part for each."""
+def topic_sizes(
+    samples: np.ndarray, pairs: TopicPairs, num_predicted: np.ndarray, loss_average: str = "token"
+) -> list[float]:
+    """Size of each topic in what the loss averages over: predicted tokens, or training samples.
+
+    Shares by any other count would not be those of the objective: by tokens, under a mean over samples, a topic of short
+    samples would get as many times its share as its samples are shorter than others. A sample of several topics
+    counts in part for each.
+    """
     indptr, topic, prob = _pairs_of(samples, pairs)
     sample = np.repeat(np.arange(len(samples)), np.diff(indptr))
     total = np.bincount(sample, prob, len(samples))
-    tokens: Any = np.bincount(topic, prob / total[sample] * num_predicted[samples][sample], len(pairs.names))
-    return tokens.tolist()
+    size = num_predicted[samples][sample] if loss_average == "token" else 1.0
+    sizes: Any = np.bincount(topic, prob / total[sample] * size, len(pairs.names))
+    return sizes.tolist()
 
 
 def _pairs_of(samples: np.ndarray, pairs: TopicPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

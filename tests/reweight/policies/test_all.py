@@ -12,7 +12,7 @@ from toremi_cli.reweight import POLICIES, PolicyConfig, PolicyData, make_policy,
 
 TOPICS = ["a", "b", "c", "d"]
 COURSE = weight_course([(s, t, 1 + s / 100 + i) for s in (0, 50, 200) for i, t in enumerate(TOPICS)], TOPICS)
-DATA = PolicyData(num_tokens=[100, 200, 300, 400], reference_loss=[2.0, 2.0, 3.0, 3.0], course=COURSE)
+DATA = PolicyData(sizes=[100, 200, 300, 400], reference_loss=[2.0, 2.0, 3.0, 3.0], course=COURSE)
 LOSSES = st.lists(st.lists(st.one_of(st.none(), st.floats(0.01, 15)), min_size=4, max_size=4), min_size=1, max_size=8)
 
 
@@ -63,7 +63,7 @@ def test_a_saved_state_goes_on_the_same(name, course, split):
 @given(course=LOSSES, order=st.permutations(range(4)))
 def test_order_of_topics_does_not_matter(name, course, order):
     data = PolicyData(
-        num_tokens=[DATA.num_tokens[k] for k in order], reference_loss=[DATA.reference_loss[k] for k in order]
+        sizes=[DATA.sizes[k] for k in order], reference_loss=[DATA.reference_loss[k] for k in order]
     )
     config = PolicyConfig(name=name, burn_in_steps=0)
     permuted = make_policy(config, [TOPICS[k] for k in order], data)

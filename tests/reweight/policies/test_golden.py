@@ -14,7 +14,7 @@ SETTINGS = {"ado": {"burn_in_steps": 100}, "linupper": {"burn_in_steps": 0}}
 @pytest.mark.parametrize("name", COURSES)
 def test_trajectory_equals_the_plain_computation(name):
     case = json.loads((GOLDEN / f"{name}.json").read_text())
-    data = PolicyData(num_tokens=case["sizes"], reference_loss=case["target"])
+    data = PolicyData(sizes=case["sizes"], reference_loss=case["target"])
     policy = make_policy(PolicyConfig(name=name, **SETTINGS.get(name, {})), case["topics"], data)
     for (step, losses), expected in zip(case["losses"], case["course"], strict=True):
         counts = [0 if x is None else case["samples"] for x in losses]

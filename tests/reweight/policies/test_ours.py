@@ -34,7 +34,7 @@ def course(policy, num_intervals=40, switch=20, jitter=0.02, sensitivity=None):
 
 
 def make(**options):
-    return make_policy(PolicyConfig(name="toremi", **options), NAMES, PolicyData(num_tokens=SIZES))
+    return make_policy(PolicyConfig(name="toremi", **options), NAMES, PolicyData(sizes=SIZES))
 
 
 def test_noise_loses_weight_and_more_of_it_in_stage_2():

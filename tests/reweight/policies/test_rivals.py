@@ -100,7 +100,7 @@ def test_stratified_and_temperature():
     found = make("temperature", temperature=2.0).weights * torch.tensor(NATURAL)
     assert found.tolist() == pytest.approx([t / sum(tempered) for t in tempered])
     assert make("temperature", temperature=1.0).weights.tolist() == pytest.approx([1.0] * 4)
-    empty = make_policy(PolicyConfig(name="stratified"), ["a", "b", "c"], PolicyData(num_tokens=[1, 0, 3]))
+    empty = make_policy(PolicyConfig(name="stratified"), ["a", "b", "c"], PolicyData(sizes=[1, 0, 3]))
     assert empty.weights.tolist() == pytest.approx([2.0, 1.0, 2 / 3])
 
 

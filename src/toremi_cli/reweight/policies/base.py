@@ -15,7 +15,7 @@ from toremi_cli.reweight.policies.data import PolicyData, natural_shares
 from toremi_cli.reweight.stats import IntervalStats, check_finite
 
 NEEDS = {
-    "num_tokens": "the training tokens of each topic",
+    "sizes": "how much of the training text each topic has",
     "reference_loss": "the loss aimed at for each topic",
     "course": "the weights of another run",
 }
@@ -54,7 +54,7 @@ class Policy(ABC):
         self.config = config
         self.topics = tuple(topics)
         self.data = data
-        self.natural = natural_shares(data.num_tokens, len(topics))
+        self.natural = natural_shares(data.sizes, len(topics))
         self.weights = torch.ones(len(topics), dtype=torch.float64)
         self.num_stage_2 = 0
         """Updates made by stage 2."""

@@ -24,8 +24,9 @@ class WeightCourse:
 class PolicyData:
     """Facts about the topics, in the order of the policy's topics. Which are needed, `Policy.needs` tells."""
 
-    num_tokens: Sequence[float] | None = None
-    """Training tokens of each topic; a sample of several topics counts in part for each."""
+    sizes: Sequence[float] | None = None
+    """How much of the training text each topic has, counted in what the loss averages over (tokens or samples): a policy's
+    shares are shares of the objective. A sample of several topics counts in part for each."""
     reference_loss: Sequence[float] | None = None
     """`group-dro`: losses of a reference model; `shearing`: the losses aimed at. In the policy's loss unit."""
     course: WeightCourse | None = None
@@ -54,13 +55,13 @@ def weight_course(rows: Iterable[tuple[int, str, float]], topics: Sequence[str])
     return WeightCourse(torch.tensor(steps), torch.tensor(values, dtype=torch.float64))
 
 
-def natural_shares(num_tokens: Sequence[float] | None, num_topics: int) -> Tensor:
-    """(num_topics,) float64 shares of the tokens; equal where sizes are not known."""
-    if num_tokens is None:
+def natural_shares(topic_sizes: Sequence[float] | None, num_topics: int) -> Tensor:
+    """(num_topics,) float64 shares of the training text; equal where sizes are not known."""
+    if topic_sizes is None:
         return torch.full((num_topics,), 1 / max(num_topics, 1), dtype=torch.float64)
-    sizes = torch.tensor(list(num_tokens), dtype=torch.float64)
+    sizes = torch.tensor(list(topic_sizes), dtype=torch.float64)
     if len(sizes) != num_topics or not bool((sizes >= 0).all()) or not float(sizes.sum()) > 0:
-        raise ValueError(f"expected the tokens of each of {num_topics} topics, not all of them 0")
+        raise ValueError(f"expected the size of each of {num_topics} topics, not all of them 0")
     return sizes / sizes.sum()
 
 

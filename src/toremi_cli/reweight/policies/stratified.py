@@ -22,7 +22,7 @@ class Stratified(Uniform):
     name: ClassVar[str] = "stratified"
     summary: ClassVar[str] = "control: every topic has the same share"
     acts_on: ClassVar[str] = "sampling"
-    needs: ClassVar[frozenset[str]] = frozenset({"num_tokens"})
+    needs: ClassVar[frozenset[str]] = frozenset({"sizes"})
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
