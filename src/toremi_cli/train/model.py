@@ -25,8 +25,8 @@ def padded_vocabulary(vocab_size: int) -> int:
 def initializer_range(width: int) -> float:
     """Standard deviation of the initial matrices: GPT-2's 0.02 at its width of 768 and above, more in narrower models.
 
-    A matrix product keeps its scale if the deviation falls with the square root of the width (Glorot & Bengio 2010); with
-    0.02 a narrow model starts so close to zero that it spends its first hundreds of steps on word frequencies alone.
+    A matrix product keeps its scale if the deviation falls with the square root of the width (Glorot & Bengio 2010);
+    with 0.02 a narrow model starts so close to zero that it spends hundreds of steps on word frequencies alone.
     """
     return float(0.02 * max(1.0, (768 / width) ** 0.5))
 

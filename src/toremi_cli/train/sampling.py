@@ -89,9 +89,9 @@ def topic_sizes(
 ) -> list[float]:
     """Size of each topic in what the loss averages over: predicted tokens, or training samples.
 
-    Shares by any other count would not be those of the objective: by tokens, under a mean over samples, a topic of short
-    samples would get as many times its share as its samples are shorter than others. A sample of several topics
-    counts in part for each.
+    Shares by any other count would not be those of the objective: by tokens, under a mean over samples, a topic would
+    get as many times its share as its samples are shorter than others. A sample of several topics counts in part for
+    each.
     """
     indptr, topic, prob = _pairs_of(samples, pairs)
     sample = np.repeat(np.arange(len(samples)), np.diff(indptr))

@@ -25,8 +25,8 @@ class PolicyData:
     """Facts about the topics, in the order of the policy's topics. Which are needed, `Policy.needs` tells."""
 
     sizes: Sequence[float] | None = None
-    """How much of the training text each topic has, counted in what the loss averages over (tokens or samples): a policy's
-    shares are shares of the objective. A sample of several topics counts in part for each."""
+    """How much of the training text each topic has, counted in what the loss averages over (tokens or samples): a
+    policy's shares are shares of the objective. A sample of several topics counts in part for each."""
     reference_loss: Sequence[float] | None = None
     """`group-dro`: losses of a reference model; `shearing`: the losses aimed at. In the policy's loss unit."""
     course: WeightCourse | None = None
