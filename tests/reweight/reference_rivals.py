@@ -16,6 +16,9 @@ TOPICS = ["Culture", "Law", "Lists", "Sports", "Universe"]
 SIZES = [5000.0, 3000.0, 1000.0, 800.0, 200.0]
 TARGET = [2.0, 1.5, 2.5, 2.0, 2.2]
 NATURAL = [size / sum(SIZES) for size in SIZES]
+BYTES = [3.5, 3.4, 1.5, 3.3, 3.6]
+"""A token; 'Lists' has as many as shuffled characters have."""
+SENSITIVITY = [0.83, 0.85, 0.72, 0.80, 0.86]
 SAMPLES = 7
 SWITCH_STEP = 400
 
@@ -124,32 +127,67 @@ def progress(points):
     return -slope, math.sqrt(residual / max(total - 2, 0.5) / sxx)
 
 
+def centre(values):
+    middle = median(values)
+    return middle, 1.4826 * median(abs(v - middle) for v in values)
+
+
+def certainty(z):
+    return math.tanh(max(z - 0.5, 0) / 2)
+
+
+def learning_state(points):
+    """Verdict on each topic from its weighted points (weight, log samples, log loss)."""
+    judged = {k: progress(p) for k, p in enumerate(points) if len(p) >= 4}
+    verdict = [0.0] * 5
+    if len(judged) >= 2:
+        middle, deviation = centre([r for r, _ in judged.values()])
+        for k, (r, error) in judged.items():
+            z = (r - middle) / math.hypot(max(deviation, abs(middle) / 3), error)
+            verdict[k] = -certainty(-z) if z <= 0 else 0.5 * certainty(z) if len(points[k]) >= 8 else 0.0
+    return verdict
+
+
+def noise(hard, moving):
+    """How surely each topic is hard and moves the model little, from smoothed logarithms."""
+    (m_hard, d_hard), (m_moving, d_moving) = centre(hard), centre(moving)
+    scores = [
+        min((h - m_hard) / max(d_hard, 0.02), (m_moving - g) / max(d_moving, 0.02))
+        for h, g in zip(hard, moving, strict=True)
+    ]
+    return [certainty(z) for z in scores]
+
+
+def smoothed(old, new):
+    return new if old is None else old if new is None else 0.5 * old + 0.5 * new
+
+
 def toremi(courses):
-    points, factor = [[] for _ in TOPICS], [0.0] * 5
+    points, factor, levels = [[] for _ in TOPICS], [0.0] * 5, [[None] * 5, [None] * 5]
     for losses, stage in courses:
-        for k, loss in enumerate(losses):
-            if loss is not None:
-                before, now = SAMPLES * max(len(points[k]), 1 / SAMPLES), SAMPLES * (len(points[k]) + 1)
-                kept = (before / now) ** 2  # exp(-difference of the logarithms / 0.5)
-                points[k] = [(kept * w, a, b) for w, a, b in points[k]] + [(1.0, math.log(now), math.log(loss))]
-        judged = {k: progress(p) for k, p in enumerate(points) if len(p) >= 4}
-        verdict = [0.0] * 5
-        if len(judged) >= 2:
-            middle = median(r for r, _ in judged.values())
-            deviation = median(abs(r - middle) for r, _ in judged.values())
-            spread = max(1.4826 * deviation, abs(middle) / 3)
-            for k, (r, error) in judged.items():
-                z = (r - middle) / math.sqrt(spread**2 + error**2)
-                strength = math.tanh(max(abs(z) - 0.5, 0) / 2)
-                verdict[k] = -strength if z <= 0 else 0.5 * strength if len(points[k]) >= 8 else 0.0
-        low = 0.5 if stage == 1 else 0.1
-        for k, loss in enumerate(losses):
-            if loss is not None:
-                factor[k] = min(max((factor[k] + 2.0 * verdict[k]) / 2, math.log(low)), math.log(5.0))
-        tempered = [s**0.1 for s in SIZES]
-        weights = [math.exp(f) * t / n for f, t, n in zip(factor, tempered, NATURAL, strict=True)]
-        mean = sum(w * n for w, n in zip(weights, NATURAL, strict=True))
-        yield [w / mean for w in weights]
+        seen = [k for k, loss in enumerate(losses) if loss is not None]
+        for k in seen:
+            before, now = SAMPLES * max(len(points[k]), 1 / SAMPLES), SAMPLES * (len(points[k]) + 1)
+            kept = (before / now) ** 2  # exp(-difference of the logarithms / 0.5)
+            points[k] = [(kept * w, a, b) for w, a, b in points[k]]
+            points[k].append((1.0, math.log(now), math.log(losses[k])))
+            measured = math.log(losses[k] / BYTES[k]), math.log(SENSITIVITY[k])
+            for level, new in zip(levels, measured, strict=True):
+                level[k] = smoothed(level[k], new)
+        known = [k for k in range(5) if levels[0][k] is not None]
+        noisy = dict(zip(known, noise(*([level[k] for k in known] for level in levels)), strict=True))
+        state = learning_state(points)
+        for k in seen:
+            verdict = (min(state[k], 0.0) if noisy[k] > 0 else state[k]) - 2 * noisy[k]
+            low = 0.5 if stage == 1 and noisy[k] == 0 else 0.1
+            factor[k] = min(max((factor[k] + 2.0 * verdict) / 2, math.log(low)), math.log(5.0))
+        powers = [s**0.1 for s in SIZES]
+        base = [p / sum(powers) / n for p, n in zip(powers, NATURAL, strict=True)]
+        weights = [math.exp(f) * b ** min(math.exp(f), 1) for f, b in zip(factor, base, strict=True)]
+        lowest = [math.isclose(f, math.log(0.1)) for f in factor]
+        left = 1 - sum(0.1 * n for n, low in zip(NATURAL, lowest, strict=True) if low)
+        rest = sum(w * n for w, n, low in zip(weights, NATURAL, lowest, strict=True) if not low)
+        yield [0.1 if low else w * left / rest for w, low in zip(weights, lowest, strict=True)]
 
 
 REFERENCES = {
@@ -179,6 +217,8 @@ def main():
     courses = [(losses, 2 if step >= SWITCH_STEP else 1) for step, losses in rows]
     for name, function in REFERENCES.items():
         case = {"policy": name, "switch_step": SWITCH_STEP, "topics": TOPICS, "sizes": SIZES, "target": TARGET}
+        if name == "toremi":
+            case |= {"bytes": BYTES, "sensitivity": SENSITIVITY}
         case |= {"samples": SAMPLES, "losses": rows, "course": list(function(courses))}
         (GOLDEN / f"{name}.json").write_text(json.dumps(case, indent=1) + "\n")
 

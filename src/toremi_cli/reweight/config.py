@@ -64,7 +64,7 @@ class PolicyConfig:
     """`shuffled-topics`: the policy whose weights land on the wrong topics."""
 
     sensitivity: bool = True
-    """`toremi`: let gradient sensitivity scale how far a weight moves, where it is measured."""
+    """`toremi`: lower topics that are hard and yet move the model little, where gradient sensitivity is measured."""
     learning_state: bool = True
     """`toremi`: move weights by how fast each topic's loss still falls."""
     stratify: bool = True

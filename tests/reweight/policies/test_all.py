@@ -62,9 +62,7 @@ def test_a_saved_state_goes_on_the_same(name, course, split):
 @settings(max_examples=10, deadline=None)
 @given(course=LOSSES, order=st.permutations(range(4)))
 def test_order_of_topics_does_not_matter(name, course, order):
-    data = PolicyData(
-        sizes=[DATA.sizes[k] for k in order], reference_loss=[DATA.reference_loss[k] for k in order]
-    )
+    data = PolicyData(sizes=[DATA.sizes[k] for k in order], reference_loss=[DATA.reference_loss[k] for k in order])
     config = PolicyConfig(name=name, burn_in_steps=0)
     permuted = make_policy(config, [TOPICS[k] for k in order], data)
     expected = run(make(name), course)[list(order)]

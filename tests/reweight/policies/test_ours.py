@@ -24,12 +24,12 @@ def losses_at(step, jitter, stream):
     return torch.tensor(curves).double() + jitter * torch.randn(6, generator=stream, dtype=torch.float64)
 
 
-def course(policy, num_intervals=40, switch=20, jitter=0.02, sensitivity=None):
+def course(policy, num_intervals=40, switch=20, jitter=0.02, **measured):
     stream = torch.Generator().manual_seed(7)
     counts = torch.tensor(SIZES) // 40
     for i in range(1, num_intervals + 1):
         loss = losses_at(25 * i, jitter, stream)
-        policy.update(IntervalStats(25 * i, loss, counts, sensitivity=sensitivity), 2 if i >= switch else 1)
+        policy.update(IntervalStats(25 * i, loss, counts, **measured), 2 if i >= switch else 1)
     return dict(zip(NAMES, policy.log_factor.exp().tolist(), strict=True))
 
 
@@ -62,12 +62,26 @@ def test_topics_that_learn_alike_are_left_stratified():
     assert shares.tolist() == pytest.approx([1 / 6] * 6, rel=0.3)
 
 
-def test_sensitivity_scales_the_verdict():
-    calm, wild = torch.full((6,), 0.5).double(), torch.full((6,), 0.5).double()
-    calm[3], wild[3] = 0.125, 2.0
-    assert course(make(), sensitivity=wild)["noise"] < course(make(), sensitivity=calm)["noise"]
-    off = make(sensitivity=False)
-    assert course(off, sensitivity=wild) == course(make())
+def test_what_is_hard_and_moves_nothing_is_noise_at_once():
+    hard = torch.tensor([1.0, 1.0, 1.1, 2.0, 0.2, 1.0]).double()  # nats a byte: "noise" is hard, "easy" is easy
+    still = torch.tensor([0.8, 0.8, 0.8, 0.6, 0.6, 0.8]).double()  # and neither moves the model
+    found = course(make(), num_intervals=4, switch=99, sensitivity=still, loss_per_byte=hard)
+    assert found["noise"] == pytest.approx(0.1)
+    assert min(value for name, value in found.items() if name != "noise") >= 0.5
+    moving = torch.full((6,), 0.8).double()
+    assert course(make(), num_intervals=4, switch=99, sensitivity=moving, loss_per_byte=hard)["noise"] >= 0.5
+    off = course(make(sensitivity=False), sensitivity=still, loss_per_byte=hard)
+    assert off == course(make())
+
+
+def test_a_small_noisy_topic_is_not_drawn_often_because_it_is_small():
+    hard, still = torch.ones(6).double(), torch.full((6,), 0.8).double()
+    hard[5], still[5] = 2.0, 0.6
+    policy = make()
+    assert policy.weights[5] > 5
+    course(policy, num_intervals=6, switch=99, sensitivity=still, loss_per_byte=hard)
+    assert policy.weights[5] == pytest.approx(0.1)
+    assert float((policy.weights * policy.natural).sum()) == pytest.approx(1)
 
 
 def test_switches():

@@ -1,24 +1,33 @@
 """`toremi`: two stages, gradient sensitivity and learning state joined. Ours; reasons in docs/policy.md.
 
-For each topic, a regression of log loss on log samples seen, over the intervals that saw it, gives the *learning
-state*: progress r_l = -d log L / d log n, and its standard error s_l. What lies back by `memory` in log samples counts
+*Learning state.* For each topic, a regression of log loss on log samples seen, over the intervals that saw it, gives
+its progress r_l = -d log L / d log n, and its standard error s_l. What lies back by `memory` in log samples counts
 1/e. Progress has no unit and doesn't know levels: a topic of high entropy and an easy one are alike if both lose 5%
-for a doubling of their data; noise, however high its loss, stands still.
+for a doubling of their data; what stands still, because it is noise or because it is learnt, has none.
 
     m, d   = median of r over topics, and their spread: max(1.4826 MAD, |m| / 3)
     z_l    = (r_l - m) / sqrt(d^2 + s_l^2)                   unsure topics are drawn to the middle
     v_l    = tanh(max(z_l - 1/2, 0) / 2) / 2                 to gain is a bet: half as strong, and from the
            - tanh(max(-z_l - 1/2, 0) / 2)                    8th interval on only; near the median nothing moves
-    c_l    = sqrt(g_l / mean g), within 1/2 and 2            g: gradient sensitivity; 1 where not measured
-    log f_l <- (log f_l + gain * c_l * v_l) / 2              within the bounds
 
-    stage 1   1/2 <= f_l <= w_max      explore: even a topic that looks like noise keeps half of its share
+*Gradient sensitivity* g_l. A topic of high loss should move the model much; one whose loss a byte is above the others'
+while its gradients are below them holds nothing that can be learnt. Either alone misleads: code and tables have small
+gradients because they are easy, poetry and chat high losses because they are hard.
+
+    y_l    = min(standard score of log loss a byte, - standard score of log g_l)      over topics, median and MAD
+    u_l    = tanh(max(y_l - 1/2, 0) / 2)                                             noise; such a topic never gains
+
+    log f_l <- (log f_l + gain * (v_l - 2 u_l)) / 2          within the bounds
+
+    stage 1   1/2 <= f_l <= w_max      explore: what stands still keeps half of its share; noise (u_l > 0) does not,
+                                       since what noise does to a young model stays
     stage 2   w_min <= f_l <= w_max    commit
 
-    w_l    = f_l * (size_l^(1/T) / sum) / (size_l / sum), scaled to mean 1 over the training tokens
+    b_l    = (size_l^(1/T) / sum) / (size_l / sum)           what makes natural shares tempered
+    w_l    = f_l * b_l^min(f_l, 1), scaled to mean 1 over the training text; w_min where f_l is
 
-A topic that stands still costs the more the further its samples push the model around, and one that is being learnt
-pays the more: so sensitivity scales both directions. Ablations: `sensitivity`, `learning_state`, `stratify`.
+A verdict against a topic takes its share of the tempering away as well: a small noisy topic must not be drawn often
+because it is small. Ablations: `sensitivity`, `learning_state`, `stratify`.
 """
 
 from __future__ import annotations
@@ -34,15 +43,19 @@ from toremi_cli.reweight.policies.data import tempered_shares, weights_of_shares
 from toremi_cli.reweight.stats import IntervalStats
 
 EXPLORE_FLOOR = 0.5
-"""Lower bound of the factor in stage 1."""
+"""Lower bound of the factor in stage 1, but for noise."""
 DEAD_ZONE = 0.5
 """Standardised progress that is left alone."""
 BET = 0.5
 """How strongly a topic gains, relative to how strongly one loses."""
 INERTIA = 0.5
 """What is left of the old log factor at an update."""
-SENSITIVITY_RANGE = (0.5, 2.0)
-SENSITIVITY_MEMORY = 0.8
+MEMORY = 0.5
+"""What is left of old levels, of loss and sensitivity, at an update."""
+LEAST_SPREAD = 0.02
+"""Of a logarithm over topics: what differs by less than 2% is the same."""
+NOISE_COUNTS = 2.0
+"""How strongly the signature of noise acts, relative to standing still: it is the witness of two measures."""
 MIN_INTERVALS = 4
 """Intervals that must have seen a topic before its progress is judged."""
 PATIENCE = 8
@@ -66,16 +79,20 @@ class Toremi(Policy):
         """Forgetful sums for the regression of log loss on log samples."""
         self.samples = torch.zeros(num_topics, dtype=torch.float64)
         """(num_topics,) samples seen so far."""
-        self.sensitivity = torch.full((num_topics,), torch.nan, dtype=torch.float64)
+        self.levels = torch.full((2, num_topics), torch.nan, dtype=torch.float64)
+        """Logarithms of the loss a byte and of the gradient sensitivity, smoothed; NaN where not measured."""
         self.weights = self._weights()
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
         self._observe(losses, stats)
-        if self.config.learning_state:
-            target = self.config.gain * self._confidence() * self._signal()
+        if self.config.learning_state or self.config.sensitivity:
+            noise = self._noise() if self.config.sensitivity else torch.zeros_like(self.log_factor)
+            target = self.config.gain * self._verdict(noise)
             moved = INERTIA * self.log_factor + (1 - INERTIA) * target
-            low = max(self.config.w_min, EXPLORE_FLOOR) if stage == 1 else self.config.w_min
-            bounded = moved.clamp(math.log(max(low, 1e-9)), math.log(self.config.w_max))
+            low = torch.full_like(moved, max(self.config.w_min, 1e-9))
+            if stage == 1:
+                low = torch.where(noise > 0, low, low.clamp_min(EXPLORE_FLOOR))
+            bounded = moved.clamp_max(math.log(self.config.w_max)).maximum(low.log())
             self.log_factor = torch.where(stats.seen, bounded, self.log_factor)
         return self._weights()
 
@@ -95,11 +112,11 @@ class Toremi(Policy):
         forgetful = torch.where(seen, kept * self.moments + point, self.moments)
         forgetful[_SEEN] = self.moments[_SEEN] + seen.double()
         self.moments = forgetful
-        if stats.sensitivity is not None:
-            new = stats.sensitivity.double()
-            old = torch.where(torch.isfinite(self.sensitivity), self.sensitivity, new)
-            blended = SENSITIVITY_MEMORY * old + (1 - SENSITIVITY_MEMORY) * new
-            self.sensitivity = torch.where(torch.isfinite(new) & seen, blended, self.sensitivity)
+        if stats.sensitivity is not None and stats.loss_per_byte is not None:
+            new = torch.stack((stats.loss_per_byte, stats.sensitivity)).double().clamp_min(1e-12).log()
+            old = torch.where(torch.isfinite(self.levels), self.levels, new)
+            blended = MEMORY * old + (1 - MEMORY) * new
+            self.levels = torch.where(torch.isfinite(new) & seen, blended, self.levels)
 
     def progress(self) -> tuple[Tensor, Tensor]:
         """Progress -d log L / d log n and its standard error, both (num_topics,); NaN before it can be judged."""
@@ -113,49 +130,61 @@ class Toremi(Policy):
         error = (residual / spread.clamp_min(1e-300)).sqrt()
         return torch.where(judged, -slope, torch.nan), torch.where(judged, error, torch.nan)
 
-    def _signal(self) -> Tensor:
+    def _verdict(self, noise: Tensor) -> Tensor:
+        """(num_topics,) between -3 and 1/2: what the signals say for or against each topic."""
+        state = self._learning_state() if self.config.learning_state else torch.zeros_like(self.log_factor)
+        return torch.where(noise > 0, state.clamp_max(0), state) - NOISE_COUNTS * noise
+
+    def _learning_state(self) -> Tensor:
         """(num_topics,) between -1 and 1/2: how the topic's progress compares with that of the others."""
         progress, error = self.progress()
         judged = torch.isfinite(progress)
         if int(judged.sum()) < 2:
             return torch.zeros_like(progress)
-        known = progress[judged]
-        middle = known.quantile(0.5)
-        deviation = (known - middle).abs().quantile(0.5)
-        spread = torch.maximum(1.4826 * deviation, middle.abs() / 3).clamp_min(1e-12)
+        middle, deviation = _centre(progress[judged])
+        spread = max(deviation, abs(middle) / 3, 1e-12)
         z = (progress - middle) / (spread**2 + error**2).sqrt()
-        verdict = ((z.abs() - DEAD_ZONE).clamp_min(0) / 2).tanh()
-        gain = torch.where(self.moments[_SEEN] >= PATIENCE, BET * verdict, 0.0)
-        return torch.where(judged, torch.where(z > 0, gain, -verdict), 0.0)
+        gain = torch.where(self.moments[_SEEN] >= PATIENCE, BET * _certainty(z), 0.0)
+        return torch.where(judged, gain - _certainty(-z), 0.0)
 
-    def _confidence(self) -> Tensor:
-        """(num_topics,) factor on the signal: how much the topic's samples move the model, relative to the others."""
-        measured = torch.isfinite(self.sensitivity)
-        if not self.config.sensitivity or not bool(measured.any()):
-            return torch.ones_like(self.sensitivity)
-        average = self.sensitivity[measured].mean().clamp_min(1e-300)
-        relative = (self.sensitivity.clamp_min(0) / average).sqrt().clamp(*SENSITIVITY_RANGE)
-        return torch.where(measured, relative, 1.0)
+    def _noise(self) -> Tensor:
+        """(num_topics,) between 0 and 1: how surely the topic is hard and yet moves the model little."""
+        measured = torch.isfinite(self.levels).all(dim=0)
+        if int(measured.sum()) < 2:
+            return torch.zeros_like(self.log_factor)
+        scores = []
+        for level in self.levels:
+            middle, deviation = _centre(level[measured])
+            scores.append((level - middle) / max(deviation, LEAST_SPREAD))
+        hard, moving = scores
+        return torch.where(measured, _certainty(torch.minimum(hard, -moving)), 0.0)
 
     def _weights(self) -> Tensor:
         base = torch.ones_like(self.log_factor)
         if self.config.stratify:
             shares = tempered_shares(self.natural, self.config.stratify_temperature)
             base = weights_of_shares(shares, self.natural)
-        weights = base * self.log_factor.exp()
-        weights = weights / (weights * self.natural).sum()
+        factor = self.log_factor.exp()
+        weights = factor * base ** factor.clamp_max(1)
+        lowest = self.log_factor <= math.log(max(self.config.w_min, 1e-9)) + 1e-9
+        if bool(lowest.any()) and not bool(lowest.all()):
+            left = 1 - self.config.w_min * self.natural[lowest].sum()
+            weights = weights * left / (weights * self.natural)[~lowest].sum().clamp_min(1e-300)
+            weights = torch.where(lowest, self.config.w_min, weights)
+        else:
+            weights = weights / (weights * self.natural).sum()
         # Drawing a small topic often is what stratifying means; a huge weight on few samples is noise in the gradient.
         return weights.clamp(self.config.w_min, self.config.w_max) if self.apply == "loss" else weights
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state; NaN stands as None."""
-        sensitivity = [x if math.isfinite(x) else None for x in self.sensitivity.tolist()]
+        levels = [[x if math.isfinite(x) else None for x in level] for level in self.levels.tolist()]
         return {
             **super().state_dict(),
             "log_factor": self.log_factor.tolist(),
             "moments": self.moments.tolist(),
             "samples": self.samples.tolist(),
-            "sensitivity": sensitivity,
+            "levels": levels,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -164,4 +193,17 @@ class Toremi(Policy):
         self.log_factor = torch.tensor(state["log_factor"], dtype=torch.float64)
         self.moments = torch.tensor(state["moments"], dtype=torch.float64)
         self.samples = torch.tensor(state["samples"], dtype=torch.float64)
-        self.sensitivity = torch.tensor([torch.nan if x is None else x for x in state["sensitivity"]]).double()
+        self.levels = torch.tensor(
+            [[torch.nan if x is None else x for x in level] for level in state["levels"]]
+        ).double()
+
+
+def _centre(values: Tensor) -> tuple[float, float]:
+    """Median, and 1.4826 times the median absolute deviation, which is the standard deviation of a normal one."""
+    middle = values.quantile(0.5)
+    return float(middle), 1.4826 * float((values - middle).abs().quantile(0.5))
+
+
+def _certainty(z: Tensor) -> Tensor:
+    """Between 0 and 1: how far a standard score lies above what is left alone."""
+    return ((z - DEAD_ZONE).clamp_min(0) / 2).tanh()
