@@ -28,6 +28,8 @@ def main() -> None:
     preset = PRESETS[options.preset]
     if options.policies:
         preset = replace(preset, policies=tuple(options.policies.split(",")))
+    if options.arms:
+        preset = replace(preset, arms=tuple(arm for arm in preset.arms if arm.name in options.arms.split(",")))
     if options.seeds:
         preset = replace(preset, seeds=tuple(map(int, options.seeds.split(","))))
     options.out.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("evidence-out"))
     parser.add_argument("--domains", type=Path, help="folder of the mixed corpus' sources")
     parser.add_argument("--policies", help="only these, separated by commas")
+    parser.add_argument("--arms", help="only these, separated by commas; names as in the runs' folders")
     parser.add_argument("--seeds", help="only these, separated by commas")
     parser.add_argument("--until", type=float, default=1e9, metavar="MINUTES", help="start no run after that")
     parser.add_argument("--only-report", action="store_true", help="run nothing; report what is there")

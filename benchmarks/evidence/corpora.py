@@ -79,7 +79,7 @@ def pieces(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def plant_noise(arm: Arm, workdir: Path) -> Path:
-    """Corrupt whole topics, the largest first, until about the wanted share of the training tokens is noise."""
+    """Corrupt whole topics until about the wanted share of the training tokens is noise."""
     source = workdir / "annotated"
     for number, topic in enumerate(noisy_topics(source, workdir / "topics.parquet", arm)):
         target = workdir / f"{arm.name}-{number}"
@@ -90,7 +90,7 @@ def plant_noise(arm: Arm, workdir: Path) -> Path:
 
 
 def noisy_topics(annotated: Path, topics: Path, arm: Arm) -> list[str]:
-    """Names of the topics to corrupt."""
+    """Names of the topics to corrupt: by a hash of their names, so that large and small ones are among them."""
     column = "source" if arm.topics == "source" else "topic"
     rows = ds.dataset(annotated).to_table([column, "num_tokens"], filter=ds.field("split") == "train")
     tokens: Counter[Any] = Counter()
@@ -99,8 +99,9 @@ def noisy_topics(annotated: Path, topics: Path, arm: Arm) -> list[str]:
     tokens.pop(-1, None)
     names = {row["topic"]: row["name"] for row in ds.dataset(topics).to_table(["topic", "name"]).to_pylist()}
     chosen, share = [], 0.0
-    for topic, count in tokens.most_common():
-        if share + count / tokens.total() <= arm.noise + TOLERANCE:
-            chosen.append(str(names.get(topic, topic)))
-            share += count / tokens.total()
+    named = sorted((hashlib.md5(str(names.get(t, t)).encode()).digest(), str(names.get(t, t)), t) for t in tokens)
+    for _, name, topic in named:
+        if share + tokens[topic] / tokens.total() <= arm.noise + TOLERANCE:
+            chosen.append(name)
+            share += tokens[topic] / tokens.total()
     return chosen

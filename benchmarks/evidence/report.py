@@ -24,7 +24,7 @@ FOOT = """\
 Bits per byte on the test split, macro averaged over the sources; with noise, over those that are clean. `±` is the
 standard deviation over seeds; differences are paired by seed, with their 95% t interval (none for one seed). *Tokens
 saved*: share of `uniform`'s tokens (same seed) not yet used when its final macro value was reached, linear between the
-checkpoints measured, which lie in the second half of a run; *never*: it ended above. *Worst domain*: the
+checkpoints measured, which lie from a quarter of a run on; *never*: it ended above. *Worst domain*: the
 largest increase over `uniform` on any clean source, of the means over seeds. *AUROC*: how well low weights tell
 corrupted samples at the end. *At the bound*: the part of the run after which the noisy topics' mean weight was at the
 lower bound. Learning rates were chosen on the validation split with another seed{tuned}.
@@ -35,9 +35,8 @@ def write_report(name: str, preset: Preset, results: list[Result], out: Path, pa
     """Write the page, and its figures beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = preset.model
-    parameters = (
-        12 * shape["n_layer"] * shape["n_embd"] ** 2 + (preset.vocab_size + shape["n_positions"]) * shape["n_embd"]
-    )
+    rows = preset.vocab_size * (1 if shape.get("tie_word_embeddings", True) else 2) + shape["n_positions"]
+    parameters = 12 * shape["n_layer"] * shape["n_embd"] ** 2 + rows * shape["n_embd"]
     tokens = preset.steps * preset.batch_size * shape["n_positions"]
     parts = [
         HEAD.format(

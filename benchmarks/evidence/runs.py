@@ -27,7 +27,7 @@ def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -
         "--max-steps", preset.steps, "--interval", preset.interval, "--batch-size", preset.batch_size,
         "--learning-rate", rate * preset.learning_rate, "--burn-in-steps", preset.steps // 10,
         "--eval-every", every, "--eval-samples", EVAL_SAMPLES,
-        "--checkpoint-every", every, "--keep-checkpoints", 1 if cell.rate else preset.checkpoints // 2 + 1,
+        "--checkpoint-every", every, "--keep-checkpoints", 1 if cell.rate else preset.checkpoints - 1,
         one_rank=True,
     )  # fmt: skip
     return folder
