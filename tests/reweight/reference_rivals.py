@@ -132,8 +132,8 @@ def centre(values):
     return middle, 1.4826 * median(abs(v - middle) for v in values)
 
 
-def certainty(z):
-    return math.tanh(max(z - 0.5, 0) / 2)
+def certainty(z, dead_zone):
+    return math.tanh(max(z - dead_zone, 0) / 2)
 
 
 def learning_state(points):
@@ -144,7 +144,7 @@ def learning_state(points):
         middle, deviation = centre([r for r, _ in judged.values()])
         for k, (r, error) in judged.items():
             z = (r - middle) / math.hypot(max(deviation, abs(middle) / 3), error)
-            verdict[k] = -certainty(-z) if z <= 0 else 0.5 * certainty(z) if len(points[k]) >= 8 else 0.0
+            verdict[k] = -certainty(-z, 1.5) if z <= 0 else 0.5 * certainty(z, 1.5) if len(points[k]) >= 8 else 0.0
     return verdict
 
 
@@ -155,7 +155,7 @@ def noise(hard, moving):
         min((h - m_hard) / max(d_hard, 0.02), (m_moving - g) / max(d_moving, 0.02))
         for h, g in zip(hard, moving, strict=True)
     ]
-    return [certainty(z) for z in scores]
+    return [certainty(z, 0.5) for z in scores]
 
 
 def smoothed(old, new):

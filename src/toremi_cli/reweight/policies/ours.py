@@ -7,8 +7,8 @@ for a doubling of their data; what stands still, because it is noise or because 
 
     m, d   = median of r over topics, and their spread: max(1.4826 MAD, |m| / 3)
     z_l    = (r_l - m) / sqrt(d^2 + s_l^2)                   unsure topics are drawn to the middle
-    v_l    = tanh(max(z_l - 1/2, 0) / 2) / 2                 to gain is a bet: half as strong, and from the
-           - tanh(max(-z_l - 1/2, 0) / 2)                    8th interval on only; near the median nothing moves
+    v_l    = tanh(max(z_l - 3/2, 0) / 2) / 2                 to gain is a bet: half as strong, and from the
+           - tanh(max(-z_l - 3/2, 0) / 2)                    8th interval on only; near the median nothing moves
 
 *Gradient sensitivity* g_l. A topic of high loss should move the model much; one whose loss a byte is above the others'
 while its gradients are below them holds nothing that can be learnt. Either alone misleads: code and tables have small
@@ -45,7 +45,9 @@ from toremi_cli.reweight.stats import IntervalStats
 EXPLORE_FLOOR = 0.5
 """Lower bound of the factor in stage 1, but for noise."""
 DEAD_ZONE = 0.5
-"""Standardised progress that is left alone."""
+"""Standard score of noise that is left alone."""
+PROGRESS_DEAD_ZONE = 1.5
+"""Standard score of progress that is left alone: weights that follow the jitter of slopes cost more than they find."""
 BET = 0.5
 """How strongly a topic gains, relative to how strongly one loses."""
 INERTIA = 0.5
@@ -144,8 +146,8 @@ class Toremi(Policy):
         middle, deviation = _centre(progress[judged])
         spread = max(deviation, abs(middle) / 3, 1e-12)
         z = (progress - middle) / (spread**2 + error**2).sqrt()
-        gain = torch.where(self.moments[_SEEN] >= PATIENCE, BET * _certainty(z), 0.0)
-        return torch.where(judged, gain - _certainty(-z), 0.0)
+        gain = torch.where(self.moments[_SEEN] >= PATIENCE, BET * _certainty(z, PROGRESS_DEAD_ZONE), 0.0)
+        return torch.where(judged, gain - _certainty(-z, PROGRESS_DEAD_ZONE), 0.0)
 
     def _noise(self) -> Tensor:
         """(num_topics,) between 0 and 1: how surely the topic is hard and yet moves the model little."""
@@ -204,6 +206,6 @@ def _centre(values: Tensor) -> tuple[float, float]:
     return float(middle), 1.4826 * float((values - middle).abs().quantile(0.5))
 
 
-def _certainty(z: Tensor) -> Tensor:
+def _certainty(z: Tensor, dead_zone: float = DEAD_ZONE) -> Tensor:
     """Between 0 and 1: how far a standard score lies above what is left alone."""
-    return ((z - DEAD_ZONE).clamp_min(0) / 2).tanh()
+    return ((z - dead_zone).clamp_min(0) / 2).tanh()
