@@ -8,9 +8,10 @@ import pytest
 from tests.topics.planted import planted_texts, planted_vectors, write_planted, write_tables
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
+from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES, TOPICS
 from toremi_cli.tables import MANIFEST, TableReader, read_manifest
-from toremi_cli.topics.cluster import build_clusters, sample_to_fit
+from toremi_cli.topics.cluster import assign_shard, build_clusters, sample_to_fit
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.topic_table import topics_are_current
 
@@ -106,6 +107,20 @@ def test_any_number_of_workers_and_any_shards_give_the_same_values(tmp_path):
         build_clusters(workdir, ClusterConfig(num_topics=3, workers=workers))
         results.append(values(workdir).combine_chunks())
     assert results[0].equals(results[1]) and results[0].equals(results[2])
+
+
+@pytest.mark.parametrize("method", ["fused", "kmeans"])
+def test_shards_done_in_any_order_give_the_same_values(method, tmp_path):
+    workdir = write_planted(tmp_path)
+    build_clusters(workdir, ClusterConfig(method=method, num_topics=3))
+    whole, record = values(workdir), read_manifest(workdir.clusters)
+    provenance = provenance_of(CLUSTERS, record["command"], record["config"], record["inputs"])
+    shards = sorted(workdir.clusters.glob("*.parquet"))
+    for shard in shards:
+        shard.unlink()
+    for number in (2, 0, 1):
+        assign_shard(workdir, provenance, 0.0, number)
+    assert sorted(workdir.clusters.glob("*.parquet")) == shards and values(workdir).equals(whole)
 
 
 def test_samples_below_the_least_agreement_get_no_topic(fused, tmp_path):

@@ -13,7 +13,7 @@ from toremi_cli.topics.config import DEFAULT_LDA_TOPICS, PAPER_NUM_CLUSTERS, Clu
 from toremi_cli.topics.fusion import dampen, fit_fused, merge_areas
 from toremi_cli.topics.hierarchy import Level, roll_up
 from toremi_cli.topics.keywords import class_tfidf
-from toremi_cli.topics.kmeans import fit_kmeans, nearest
+from toremi_cli.topics.kmeans import fit_kmeans, nearest, one_thread
 from toremi_cli.topics.lda import fit_lda, learn_vocabulary
 from toremi_cli.topics.model import TopicModel
 from toremi_cli.topics.number import ladder, most_topics, reproducible_number
@@ -48,23 +48,25 @@ def fit_model(texts: Sequence[str], vectors: np.ndarray, config: ClusterConfig) 
     counts = vocabulary.count(documents)
     del documents
     fit = {"fused": _fit_fused, "lda": _fit_lda, "top2vec": _fit_top2vec, "kmeans": _fit_kmeans}[config.method]
-    with console.progress(f"fitting topics ({config.method})", len(texts)) as bar:
-        model = fit(counts, vectors, vocabulary, config)
-        bar.advance(len(texts))
-    model, topic, agreement = _without_empty_topics(model, texts, vectors)
-    levels = roll_up(topic, vectors, presence(counts), vocabulary, model.num_topics, config.levels)
-    return Fitted(model, _keywords(topic, agreement, model.num_topics, counts, vectors, vocabulary), levels)
+    with one_thread():
+        with console.progress(f"fitting topics ({config.method})", len(texts)) as bar:
+            model = fit(counts, vectors, vocabulary, config)
+            bar.advance(len(texts))
+        model, topic, agreement = _without_empty_topics(model, counts, vectors)
+        levels = roll_up(topic, vectors, presence(counts), vocabulary, model.num_topics, config.levels)
+        keywords = _keywords(topic, agreement, model.num_topics, counts, vectors, vocabulary)
+    return Fitted(model, keywords, levels)
 
 
 def _without_empty_topics(
-    model: TopicModel, texts: Sequence[str], vectors: np.ndarray
+    model: TopicModel, counts: sp.csr_matrix, vectors: np.ndarray
 ) -> tuple[TopicModel, np.ndarray, np.ndarray]:
     """The model without topics that are no sample's first; each sample's topic and agreement, (num_samples,) both."""
     wanted = model.num_topics
-    probs, agreement = model.assign(texts, vectors)
+    probs, agreement = model.assign_counted(counts, vectors)
     while len(found := np.unique(probs.argmax(axis=1))) < model.num_topics:
         model = model.keep(found)
-        probs, agreement = model.assign(texts, vectors)
+        probs, agreement = model.assign_counted(counts, vectors)
     if model.num_topics < wanted:
         left_out = wanted - model.num_topics
         reason = f"{model.reason}; without {left_out} of {wanted} that {'is' if left_out == 1 else 'are'} no sample's"
@@ -81,7 +83,7 @@ def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabular
         num_topics, agreement = reproducible_number(dampen(counts), vectors, numbers, config.seed)
         how = f"the largest of those best reproduced by halves of the samples (AMI {agreement:.2f})"
         reason = f"{how} of 2 to {most}; {_found(areas)}"
-    fused = fit_fused(counts, vectors, vocabulary, areas, num_topics, config.seed)
+    fused = fit_fused(counts, vectors, areas, num_topics, config.seed)
     found = fused.posterior.shape[1]
     reason = f"{reason}; first cut by {fused.start}, refined by both views"
     return TopicModel("fused", found, reason, vocabulary, views=fused.views, lda=fused.lda)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,7 @@ def tokenize(text: str) -> list[str]:
     return words
 
 
+@lru_cache(maxsize=1 << 16)  # most words of a text are frequent ones
 def _trim(word: str) -> str:
     """The word without its possessive ending; empty if it is none."""
     if word.endswith("'s"):

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 
 from toremi_cli.errors import TableError
 from toremi_cli.tables import atomic_file, write_json
 from toremi_cli.topics.fusion import POSTERIOR_SHARE, Views, dampen, softmax
-from toremi_cli.topics.kmeans import similarities
+from toremi_cli.topics.kmeans import one_thread, similarities
 from toremi_cli.topics.lda import Lda
 from toremi_cli.topics.vectors.bags import Vocabulary, word_lists
 
@@ -48,22 +49,32 @@ class TopicModel:
             probs (num_samples, num_topics) float32, rows sum to 1; agreement (num_samples,) float32, 0 to 1: the
             probability that both views, each asked by itself, name the same topic (1 where there is one view only).
         """
-        probs = np.zeros((len(texts), self.num_topics), np.float32)
-        agreement = np.ones(len(texts), np.float32)
-        for start in range(0, len(texts), BATCH):
-            rows = slice(start, start + BATCH)
-            if self.method == "fused":
-                probs[rows], agreement[rows] = self._assign_fused(texts[rows], vectors[rows])
-            elif self.method == "lda":
-                assert self.lda is not None
-                probs[rows] = self.lda.infer(self.vocabulary.count(word_lists(texts[rows])))
-            else:
-                probs[rows] = self._assign_by_centres(vectors[rows])
+        return self.assign_counted(self._count(texts), vectors)
+
+    def assign_counted(self, counts: sp.csr_matrix, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`assign` for texts whose words are counted already, (num_samples, num_words)."""
+        num_samples = len(vectors)
+        probs = np.zeros((num_samples, self.num_topics), np.float32)
+        agreement = np.ones(num_samples, np.float32)
+        with one_thread():
+            for start in range(0, num_samples, BATCH):
+                rows = slice(start, start + BATCH)
+                if self.method == "fused":
+                    probs[rows], agreement[rows] = self._assign_fused(counts[rows], vectors[rows])
+                elif self.method == "lda":
+                    assert self.lda is not None
+                    probs[rows] = self.lda.infer(counts[rows])
+                else:
+                    probs[rows] = self._assign_by_centres(vectors[rows])
         return probs, agreement
 
-    def _assign_fused(self, texts: Sequence[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _count(self, texts: Sequence[str]) -> sp.csr_matrix:
+        if not len(self.vocabulary):  # no word view: the words don't matter
+            return sp.csr_matrix((len(texts), 0))
+        return self.vocabulary.count(word_lists(texts))
+
+    def _assign_fused(self, counts: sp.csr_matrix, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert self.views is not None and self.lda is not None
-        counts = self.vocabulary.count(word_lists(texts))
         by_words, by_vectors = self.views.scores(dampen(counts), vectors)
         posterior = softmax(self.views.joint(by_words, by_vectors))
         mixture = self.lda.infer(counts, start=posterior)

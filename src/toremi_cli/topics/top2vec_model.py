@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from toremi_cli.topics.kmeans import one_thread
+
 MERGE_DISTANCE = 0.1
 """Topics closer than this (cosine distance) are one: Top2Vec's default."""
 NUM_NEIGHBOURS, NUM_COMPONENTS = 15, 5
@@ -43,7 +45,7 @@ def find_dense_areas(vectors: np.ndarray, min_topic_samples: int, seed: int) -> 
     model = _bare_top2vec(vectors)
     umap_args = {
         "n_neighbors": NUM_NEIGHBOURS, "n_components": NUM_COMPONENTS, "metric": "cosine", "random_state": seed,
-        "n_jobs": 1,
+        "n_jobs": 1, "precomputed_knn": nearest_neighbours(vectors, NUM_NEIGHBOURS),
     }  # fmt: skip
     hdbscan_args = {
         "min_cluster_size": min_topic_samples, "metric": "euclidean", "cluster_selection_method": "eom",
@@ -62,6 +64,20 @@ def find_dense_areas(vectors: np.ndarray, min_topic_samples: int, seed: int) -> 
             return DenseAreas(vectors[:0], "Top2Vec found no dense area")
         raise
     return DenseAreas(np.asarray(model.topic_vectors, dtype=np.float64))
+
+
+def nearest_neighbours(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and cosine distances, (num_samples, count) both, of each sample's nearest, itself the first.
+
+    All pairs are compared: for as many samples as a model is fitted on this takes a few seconds, less than it takes to
+    compile the approximate search that UMAP would do.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=count, algorithm="brute", metric="sqeuclidean").fit(vectors)
+    with one_thread():
+        distances, indices = search.kneighbors(vectors)
+    return indices, (distances / 2).astype(np.float32)
 
 
 def _bare_top2vec(vectors: np.ndarray) -> Any:

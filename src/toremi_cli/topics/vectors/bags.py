@@ -46,17 +46,14 @@ class Vocabulary:
     def count(self, documents: Iterable[Sequence[str]]) -> sp.csr_matrix:
         """(num_documents, num_words) float64 counts, columns sorted within a row."""
         columns: list[int] = []
-        counts: list[int] = []
         ends = [0]
         for words in documents:
-            row = sorted(Counter(i for i in map(self.index.get, words) if i is not None).items())
-            columns.extend(column for column, _ in row)
-            counts.extend(count for _, count in row)
+            columns += [i for i in map(self.index.get, words) if i is not None]
             ends.append(len(columns))
         shape = (len(ends) - 1, len(self.words))
-        return sp.csr_matrix(
-            (np.array(counts, dtype=np.float64), np.array(columns, dtype=np.int64), np.array(ends)), shape=shape
-        )
+        counts = sp.csr_matrix((np.ones(len(columns)), np.array(columns, dtype=np.int64), np.array(ends)), shape=shape)
+        counts.sum_duplicates()  # sorts too
+        return counts
 
 
 def min_documents_for(num_documents: int) -> int:
