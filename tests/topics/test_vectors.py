@@ -9,7 +9,7 @@ from tests.realtext import news_articles
 from tests.shell import environment
 from tests.topics.planted import DIM, planted_texts, planted_vectors
 from toremi_cli.errors import CorpusError, TableError, UsageError
-from toremi_cli.topics.vectors import load_backend, make_backend
+from toremi_cli.topics.vectors import doc2vec, load_backend, make_backend
 
 FIT_AND_HASH = """
 import hashlib
@@ -129,3 +129,16 @@ def tiny_sentence_transformer(folder):
     transformer = Transformer(str(base), max_seq_length=64)
     SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu").save(str(folder / "whole"))
     return folder / "whole"
+
+
+def test_of_a_large_corpus_so_many_words_are_learnt_from_as_the_bound_says(monkeypatch):
+    texts = news_articles()[:60]
+    monkeypatch.setattr(doc2vec, "TRAINING_WORDS", 500)
+    bounded = make_backend("doc2vec", dim=24, seed=3)
+    bounded.fit(texts)
+    known = np.abs(bounded.words).max(axis=1) > 0
+    assert 0.1 < known.mean() < 0.9, "a word of no document drawn has no neural half"
+    assert np.allclose(np.linalg.norm(bounded.encode(texts), axis=1), 1, atol=1e-6)
+    monkeypatch.setattr(doc2vec, "TRAINING_WORDS", 1)
+    bounded.fit(texts)
+    assert np.isfinite(bounded.encode(texts)).all(), "one document is always there to learn from"

@@ -149,13 +149,12 @@ def fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, areas: DenseAreas, num
         seed: of k-means.
     """
     bags = dampen(counts)
-    best: tuple[float, np.ndarray, str] | None = None
-    for name, centres in first_cuts(vectors, areas, num_topics, seed).items():
-        _, posterior, evidence = alternate(bags, vectors, nearest(vectors, centres), len(centres))
-        if best is None or evidence > best[0]:
-            best = evidence, posterior, name
-    assert best is not None
-    _, posterior, name = best
+    refined = {
+        name: alternate(bags, vectors, nearest(vectors, centres), len(centres))
+        for name, centres in first_cuts(vectors, areas, num_topics, seed).items()
+    }
+    name = likeliest(bags, vectors, {name: views for name, (views, _) in refined.items()})
+    posterior = refined[name][1]
     if len(_alive(posterior)) < posterior.shape[1]:
         posterior, name = _with_spare_topics(bags, vectors, num_topics, seed), "k-means with spare topics"
     posterior = posterior[:, np.argsort(-posterior.sum(axis=0), kind="stable")]  # topic 0 is the largest
@@ -167,14 +166,29 @@ def fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, areas: DenseAreas, num
     return Fused(views.calibrated(*scores), lda, softmax(views.joint(*scores)), name)
 
 
+def likeliest(bags: sp.csr_matrix, vectors: np.ndarray, models: dict[str, Views]) -> str:
+    """The model under which a sample's joint log-likelihood is highest on average; of equal ones the first.
+
+    All are judged at one sharpness. A cut that lies badly in the vector space has small margins, which its own
+    sharpness makes up for; that factor, being no likelihood, would even put it ahead.
+    """
+    sharpness = min(views.sharpness for views in models.values())
+
+    def likelihood(views: Views) -> float:
+        alike = replace(views, sharpness=sharpness)
+        return float(logsumexp(alike.joint(*alike.scores(bags, vectors)), axis=1).mean())
+
+    return max(models, key=lambda name: likelihood(models[name]))
+
+
 def _with_spare_topics(bags: sp.csr_matrix, vectors: np.ndarray, num_topics: int, seed: int) -> np.ndarray:
     """Posterior (num_samples, at most num_topics) from a cut into more topics than wanted."""
     centres = fit_kmeans(vectors, SPARE * num_topics, seed)
-    _, posterior, _ = alternate(bags, vectors, nearest(vectors, centres), len(centres), SPARE_ROUNDS)
+    _, posterior = alternate(bags, vectors, nearest(vectors, centres), len(centres), SPARE_ROUNDS)
     topic = posterior[:, _alive(posterior)].argmax(axis=1)
     members = np.eye(topic.max() + 1)[topic]
     topic = merge_closest(members.T @ vectors.astype(np.float64), num_topics)[topic]
-    _, posterior, _ = alternate(bags, vectors, topic, topic.max() + 1)
+    _, posterior = alternate(bags, vectors, topic, topic.max() + 1)
     topic = posterior[:, _alive(posterior)].argmax(axis=1)
     return np.eye(num_topics)[split_widest(vectors, topic, num_topics, seed)]
 
@@ -219,7 +233,7 @@ def merge_areas(vectors: np.ndarray, centres: np.ndarray, num_topics: int) -> np
 
 def alternate(
     bags: sp.csr_matrix, vectors: np.ndarray, topic: np.ndarray, num_topics: int, rounds: int = ROUNDS
-) -> tuple[Views, np.ndarray, float]:
+) -> tuple[Views, np.ndarray]:
     """Refine a cut by both views in turn.
 
     Args:
@@ -230,16 +244,13 @@ def alternate(
         rounds: how many turns.
 
     Returns:
-        The views, the posterior (num_samples, num_topics), and the mean joint log-likelihood of a sample.
+        The views, and the posterior (num_samples, num_topics).
     """
     posterior = np.eye(num_topics)[topic]
-    evidence = -np.inf
     for _ in range(rounds):
         views = _views(bags, vectors, posterior)
-        scores = views.joint(*views.scores(bags, vectors))
-        evidence = float(logsumexp(scores, axis=1).mean())
-        posterior = softmax(scores)
-    return views, posterior, evidence
+        posterior = softmax(views.joint(*views.scores(bags, vectors)))
+    return views, posterior
 
 
 def _views(bags: sp.csr_matrix, vectors: np.ndarray, posterior: np.ndarray) -> Views:

@@ -83,7 +83,7 @@ def _fit_and_assign(
     bags: sp.csr_matrix, vectors: np.ndarray, half: np.ndarray, rows: np.ndarray, number: int, seed: int
 ) -> np.ndarray:
     centres = fit_kmeans(vectors[half], number, seed, STARTS)
-    views, *_ = alternate(bags[half], vectors[half], nearest(vectors[half], centres), len(centres), ROUNDS)
+    views, _ = alternate(bags[half], vectors[half], nearest(vectors[half], centres), len(centres), ROUNDS)
     return views.joint(*views.scores(bags[rows], vectors[rows])).argmax(axis=1)
 
 

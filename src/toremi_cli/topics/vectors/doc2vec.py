@@ -31,8 +31,9 @@ LATENT_SHARE = 1 / 3
 """Share of the dimensions that LSA gets."""
 WINDOW = 5
 TRAINING_WORDS = 6_000_000
-"""Words to pass over in training, all epochs together, within MIN_EPOCHS..MAX_EPOCHS."""
-MIN_EPOCHS, MAX_EPOCHS = 4, 30
+"""Words to pass over in training, all epochs together, about: few words are passed over up to MAX_EPOCHS times, and of
+more words than this, documents with so many are drawn."""
+MAX_EPOCHS = 30
 BATCH = 4096
 
 
@@ -123,9 +124,9 @@ class Doc2VecBackend:
         if len(self.vocabulary) == 1:  # no tree for the hierarchical softmax: gensim's worker dies and train() waits
             return normalize_rows(np.ones((1, dim))).astype(np.float32)
         index = self.vocabulary.index
-        corpus = [TaggedDocument([w for w in words if w in index], [i]) for i, words in enumerate(documents)]
-        num_words = sum(len(document.words) for document in corpus)
-        epochs = int(np.clip(TRAINING_WORDS // max(num_words, 1), MIN_EPOCHS, MAX_EPOCHS))
+        known = _bounded([[word for word in words if word in index] for words in documents], self.seed)
+        corpus = [TaggedDocument(words, [number]) for number, words in enumerate(known)]
+        epochs = int(np.clip(round(TRAINING_WORDS / max(sum(map(len, known)), 1)), 1, MAX_EPOCHS))
         model = Doc2Vec(
             dm=0, dbow_words=1, hs=1, negative=0, vector_size=dim, window=WINDOW, min_count=1, sample=1e-4,
             epochs=epochs, workers=1, seed=self.seed + 1, hashfxn=_stable_hash,
@@ -149,6 +150,13 @@ def leading_directions(bags: sp.csr_matrix, count: int, seed: int) -> np.ndarray
         _, strength, right = randomized_svd(bags, rank, n_iter=7, random_state=seed)
         directions[:, :rank] = right.T * (strength > 1e-9)
     return directions
+
+
+def _bounded(documents: list[list[str]], seed: int) -> list[list[str]]:
+    """The documents if they have at most TRAINING_WORDS words together, else a random part of them in their order."""
+    order = np.random.default_rng(seed).permutation(len(documents))
+    words_before = np.cumsum([0, *(len(documents[number]) for number in order[:-1])])
+    return [documents[number] for number in np.sort(order[words_before < TRAINING_WORDS])]
 
 
 def _stable_hash(text: str) -> int:
