@@ -7,8 +7,9 @@ from tests.realtext import news_articles
 from tests.topics.planted import planted_texts, planted_vectors
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
-from toremi_cli.topics.fusion import dampen, fit_fused, merge_areas, split_widest
+from toremi_cli.topics.fusion import alternate, dampen, fit_fused, likeliest, merge_areas, split_widest
 from toremi_cli.topics.kmeans import fit_kmeans, nearest, similarities
+from toremi_cli.topics.lda import learn_vocabulary
 from toremi_cli.topics.model import load_model
 from toremi_cli.topics.top2vec_model import DenseAreas, find_dense_areas
 from toremi_cli.topics.vectors import make_backend
@@ -154,6 +155,17 @@ def test_a_frequent_kind_is_one_topic_and_rare_ones_get_the_others():
     cut = nearest(vectors, fit_kmeans(vectors, 8, 0))
     assert adjusted_mutual_info_score(kind, cut) < 0.8 and fused.start == "k-means with spare topics"
     assert adjusted_mutual_info_score(kind, topic) > 0.99
+
+
+def test_a_cut_of_small_margins_is_not_the_likelier_for_it():
+    texts, kinds = planted_texts()
+    bags = dampen(learn_vocabulary(word_lists(texts)).count(word_lists(texts)))
+    right = np.unique(kinds, return_inverse=True)[1]
+    wrong = np.random.default_rng(0).permutation(right)
+    models = {name: alternate(bags, planted_vectors(), cut, 3, rounds=1)[0] for name, cut in
+              (("wrong", wrong), ("right", right))}  # fmt: skip
+    assert models["wrong"].sharpness > models["right"].sharpness
+    assert likeliest(bags, planted_vectors(), models) == "right"
 
 
 def test_too_few_topics_are_split_where_they_are_widest():
