@@ -29,7 +29,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from toremi_cli.topics.hierarchy import merge_cheapest, merge_closest
-from toremi_cli.topics.kmeans import fit_kmeans, nearest, similarities
+from toremi_cli.topics.kmeans import STARTS, fit_kmeans, nearest, similarities
 from toremi_cli.topics.lda import Lda, refine_lda
 from toremi_cli.topics.top2vec_model import DenseAreas
 from toremi_cli.topics.vectors.bags import normalize_rows
@@ -155,10 +155,10 @@ def fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, areas: DenseAreas, num
     }
     name = likeliest(bags, vectors, {name: views for name, (views, _) in refined.items()})
     posterior = refined[name][1]
-    if len(_alive(posterior)) < posterior.shape[1]:
-        posterior, name = _with_spare_topics(bags, vectors, num_topics, seed), "k-means with spare topics"
+    if len(alive(posterior)) < posterior.shape[1]:
+        posterior, name = with_spare_topics(bags, vectors, num_topics, seed), "k-means with spare topics"
     posterior = posterior[:, np.argsort(-posterior.sum(axis=0), kind="stable")]  # topic 0 is the largest
-    views = _views(bags, vectors, posterior)
+    views = views_of(bags, vectors, posterior)
     posterior = softmax(views.joint(*views.scores(bags, vectors)))
     lda = refine_lda(counts, (counts.T @ posterior).T + LDA_PRIOR, posterior)
     views = replace(views, word_scores=word_scores(lda.topic_words, counts))
@@ -181,15 +181,17 @@ def likeliest(bags: sp.csr_matrix, vectors: np.ndarray, models: dict[str, Views]
     return max(models, key=lambda name: likelihood(models[name]))
 
 
-def _with_spare_topics(bags: sp.csr_matrix, vectors: np.ndarray, num_topics: int, seed: int) -> np.ndarray:
+def with_spare_topics(
+    bags: sp.csr_matrix, vectors: np.ndarray, num_topics: int, seed: int, starts: int = STARTS, rounds: int = ROUNDS
+) -> np.ndarray:
     """Posterior (num_samples, at most num_topics) from a cut into more topics than wanted."""
-    centres = fit_kmeans(vectors, SPARE * num_topics, seed)
-    _, posterior = alternate(bags, vectors, nearest(vectors, centres), len(centres), SPARE_ROUNDS)
-    topic = posterior[:, _alive(posterior)].argmax(axis=1)
+    centres = fit_kmeans(vectors, SPARE * num_topics, seed, starts)
+    _, posterior = alternate(bags, vectors, nearest(vectors, centres), len(centres), min(SPARE_ROUNDS, rounds))
+    topic = posterior[:, alive(posterior)].argmax(axis=1)
     members = np.eye(topic.max() + 1)[topic]
     topic = merge_closest(members.T @ vectors.astype(np.float64), num_topics)[topic]
-    _, posterior = alternate(bags, vectors, topic, topic.max() + 1)
-    topic = posterior[:, _alive(posterior)].argmax(axis=1)
+    _, posterior = alternate(bags, vectors, topic, topic.max() + 1, rounds)
+    topic = posterior[:, alive(posterior)].argmax(axis=1)
     return np.eye(num_topics)[split_widest(vectors, topic, num_topics, seed)]
 
 
@@ -207,7 +209,7 @@ def split_widest(vectors: np.ndarray, topic: np.ndarray, num_topics: int, seed: 
     return topic
 
 
-def _alive(posterior: np.ndarray) -> np.ndarray:
+def alive(posterior: np.ndarray) -> np.ndarray:
     """The topics that enough samples have as their first."""
     num_samples, num_topics = posterior.shape
     sizes = np.bincount(posterior.argmax(axis=1), minlength=num_topics)
@@ -248,12 +250,13 @@ def alternate(
     """
     posterior = np.eye(num_topics)[topic]
     for _ in range(rounds):
-        views = _views(bags, vectors, posterior)
+        views = views_of(bags, vectors, posterior)
         posterior = softmax(views.joint(*views.scores(bags, vectors)))
     return views, posterior
 
 
-def _views(bags: sp.csr_matrix, vectors: np.ndarray, posterior: np.ndarray) -> Views:
+def views_of(bags: sp.csr_matrix, vectors: np.ndarray, posterior: np.ndarray) -> Views:
+    """What samples with this posterior (num_samples, num_topics) tell the two views of each topic."""
     centres = normalize_rows(np.einsum("nk,nd->kd", posterior, vectors.astype(np.float64), optimize=False))
     cosines = similarities(vectors, centres)
     num_topics = posterior.shape[1]

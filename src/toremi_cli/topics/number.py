@@ -6,16 +6,20 @@ entropy H, so H * A is what K topics tell about a sample again and again and H *
 H * (A - PENALTY * (1 - A)) favours neither the few topics that are always found nor the many that never are. Among
 numbers that it cannot tell from the best, those within one standard error over the halvings, the largest is taken: fine
 topics can be rolled up later, coarse ones not be taken apart. (Stability as a criterion: Lange et al. 2004,
-"Stability-based validation of clustering solutions".)
+"Stability-based validation of clustering solutions".) The halves are fitted as the whole will be, with spare topics
+where some die out: k-means' cuts of frequent kinds alone come out differently each time, and would speak against large
+numbers.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
 
 from toremi_cli import console
-from toremi_cli.topics.fusion import alternate
+from toremi_cli.topics.fusion import alive, alternate, views_of, with_spare_topics
 from toremi_cli.topics.kmeans import fit_kmeans, nearest
 
 PENALTY = 1.5
@@ -23,6 +27,8 @@ MOST_SAMPLES = 3000
 """Samples that are halved, at most."""
 SPLITS = 3
 ROUNDS, STARTS = 6, 4
+FALLS = 4
+"""After so many numbers, each of which scores less than the one before, no larger one is tried."""
 STEP = 1.2
 """The ladder's next number, relative to the last."""
 
@@ -43,8 +49,10 @@ def most_topics(num_samples: int, num_areas: int, min_topic_samples: int) -> int
     return min(max(num_areas, round((used / 2) ** 0.5)), used // 2 // min_topic_samples)
 
 
-def reproducible_number(bags: sp.csr_matrix, vectors: np.ndarray, numbers: list[int], seed: int) -> tuple[int, float]:
-    """The largest of the numbers of topics that halves of the samples reproduce best, and their agreement at it.
+def reproducible_number(
+    bags: sp.csr_matrix, vectors: np.ndarray, numbers: list[int], seed: int
+) -> tuple[int, float, int]:
+    """The largest of the numbers of topics that halves of the samples reproduce best, their agreement, the last tried.
 
     Args:
         bags: (num_samples, num_words) dampened counts.
@@ -52,17 +60,25 @@ def reproducible_number(bags: sp.csr_matrix, vectors: np.ndarray, numbers: list[
         numbers: the numbers to try, ascending, at least one.
         seed: of the halving and of k-means.
     """
-    tried = []
+    agreements, scores = [], []  # (num_tried, SPLITS)
     with console.progress("choosing the number of topics", len(numbers), "numbers") as bar:
         for number in numbers:
-            tried.append(_reproduction(bags, vectors, number, seed))
+            agreement, entropy = (np.array(values) for values in _reproduction(bags, vectors, number, seed))
+            agreements.append(agreement)
+            scores.append(entropy * (agreement - PENALTY * (1 - agreement)))
             bar.advance()
-    agreement, entropy = (np.array(values) for values in zip(*tried, strict=True))  # (num_numbers, SPLITS)
-    score = entropy * (agreement - PENALTY * (1 - agreement))
-    best = int(score.mean(axis=1).argmax())
-    tolerance = score[best].std(ddof=1) / SPLITS**0.5
-    chosen = int(np.flatnonzero(score.mean(axis=1) >= score[best].mean() - tolerance)[-1])
-    return numbers[chosen], float(agreement[chosen].mean())
+            if _keeps_falling([float(score.mean()) for score in scores]):
+                break
+    mean = np.mean(scores, axis=1)
+    best = int(mean.argmax())
+    tolerance = scores[best].std(ddof=1) / SPLITS**0.5
+    chosen = int(np.flatnonzero(mean >= mean[best] - tolerance)[-1])
+    return numbers[chosen], float(agreements[chosen].mean()), numbers[len(scores) - 1]
+
+
+def _keeps_falling(scores: list[float]) -> bool:
+    last = scores[-FALLS - 1 :]
+    return len(last) > FALLS and all(after < before for before, after in pairwise(last))
 
 
 def _reproduction(bags: sp.csr_matrix, vectors: np.ndarray, number: int, seed: int) -> tuple[list[float], list[float]]:
@@ -83,7 +99,10 @@ def _fit_and_assign(
     bags: sp.csr_matrix, vectors: np.ndarray, half: np.ndarray, rows: np.ndarray, number: int, seed: int
 ) -> np.ndarray:
     centres = fit_kmeans(vectors[half], number, seed, STARTS)
-    views, _ = alternate(bags[half], vectors[half], nearest(vectors[half], centres), len(centres), ROUNDS)
+    views, posterior = alternate(bags[half], vectors[half], nearest(vectors[half], centres), len(centres), ROUNDS)
+    if len(alive(posterior)) < posterior.shape[1]:  # as it will be in the fit
+        posterior = with_spare_topics(bags[half], vectors[half], number, seed, STARTS, ROUNDS)
+        views = views_of(bags[half], vectors[half], posterior)
     return views.joint(*views.scores(bags[rows], vectors[rows])).argmax(axis=1)
 
 
