@@ -3,8 +3,9 @@
 1. First cuts in the vector space: the dense areas that Top2Vec finds, and k-means at the same number of topics.
 2. Alternation, from each cut: a topic has a centre (the mean of its samples' vectors) and word frequencies (of its
    samples' words, smoothed towards the corpus'); every sample is then given to topics anew by the sum of both views'
-   log-likelihoods and the topic's share. The cut which ends with the highest joint likelihood is kept, so that where
-   Top2Vec's density step merges or splits against the words, k-means' cut wins, and the other way round.
+   log-likelihoods and the topic's share. The cut which ends with the highest joint likelihood, at one sharpness for
+   all, is kept, so that where Top2Vec's density step merges or splits against the words, k-means' cut wins, and the
+   other way round.
 3. k-means makes clusters of equal size: it cuts a frequent kind of text into many and throws rare ones together. The
    alternation reunites the pieces, and topics die out. Where some do, it starts again from SPARE times as many, drops
    the dead, and merges the closest of those that are left; where they are too few, the widest are split. So rare
