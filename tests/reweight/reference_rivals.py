@@ -150,20 +150,17 @@ def learning_state(points):
 
 def noise(hard, moving):
     """How surely each topic is hard and moves the model little, from smoothed logarithms."""
-    (m_hard, d_hard), (m_moving, d_moving) = centre(hard), centre(moving)
-    scores = [
-        min((h - m_hard) / max(d_hard, 0.02), (m_moving - g) / max(d_moving, 0.02))
-        for h, g in zip(hard, moving, strict=True)
-    ]
-    return [certainty(z, 0.5) for z in scores]
+    return [certainty(min(a, b), 0.5) for a, b in zip(above(hard), above([-g for g in moving]), strict=True)]
 
 
-def smoothed(old, new):
-    return new if old is None else old if new is None else 0.5 * old + 0.5 * new
+def above(values):
+    middle = median(values)
+    below = median(middle - v for v in values if v <= middle)
+    return [(v - middle) / max(1.4826 * below, 0.02) for v in values]
 
 
 def toremi(courses):
-    points, factor, levels = [[] for _ in TOPICS], [0.0] * 5, [[None] * 5, [None] * 5]
+    points, factor, levels, evidence = [[] for _ in TOPICS], [0.0] * 5, [[None] * 5, [None] * 5], [0] * 5
     for losses, stage in courses:
         seen = [k for k, loss in enumerate(losses) if loss is not None]
         for k in seen:
@@ -171,9 +168,17 @@ def toremi(courses):
             kept = (before / now) ** 2  # exp(-difference of the logarithms / 0.5)
             points[k] = [(kept * w, a, b) for w, a, b in points[k]]
             points[k].append((1.0, math.log(now), math.log(losses[k])))
-            measured = math.log(losses[k] / BYTES[k]), math.log(SENSITIVITY[k])
-            for level, new in zip(levels, measured, strict=True):
-                level[k] = smoothed(level[k], new)
+        measured = [
+            {k: math.log(losses[k] / BYTES[k]) for k in seen},
+            {k: math.log(SENSITIVITY[k]) for k in seen},
+        ]
+        for level, new in zip(levels, measured, strict=True):
+            middle = median(new.values())
+            for k in seen:
+                kept = min(evidence[k], 2)
+                level[k] = ((level[k] or 0.0) * kept + (new[k] - middle) * SAMPLES) / (kept + SAMPLES)
+        for k in seen:
+            evidence[k] = min(evidence[k], 2) + SAMPLES
         known = [k for k in range(5) if levels[0][k] is not None]
         noisy = dict(zip(known, noise(*([level[k] for k in known] for level in levels)), strict=True))
         state = learning_state(points)

@@ -14,7 +14,9 @@ for a doubling of their data; what stands still, because it is noise or because 
 while its gradients are below them holds nothing that can be learnt. Either alone misleads: code and tables have small
 gradients because they are easy, poetry and chat high losses because they are hard.
 
-    y_l    = min(standard score of log loss a byte, - standard score of log g_l)      over topics, median and MAD
+    y_l    = min(score of log loss a byte, score of - log g_l)                       each less the interval's median,
+             score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       over the last 4 samples or more;
+                                                                                      m the median over topics
     u_l    = tanh(max(y_l - 1/2, 0) / 2)                                             noise; such a topic never gains
 
     log f_l <- (log f_l + gain * (v_l - 2 u_l)) / 2          within the bounds
@@ -52,8 +54,8 @@ BET = 0.5
 """How strongly a topic gains, relative to how strongly one loses."""
 INERTIA = 0.5
 """What is left of the old log factor at an update."""
-MEMORY = 0.5
-"""What is left of old levels, of loss and sensitivity, at an update."""
+EVIDENCE = 2
+"""Samples whose loss and sensitivity are remembered, besides those of the interval."""
 LEAST_SPREAD = 0.02
 """Of a logarithm over topics: what differs by less than 2% is the same."""
 NOISE_COUNTS = 2.0
@@ -82,7 +84,10 @@ class Toremi(Policy):
         self.samples = torch.zeros(num_topics, dtype=torch.float64)
         """(num_topics,) samples seen so far."""
         self.levels = torch.full((2, num_topics), torch.nan, dtype=torch.float64)
-        """Logarithms of the loss a byte and of the gradient sensitivity, smoothed; NaN where not measured."""
+        """Logarithms of the loss a byte and of the gradient sensitivity, less the median over the interval's topics;
+        NaN where not measured. Relative, since levels of a young model move faster than a small topic is seen."""
+        self.evidence = torch.zeros(num_topics, dtype=torch.float64)
+        """(num_topics,) samples behind `levels`."""
         self.weights = self._weights()
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
@@ -115,10 +120,19 @@ class Toremi(Policy):
         forgetful[_SEEN] = self.moments[_SEEN] + seen.double()
         self.moments = forgetful
         if stats.sensitivity is not None and stats.loss_per_byte is not None:
-            new = torch.stack((stats.loss_per_byte, stats.sensitivity)).double().clamp_min(1e-12).log()
-            old = torch.where(torch.isfinite(self.levels), self.levels, new)
-            blended = MEMORY * old + (1 - MEMORY) * new
-            self.levels = torch.where(torch.isfinite(new) & seen, blended, self.levels)
+            self._compare(torch.stack((stats.loss_per_byte, stats.sensitivity)).double(), stats.num_samples.double())
+
+    def _compare(self, measured: Tensor, num_samples: Tensor) -> None:
+        """Take up the interval's loss a byte and sensitivity, (2, num_topics)."""
+        new = measured.clamp_min(1e-12).log()
+        known = torch.isfinite(new).all(dim=0) & (num_samples > 0)
+        if not bool(known.any()):
+            return
+        new = new - new[:, known].quantile(0.5, dim=1, keepdim=True)
+        kept = self.evidence.clamp_max(EVIDENCE)
+        blended = torch.where(kept > 0, self.levels, 0.0) * kept + new * num_samples
+        self.levels = torch.where(known, blended / (kept + num_samples).clamp_min(1), self.levels)
+        self.evidence = torch.where(known, kept + num_samples, self.evidence)
 
     def progress(self) -> tuple[Tensor, Tensor]:
         """Progress -d log L / d log n and its standard error, both (num_topics,); NaN before it can be judged."""
@@ -154,12 +168,9 @@ class Toremi(Policy):
         measured = torch.isfinite(self.levels).all(dim=0)
         if int(measured.sum()) < 2:
             return torch.zeros_like(self.log_factor)
-        scores = []
-        for level in self.levels:
-            middle, deviation = _centre(level[measured])
-            scores.append((level - middle) / max(deviation, LEAST_SPREAD))
-        hard, moving = scores
-        return torch.where(measured, _certainty(torch.minimum(hard, -moving)), 0.0)
+        loss, sensitivity = self.levels
+        hard, still = _above(loss, measured), _above(-sensitivity, measured)
+        return torch.where(measured, _certainty(torch.minimum(hard, still)), 0.0)
 
     def _weights(self) -> Tensor:
         base = torch.ones_like(self.log_factor)
@@ -187,6 +198,7 @@ class Toremi(Policy):
             "moments": self.moments.tolist(),
             "samples": self.samples.tolist(),
             "levels": levels,
+            "evidence": self.evidence.tolist(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -195,15 +207,23 @@ class Toremi(Policy):
         self.log_factor = torch.tensor(state["log_factor"], dtype=torch.float64)
         self.moments = torch.tensor(state["moments"], dtype=torch.float64)
         self.samples = torch.tensor(state["samples"], dtype=torch.float64)
-        self.levels = torch.tensor(
-            [[torch.nan if x is None else x for x in level] for level in state["levels"]]
-        ).double()
+        levels = [[math.nan if x is None else x for x in level] for level in state["levels"]]
+        self.levels = torch.tensor(levels, dtype=torch.float64)
+        self.evidence = torch.tensor(state["evidence"], dtype=torch.float64)
 
 
 def _centre(values: Tensor) -> tuple[float, float]:
     """Median, and 1.4826 times the median absolute deviation, which is the standard deviation of a normal one."""
     middle = values.quantile(0.5)
     return float(middle), 1.4826 * float((values - middle).abs().quantile(0.5))
+
+
+def _above(level: Tensor, measured: Tensor) -> Tensor:
+    """Standard score, by the deviation of the values below the median: those above may be noise, many of them."""
+    known = level[measured]
+    middle = known.quantile(0.5)
+    below = (middle - known[known <= middle]).quantile(0.5)
+    return (level - middle) / (1.4826 * below).clamp_min(LEAST_SPREAD)
 
 
 def _certainty(z: Tensor, dead_zone: float = DEAD_ZONE) -> Tensor:
