@@ -15,7 +15,7 @@ while its gradients are below them holds nothing that can be learnt. Either alon
 gradients because they are easy, poetry and chat high losses because they are hard.
 
     y_l    = min(score of log loss a byte, score of - log g_l)                       each less the interval's median,
-             score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       over the last 4 samples or more;
+             score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       over the last few samples;
                                                                                       m the median over topics
     u_l    = tanh(max(y_l - 1/2, 0) / 2)                                             noise; such a topic never gains
 
