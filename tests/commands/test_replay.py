@@ -90,7 +90,7 @@ def test_other_policies_that_need_only_losses(losses, tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("stratified", [], "--policy stratified: .*num_tokens"),
+        ("stratified", [], "--policy stratified: .*sizes"),
         ("frozen", [], "--policy frozen: .*weights of another run"),
         ("linupper", [], "weighs single samples"),
         ("toremi", ["memory=-2"], "--memory is -2.0"),
