@@ -14,7 +14,7 @@ from toremi_cli.topics.model import load_model
 from toremi_cli.topics.number import reproducible_number
 from toremi_cli.topics.top2vec_model import DenseAreas, find_dense_areas
 from toremi_cli.topics.vectors import make_backend
-from toremi_cli.topics.vectors.bags import word_lists
+from toremi_cli.topics.vectors.bags import Vocabulary, word_lists
 
 
 def fit(**settings):
@@ -151,7 +151,8 @@ def test_a_frequent_kind_is_one_topic_and_rare_ones_get_the_others():
     vectors = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     chances = np.full((8, 160), 0.2) + np.kron(np.eye(8), np.full(20, 2.0))
     counts = sp.csr_matrix(generator.poisson(chances[kind]).astype(float))
-    fused = fit_fused(counts, vectors, DenseAreas(vectors[:0]), 8, seed=0)
+    vocabulary = Vocabulary([f"word{i}" for i in range(160)])
+    fused = fit_fused(counts, vectors, vocabulary, DenseAreas(vectors[:0]), 8, seed=0)
     topic = fused.posterior.argmax(axis=1)
     cut = nearest(vectors, fit_kmeans(vectors, 8, 0))
     assert adjusted_mutual_info_score(kind, cut) < 0.8 and fused.start == "k-means with spare topics"

@@ -1,7 +1,7 @@
 import numpy as np
 
 from tests.topics.planted import KINDS, planted_texts
-from toremi_cli.topics.lda import fit_lda, learn_vocabulary, refine_lda
+from toremi_cli.topics.lda import fit_lda, learn_vocabulary
 from toremi_cli.topics.vectors.bags import word_lists
 
 
@@ -12,10 +12,10 @@ def planted_counts():
 
 
 def test_eta_tells_topic_k_what_it_is_about():
-    _, counts = planted_counts()
+    vocabulary, counts = planted_counts()
     kinds = np.array(planted_texts()[1])
     eta = np.vstack([np.asarray(counts[np.flatnonzero(kinds == kind)].sum(axis=0)).ravel() for kind in KINDS]) + 0.01
-    mixture = refine_lda(counts, eta, np.full((len(kinds), 3), 1 / 3)).infer(counts)
+    mixture = fit_lda(counts, vocabulary, 3, seed=0, eta=eta).infer(counts)
     assert (np.array(KINDS)[mixture.argmax(axis=1)] == kinds).mean() > 0.97
 
 

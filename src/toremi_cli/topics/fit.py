@@ -83,7 +83,7 @@ def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabular
         num_topics, agreement, most = reproducible_number(dampen(counts), vectors, numbers, config.seed)
         how = f"the largest of those best reproduced by halves of the samples (AMI {agreement:.2f})"
         reason = f"{how} of 2 to {most}; {_found(areas)}"
-    fused = fit_fused(counts, vectors, areas, num_topics, config.seed)
+    fused = fit_fused(counts, vectors, vocabulary, areas, num_topics, config.seed)
     found = fused.posterior.shape[1]
     reason = f"{reason}; first cut by {fused.start}, refined by both views"
     return TopicModel("fused", found, reason, vocabulary, views=fused.views, lda=fused.lda)

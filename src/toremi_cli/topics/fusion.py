@@ -31,9 +31,9 @@ from scipy.special import logsumexp
 
 from toremi_cli.topics.hierarchy import merge_cheapest, merge_closest
 from toremi_cli.topics.kmeans import STARTS, fit_kmeans, nearest, similarities
-from toremi_cli.topics.lda import Lda, refine_lda
+from toremi_cli.topics.lda import Lda, fit_lda
 from toremi_cli.topics.top2vec_model import DenseAreas
-from toremi_cli.topics.vectors.bags import normalize_rows
+from toremi_cli.topics.vectors.bags import Vocabulary, normalize_rows
 
 ROUNDS = 15
 SMOOTHING = 2000.0
@@ -139,15 +139,18 @@ def dampen(counts: sp.csr_matrix) -> sp.csr_matrix:
     return bags
 
 
-def fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, areas: DenseAreas, num_topics: int, seed: int) -> Fused:
+def fit_fused(
+    counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, areas: DenseAreas, num_topics: int, seed: int
+) -> Fused:
     """Fit both views together.
 
     Args:
         counts: (num_samples, num_words) words of the samples to fit on.
         vectors: (num_samples, dim) of length 1.
+        vocabulary: the words.
         areas: what Top2Vec found, maybe nothing.
         num_topics: how many topics; fewer come out where there are fewer different vectors.
-        seed: of k-means.
+        seed: of k-means and LDA.
     """
     bags = dampen(counts)
     refined = {
@@ -161,7 +164,7 @@ def fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, areas: DenseAreas, num
     posterior = posterior[:, np.argsort(-posterior.sum(axis=0), kind="stable")]  # topic 0 is the largest
     views = views_of(bags, vectors, posterior)
     posterior = softmax(views.joint(*views.scores(bags, vectors)))
-    lda = refine_lda(counts, (counts.T @ posterior).T + LDA_PRIOR, posterior)
+    lda = fit_lda(counts, vocabulary, views.centres.shape[0], seed, eta=(counts.T @ posterior).T + LDA_PRIOR)
     views = replace(views, word_scores=word_scores(lda.topic_words, counts))
     scores = views.scores(bags, vectors)
     return Fused(views.calibrated(*scores), lda, softmax(views.joint(*scores)), name)

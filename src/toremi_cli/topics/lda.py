@@ -8,7 +8,7 @@ start, for a batch of sparse rows at once; a text's result depends on no other t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -23,8 +23,6 @@ MAX_SHARE = 0.5
 """A word in more than this share of the samples tells no topic from another."""
 ITERATIONS, ITERATIONS_WITH_START = 40, 10
 """Updates of a text's mixture, from nothing and from a first guess."""
-REFINING = 2
-"""Turns in which a model whose topics are known already learns from all texts."""
 CHUNK_WORDS = 20_000
 """(text, word) pairs that inference handles at once; bounds its memory to this times the number of topics."""
 
@@ -61,64 +59,24 @@ class Lda:
         return gamma / gamma.sum(axis=1, keepdims=True)
 
     def _infer_chunk(self, counts: sp.csr_matrix, guess: np.ndarray, iterations: int) -> np.ndarray:
-        pairs = _Pairs(counts, self._word_weights)
-        gamma = self.alpha + np.asarray(counts.sum(axis=1)) * guess
-        for _ in range(iterations):
-            theta = _exp_expected_log(gamma)
-            gamma = self.alpha + theta * (pairs.by_text @ pairs.scaled(theta))
-        return gamma
-
-    def expected_counts(self, counts: sp.csr_matrix, start: np.ndarray) -> np.ndarray:
-        """(num_topics, num_words): how many of the texts' words each topic explains, at the mixtures inferred."""
-        total = np.zeros_like(self.topic_words)
-        for rows in _chunks(counts):
-            theta = _exp_expected_log(self._infer_chunk(counts[rows], start[rows], ITERATIONS_WITH_START))
-            pairs = _Pairs(counts[rows], self._word_weights)
-            explained = theta[pairs.text] * pairs.scaled(theta)
-            words = sp.csr_matrix(
-                (np.ones(len(explained)), (counts[rows].indices, np.arange(len(explained)))),
-                shape=(counts.shape[1], len(explained)),
-            )
-            total += (words @ explained).T
-        return total
-
-
-class _Pairs:
-    """The (text, word) pairs of some texts: the row of each, and what its word says for each topic."""
-
-    def __init__(self, counts: sp.csr_matrix, word_weights: np.ndarray) -> None:
-        num_pairs = counts.nnz
-        self.counts = counts.data
-        self.weights = word_weights[counts.indices]  # (num_pairs, num_topics)
-        self.text = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-        self.by_text = sp.csr_matrix(
+        per_pair = self._word_weights[counts.indices]  # (num_pairs, num_topics)
+        text_of_pair = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+        length = np.asarray(counts.sum(axis=1))  # (num_texts, 1)
+        gamma = self.alpha + length * guess
+        num_pairs = len(text_of_pair)
+        sum_of_pairs = sp.csr_matrix(
             (np.ones(num_pairs), np.arange(num_pairs), counts.indptr), shape=(counts.shape[0], num_pairs)
         )
-
-    def scaled(self, theta: np.ndarray) -> np.ndarray:
-        """(num_pairs, num_topics): times theta of the text, this is how often each topic gave the word."""
-        norm = np.einsum("ij,ij->i", theta[self.text], self.weights) + 1e-100
-        return self.weights * (self.counts / norm)[:, None]
-
-
-def refine_lda(counts: sp.csr_matrix, eta: np.ndarray, start: np.ndarray) -> Lda:
-    """Fit LDA whose topics are known already, by REFINING turns of variational Bayes over all texts at once.
-
-    gensim's `LdaModel(eta=...)` finds the same topics in ten times as long, because it goes text by text.
-
-    Args:
-        counts: (num_texts, num_words).
-        eta: (num_topics, num_words) prior of each topic's words, which says what topic k is about.
-        start: (num_texts, num_topics) a first guess of each text's mixture.
-    """
-    num_topics = len(eta)
-    lda = Lda(eta, np.full(num_topics, 1 / num_topics))
-    for _ in range(REFINING):
-        lda = replace(lda, topic_words=eta + lda.expected_counts(counts, start))
-    return lda
+        for _ in range(iterations):
+            theta = _exp_expected_log(gamma)
+            norm = np.einsum("ij,ij->i", theta[text_of_pair], per_pair) + 1e-100
+            gamma = self.alpha + theta * (sum_of_pairs @ (per_pair * (counts.data / norm)[:, None]))
+        return gamma
 
 
-def fit_lda(counts: sp.csr_matrix, vocabulary: Vocabulary, num_topics: int, seed: int) -> Lda:
+def fit_lda(
+    counts: sp.csr_matrix, vocabulary: Vocabulary, num_topics: int, seed: int, eta: np.ndarray | None = None
+) -> Lda:
     """Fit LDA by gensim's `LdaModel`, which is reproducible.
 
     Args:
@@ -126,6 +84,7 @@ def fit_lda(counts: sp.csr_matrix, vocabulary: Vocabulary, num_topics: int, seed
         vocabulary: the words, one for each column.
         num_topics: how many topics.
         seed: of the start.
+        eta: (num_topics, num_words) prior of each topic's words; it seeds what topic k is about. None: no such seed.
     """
     from gensim.models.ldamodel import LdaModel
 
@@ -133,11 +92,13 @@ def fit_lda(counts: sp.csr_matrix, vocabulary: Vocabulary, num_topics: int, seed
         list(zip(row.indices.tolist(), row.data.tolist(), strict=True))
         for row in (counts[i] for i in range(counts.shape[0]))
     ]
-    passes = int(np.clip(40_000 // max(len(corpus), 1), 4, 20))
-    chunk = int(np.clip(len(corpus) // 5, 100, 2000))  # with one update a pass it doesn't get anywhere
+    fewest, most = (4, 20) if eta is None else (1, 6)
+    passes = int(np.clip(40_000 // max(len(corpus), 1), fewest, most))
+    updates_per_pass = 5 if eta is None else 1  # from a random start, so few updates don't get anywhere
+    chunk = int(np.clip(len(corpus) // updates_per_pass, 100, 2000))
     model = LdaModel(
         corpus, num_topics=num_topics, id2word=dict(enumerate(vocabulary.words)), passes=passes, iterations=50,
-        chunksize=chunk, alpha="symmetric" if num_topics > 1 else [1.0], random_state=seed, eval_every=None,
+        chunksize=chunk, alpha="symmetric" if num_topics > 1 else [1.0], eta=eta, random_state=seed, eval_every=None,
         minimum_probability=0.0, dtype=np.float64,
     )  # fmt: skip
     return Lda(np.asarray(model.state.get_lambda(), dtype=np.float64), np.asarray(model.alpha, dtype=np.float64))
