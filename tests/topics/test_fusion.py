@@ -5,6 +5,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from tests.realtext import news_articles
 from tests.topics.planted import planted_texts, planted_vectors
+from toremi_cli.topics import top2vec_model
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
 from toremi_cli.topics.fusion import alternate, dampen, fit_fused, likeliest, merge_areas, split_widest
@@ -77,6 +78,14 @@ def test_the_number_of_topics_is_found_and_explained():
     assert 2 <= model.num_topics <= 6 and score > 0.6
     assert f"Top2Vec found {len(areas.centres)} dense areas" in model.reason
     assert "best reproduced by halves of the samples" in model.reason
+
+
+def test_beyond_what_all_pairs_can_be_compared_of_the_same_areas_are_found(monkeypatch):
+    exact = find_dense_areas(planted_vectors(), 15, 0)
+    monkeypatch.setattr(top2vec_model, "MOST_ALL_PAIRS", 10)
+    approximate = find_dense_areas(planted_vectors(), 15, 0)
+    nearest_of_each = similarities(exact.centres, approximate.centres).max(axis=1)
+    assert len(exact.centres) == len(approximate.centres) and nearest_of_each.min() > 0.95
 
 
 def test_top2vec_alone_takes_its_own_number():

@@ -19,6 +19,8 @@ from toremi_cli.topics.kmeans import one_thread
 MERGE_DISTANCE = 0.1
 """Topics closer than this (cosine distance) are one: Top2Vec's default."""
 NUM_NEIGHBOURS, NUM_COMPONENTS = 15, 5
+MOST_ALL_PAIRS = 50_000
+"""Samples of which all pairs are compared, at most: their number grows with the square."""
 """Top2Vec's UMAP settings."""
 FEWEST_SAMPLES = 30
 """Below this, UMAP has no neighbourhoods to speak of and density means nothing."""
@@ -45,8 +47,10 @@ def find_dense_areas(vectors: np.ndarray, min_topic_samples: int, seed: int) -> 
     model = _bare_top2vec(vectors)
     umap_args = {
         "n_neighbors": NUM_NEIGHBOURS, "n_components": NUM_COMPONENTS, "metric": "cosine", "random_state": seed,
-        "n_jobs": 1, "precomputed_knn": nearest_neighbours(vectors, NUM_NEIGHBOURS),
+        "n_jobs": 1,
     }  # fmt: skip
+    if len(vectors) <= MOST_ALL_PAIRS:
+        umap_args["precomputed_knn"] = nearest_neighbours(vectors, NUM_NEIGHBOURS)
     hdbscan_args = {
         "min_cluster_size": min_topic_samples, "metric": "euclidean", "cluster_selection_method": "eom",
         "core_dist_n_jobs": 1,
@@ -69,8 +73,8 @@ def find_dense_areas(vectors: np.ndarray, min_topic_samples: int, seed: int) -> 
 def nearest_neighbours(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices and cosine distances, (num_samples, count) both, of each sample's nearest, itself the first.
 
-    All pairs are compared: for as many samples as a model is fitted on this takes a few seconds, less than it takes to
-    compile the approximate search that UMAP would do.
+    All pairs are compared: for 20,000 samples this takes as long as it takes to compile the approximate search that
+    UMAP would do, and needs no such thing.
     """
     from sklearn.neighbors import NearestNeighbors
 
