@@ -169,6 +169,19 @@ def test_by_default_the_last_two_checkpoints_stay(workdir, pretrain):
     assert kept == {"checkpoint-20", "checkpoint-24"}
 
 
+def test_a_checkpoint_of_another_version_is_refused(workdir, pretrain):
+    process = pretrain("--name", "older")
+    assert process.returncode == 0, process.stderr
+    run = workdir / "runs" / "older"
+    update_run(run, status="running")
+    state = run / "checkpoint-24" / "trainer_state.json"
+    older = {key: value for key, value in json.loads(state.read_text()).items() if key != "version"}
+    state.write_text(json.dumps(older))
+    process = pretrain("--name", "older", "--resume")
+    assert process.returncode == 1
+    assert_one_line_error(process, str(state), "another version of toremi (format 1", "--overwrite")
+
+
 @pytest.mark.parametrize("change", ["grown", "edited"])
 def test_a_corpus_that_changed_under_a_run_is_refused(workdir, pretrain, tmp_path, change):
     rows = TableReader(workdir / "annotated", ANNOTATED).read().replace_schema_metadata(None)

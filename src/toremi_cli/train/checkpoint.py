@@ -23,6 +23,8 @@ from toremi_cli.errors import TrainingError
 from toremi_cli.tables import write_json
 
 STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
+STATE_VERSION = 2
+"""Of what `trainer_state.json` holds and of what a run does with it."""
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
@@ -74,7 +76,7 @@ def save_checkpoint(
         model.save_pretrained(temporary, state_dict=model_state)  # type: ignore[operator]
         save_file(_plain(optimizer), temporary / OPTIMIZER)
         save_file(_plain(accumulators), temporary / ACCUMULATORS)
-        write_json(temporary / STATE, {**state, "step": step})
+        write_json(temporary / STATE, {**state, "step": step, "version": STATE_VERSION})
         _sync(temporary)
         _discard(final)
         temporary.rename(final)
@@ -96,12 +98,19 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     """The JSON part of a checkpoint.
 
     Raises:
-        TrainingError: it is damaged.
+        TrainingError: it is damaged, or another version of toremi wrote it: the run would go on by other rules.
     """
     try:
-        return json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        version = state.get("version", 1)
+    except (OSError, ValueError, AttributeError) as problem:
         raise TrainingError(f"{checkpoint / STATE}: damaged ({problem}); delete {checkpoint} and resume") from None
+    if version != STATE_VERSION:
+        raise TrainingError(
+            f"{checkpoint / STATE}: written by another version of toremi (format {version}, this one's is "
+            f"{STATE_VERSION}); go on with that version, or train anew with --overwrite"
+        )
+    return state
 
 
 def load_tensors(checkpoint: Path, name: str, device: torch.device) -> dict[str, Tensor]:
