@@ -84,9 +84,7 @@ class AdaptiveSampling:
         return drawn / np.maximum(np.bincount(strata.pair_topic, carried, self.num_topics), 1e-300)
 
 
-def topic_sizes(
-    samples: np.ndarray, pairs: TopicPairs, num_predicted: np.ndarray, loss_average: str = "token"
-) -> list[float]:
+def topic_sizes(samples: np.ndarray, pairs: TopicPairs, num_predicted: np.ndarray, loss_average: str) -> list[float]:
     """Size of each topic in what the loss averages over: predicted tokens, or training samples.
 
     Shares by any other count would not be those of the objective: by tokens, under a mean over samples, a topic would

@@ -74,6 +74,35 @@ def test_what_is_hard_and_moves_nothing_is_noise_at_once():
     assert off == course(make())
 
 
+def test_many_noisy_topics_do_not_hide_one_another():
+    names = [f"t{k}" for k in range(40)]
+    policy = make_policy(PolicyConfig(name="toremi", learning_state=False), names, PolicyData(sizes=[100.0] * 40))
+    noisy = torch.arange(40) < 15
+    differences = torch.linspace(0.96, 1.04, 40).double().roll(20)  # of clean topics among each other
+    by_byte = torch.where(noisy, 3.5, 2.0 * differences)
+    sensitivity = torch.where(noisy, 0.66, 0.72 * differences)
+    for step in range(10, 90, 10):
+        loss, counts = torch.full((40,), 6.0).double(), torch.full((40,), 5)
+        policy.update(IntervalStats(step, loss, counts, loss_per_byte=by_byte, sensitivity=sensitivity))
+    factors = policy.log_factor.exp()
+    assert factors[noisy].max() < 0.12  # by the spread on both sides of the median it would be 0.48
+    assert factors[~noisy].min() > 0.5
+
+
+def test_a_topic_seen_early_is_not_noise_for_what_the_model_was_then():
+    names = [f"t{k}" for k in range(8)]
+    policy = make_policy(PolicyConfig(name="toremi", learning_state=False), names, PolicyData(sizes=[100.0] * 8))
+    wobble = torch.linspace(0.97, 1.03, 8).double()
+    for step in range(10, 210, 10):  # all alike: ever easier, and ever more sensitive
+        counts = torch.full((8,), 5)
+        counts[0] = 5 if step in (10, 200) else 0
+        loss = torch.where(counts > 0, 6.0, torch.nan).double()
+        by_byte = torch.where(counts > 0, (4 - step / 100) * wobble, torch.nan)
+        sensitivity = torch.where(counts > 0, (0.5 + step / 500) * wobble, torch.nan)
+        policy.update(IntervalStats(step, loss, counts, loss_per_byte=by_byte, sensitivity=sensitivity))
+    assert policy.log_factor[0] == 0
+
+
 def test_a_small_noisy_topic_is_not_drawn_often_because_it_is_small():
     hard, still = torch.ones(6).double(), torch.full((6,), 0.8).double()
     hard[5], still[5] = 2.0, 0.6
@@ -94,6 +123,21 @@ def test_switches():
     policy = make(learning_state=False, stratify=False)
     course(policy)
     assert policy.weights.tolist() == pytest.approx([1.0] * 6)
+
+
+def test_a_lower_bound_of_1_leaves_the_stratification():
+    policy = make(w_min=1.0)
+    policy.log_factor[0] = 0.5
+    assert policy._weights()[5] > 5 > 2 > policy._weights()[1]
+
+
+def test_suspicion_takes_the_stratification_away_by_degrees():
+    policy = make()
+    weights = []
+    for factor in (1.0, 0.5, 0.2):
+        policy.log_factor[5] = math.log(factor)
+        weights.append(float(policy._weights()[5]))
+    assert weights[0] > 5 and 0.5 < weights[1] < 2.5 and weights[2] < 0.5
 
 
 def test_bounds_hold():

@@ -71,7 +71,9 @@ class Toremi(Policy):
     """Hard and learnable topics gain weight, topics that stand still lose it, from stratified shares."""
 
     name: ClassVar[str] = "toremi"
-    summary: ClassVar[str] = "ours: stratified shares, moved by learning state and gradient sensitivity"
+    summary: ClassVar[str] = (
+        "ours: stratified shares; finds noise by gradients, standstill by slopes"
+    )
     num_stages: ClassVar[int] = 2
     acts_on: ClassVar[str] = "sampling"
 
@@ -179,7 +181,7 @@ class Toremi(Policy):
             base = weights_of_shares(shares, self.natural)
         factor = self.log_factor.exp()
         weights = factor * base ** factor.clamp_max(1)
-        lowest = self.log_factor <= math.log(max(self.config.w_min, 1e-9)) + 1e-9
+        lowest = (self.log_factor < 0) & (self.log_factor <= math.log(max(self.config.w_min, 1e-9)) + 1e-9)
         if bool(lowest.any()) and not bool(lowest.all()):
             left = 1 - self.config.w_min * self.natural[lowest].sum()
             weights = weights * left / (weights * self.natural)[~lowest].sum().clamp_min(1e-300)
