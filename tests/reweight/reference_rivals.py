@@ -149,8 +149,9 @@ def learning_state(points):
 
 
 def noise(hard, moving):
-    """How surely each topic is hard and moves the model little, from smoothed logarithms."""
-    return [certainty(min(a, b), 0.5) for a, b in zip(above(hard), above([-g for g in moving]), strict=True)]
+    """How surely each topic is hard and moves the model little, from averaged logarithms."""
+    still = above([-g for g in moving])
+    return [math.tanh(max(math.sqrt(max(h, 0) * max(q, 0)) - 1, 0)) for h, q in zip(above(hard), still, strict=True)]
 
 
 def above(values):
@@ -160,9 +161,12 @@ def above(values):
 
 
 def toremi(courses):
-    points, factor, levels, evidence = [[] for _ in TOPICS], [0.0] * 5, [[None] * 5, [None] * 5], [0] * 5
+    points, factor, levels, evidence = [[] for _ in TOPICS], [0.0] * 5, [[None] * 5, [None] * 5], [0.0] * 5
+    total = 0
     for losses, stage in courses:
         seen = [k for k, loss in enumerate(losses) if loss is not None]
+        evidence = [e * (total / (total + SAMPLES * len(seen))) ** 4 for e in evidence]
+        total += SAMPLES * len(seen)
         for k in seen:
             before, now = SAMPLES * max(len(points[k]), 1 / SAMPLES), SAMPLES * (len(points[k]) + 1)
             kept = (before / now) ** 2  # exp(-difference of the logarithms / 0.5)
@@ -175,10 +179,10 @@ def toremi(courses):
         for level, new in zip(levels, measured, strict=True):
             middle = median(new.values())
             for k in seen:
-                kept = min(evidence[k], 2)
-                level[k] = ((level[k] or 0.0) * kept + (new[k] - middle) * SAMPLES) / (kept + SAMPLES)
+                known = (level[k] or 0.0) * evidence[k]
+                level[k] = (known + (new[k] - middle) * SAMPLES) / (evidence[k] + SAMPLES)
         for k in seen:
-            evidence[k] = min(evidence[k], 2) + SAMPLES
+            evidence[k] += SAMPLES
         known = [k for k in range(5) if levels[0][k] is not None]
         noisy = dict(zip(known, noise(*([level[k] for k in known] for level in levels)), strict=True))
         state = learning_state(points)

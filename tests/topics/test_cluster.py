@@ -53,6 +53,7 @@ def test_topics_tell_sizes_tokens_sources_and_keywords(fused):
         assert (row["num_samples"], row["num_tokens"]) == (mine.sum(), tokens[mine].sum())
         assert sum(source["num_samples"] for source in row["sources"]) == row["num_samples"]
         assert row["sources"][0]["num_samples"] > 0.8 * row["num_samples"], "the kinds were planted"
+        assert 1 <= row["crowding"] < 1.5, "three kinds that have little in common"
         assert 20 <= len(row["words"]) <= 150 and row["labels"] == [] and row["label_source"] == "none"
     sizes = [row["num_samples"] for row in topics]
     assert sizes == sorted(sizes, reverse=True)

@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 import scipy.sparse as sp
 
-from toremi_cli.topics.hierarchy import merge_cheapest, merge_closest, roll_up
+from toremi_cli.topics.hierarchy import crowding, merge_cheapest, merge_closest, roll_up
 from toremi_cli.topics.vectors.bags import Vocabulary, normalize_rows
 
 GENRE = np.array([3.0, 0, 0, 0, 0])
@@ -16,6 +17,13 @@ def topic_sums(sizes):
 def test_topics_of_a_kind_are_merged_whatever_their_sizes():
     for sizes in ([1, 1, 1, 1], [500, 3, 4, 400], [3, 2, 900, 900]):
         assert merge_closest(topic_sums(sizes), 2).tolist() == [0, 0, 1, 1]
+
+
+def test_topics_of_a_kind_crowd_each_other_whatever_their_sizes():
+    alone, opposite, like = [0.0, 0.0, 3.0], [0.0, 0.0, -1.0], [[5.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.2, 0.0, 0.0]]
+    assert crowding(np.array([alone, opposite, *like])) == pytest.approx([1, 1, 3, 3, 3])
+    half = np.array([[1.0, 0.0], [1.0, 1.0]])
+    assert crowding(half) == pytest.approx([1.5, 1.5])  # cosine^2 of 45 degrees
 
 
 def test_groups_are_numbered_by_their_first_topic():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
@@ -49,6 +53,23 @@ def test_topics_by_every_mode(cache, rows):
         assert topics_of(cache.topic_pairs("source"), i) == {row["source"]: 1.0}
         soft = topics_of(cache.topic_pairs("soft"), i)
         assert soft == pytest.approx({names[t]: p for t, p in enumerate(row["probs"]) if p > 0}, rel=1e-5)
+
+
+def test_crowding_is_that_of_the_topics_trained_on(tmp_path, workdir, cache):
+    assert cache.topic_pairs("fine").crowding is None, "this table of topics doesn't tell"
+    shutil.copytree(workdir, tmp_path / "other", ignore=shutil.ignore_patterns("tokens", "runs"))
+    topics = pq.read_table(tmp_path / "other" / "topics.parquet")
+    crowding = {row: 1.0 + row for row in topics["topic"].to_pylist()}
+    told = topics.append_column(
+        "crowding", pa.array([crowding[row] for row in topics["topic"].to_pylist()], pa.float32())
+    )
+    pq.write_table(told, tmp_path / "other" / "topics.parquet")
+    other = open_cache(tmp_path / "other", tmp_path / "other" / "annotated", tmp_path / "other" / "tokenizer")
+    names = {row["name"]: row["topic"] for row in topics.to_pylist()}
+    for mode in ("fine", "soft"):
+        pairs = other.topic_pairs(mode)
+        assert pairs.crowding == [crowding[names[name]] for name in pairs.names]
+    assert other.topic_pairs("labels").crowding is None and other.topic_pairs("source").crowding is None
 
 
 def test_special_tokens_in_a_text_are_plain_text(tmp_path, workdir):

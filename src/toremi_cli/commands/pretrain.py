@@ -20,7 +20,7 @@ _MODEL, _POLICY, _LENGTH, _OPTIMIZER, _RUN, _MACHINE = (
 POLICY_FIELDS = (
     *("alpha", "w_min", "w_max", "rule", "normalize", "stage_switch", "plateau_threshold", "loss_unit"),
     *("apply", "sampling_floor", "max_repeats", "eta", "smoothing", "temperature", "burn_in_steps", "of"),
-    *("at_switch", "learning_state", "stratify", "stratify_temperature"),
+    *("at_switch", "learning_state", "stratify", "spread", "stratify_temperature"),
 )
 """Options that are settings of the policy."""
 
@@ -100,6 +100,7 @@ def register(app: typer.Typer) -> None:
         smoothing: Annotated[float, _option(_POLICY, "Their uniform part; -1: the paper's.")] = -1.0,
         learning_state: Annotated[bool, _option(_POLICY, "toremi: follow how fast each topic is learnt.")] = True,
         stratify: Annotated[bool, _option(_POLICY, "toremi: start from nearly equal shares of the topics.")] = True,
+        spread: Annotated[bool, _option(_POLICY, "toremi: let topics of a kind share what one alone gets.")] = True,
         stratify_temperature: Annotated[
             float, _option(_POLICY, "toremi: T of those shares, by size^(1/T); 1: natural.")
         ] = 10.0,

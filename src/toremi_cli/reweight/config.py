@@ -69,6 +69,8 @@ class PolicyConfig:
     """`toremi`: move weights by how fast each topic's loss still falls."""
     stratify: bool = True
     """`toremi`: start from shares proportional to size^(1/`stratify_temperature`) instead of the natural ones."""
+    spread: bool = True
+    """`toremi`: topics of a kind share what one that stands alone gets, where their crowding is known."""
     stratify_temperature: float = 10.0
     """`toremi`: 1: natural shares; large: equal shares."""
     memory: float = 0.5

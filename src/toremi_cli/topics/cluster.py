@@ -32,7 +32,7 @@ from toremi_cli.topics.topic_table import WORDS, topics_are_current, write_topic
 
 COMMAND = "toremi cluster"
 MODEL_FOLDER = "_model"
-MODEL_VERSION = 5
+MODEL_VERSION = 6
 """Of the model's files and of how it is fitted."""
 BATCH_PROBS = 4_000_000
 """Bound of rows times topics in memory at once."""
@@ -92,7 +92,8 @@ def _ensure_model(
         return
     texts, vectors = sample_to_fit(samples, embeddings, config)
     fitted = fit_model(texts, vectors, config)
-    write_json(folder / WORDS, {"keywords": fitted.keywords, "levels": [asdict(level) for level in fitted.levels]})
+    described = {"keywords": fitted.keywords, "levels": [asdict(level) for level in fitted.levels]}
+    write_json(folder / WORDS, {**described, "crowding": fitted.crowding.tolist()})
     fitted.model.save(folder, fingerprint)
     console.note(f"{fitted.model.num_topics} topics: {fitted.model.reason}")
 

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from toremi_cli import console
 from toremi_cli.topics.config import DEFAULT_LDA_TOPICS, PAPER_NUM_CLUSTERS, ClusterConfig
 from toremi_cli.topics.fusion import dampen, fit_fused, merge_areas
-from toremi_cli.topics.hierarchy import Level, roll_up
+from toremi_cli.topics.hierarchy import Level, crowding, roll_up, topic_sums
 from toremi_cli.topics.keywords import class_tfidf
 from toremi_cli.topics.kmeans import fit_kmeans, nearest, one_thread
 from toremi_cli.topics.lda import fit_lda, learn_vocabulary
@@ -28,11 +28,13 @@ NUM_KEYWORDS = 150
 
 @dataclass(frozen=True)
 class Fitted:
-    """A topic model with its `keywords` (strongest first, by topic) and the coarser `levels` above its topics."""
+    """A topic model with its `keywords` (strongest first, by topic), the coarser `levels` above its topics, and how
+    crowded each is among the others, (num_topics,)."""
 
     model: TopicModel
     keywords: list[list[str]]
     levels: list[Level]
+    crowding: np.ndarray
 
 
 def fit_model(texts: Sequence[str], vectors: np.ndarray, config: ClusterConfig) -> Fitted:
@@ -54,8 +56,9 @@ def fit_model(texts: Sequence[str], vectors: np.ndarray, config: ClusterConfig) 
             bar.advance(len(texts))
         model, topic, agreement = _without_empty_topics(model, counts, vectors)
         levels = roll_up(topic, vectors, presence(counts), vocabulary, model.num_topics, config.levels)
+        crowded = crowding(topic_sums(topic, vectors, model.num_topics))
         keywords = _keywords(topic, agreement, model.num_topics, counts, vectors, vocabulary)
-    return Fitted(model, keywords, levels)
+    return Fitted(model, keywords, levels, crowded)
 
 
 def _without_empty_topics(

@@ -1,4 +1,4 @@
-"""Fine topics rolled up into coarse ones, level by level (agglomerative, by the vectors of their samples)."""
+"""How topics lie to each other, by the vectors of their samples: coarse levels above them, and how crowded each is."""
 
 from __future__ import annotations
 
@@ -17,6 +17,29 @@ class Level:
 
     parent: list[int]
     names: list[str]
+
+
+def topic_sums(topic: np.ndarray, vectors: np.ndarray, num_topics: int) -> np.ndarray:
+    """(num_topics, dim) float64 sums of the vectors of each topic's samples."""
+    members = sp.csr_matrix((np.ones(len(topic)), (topic, np.arange(len(topic)))), (num_topics, len(topic)))
+    return np.asarray(members @ vectors.astype(np.float64))
+
+
+def crowding(sums: np.ndarray) -> np.ndarray:
+    """How many topics there are of each topic's kind, itself included: its centre's squared cosines to all centres.
+
+    1 for a topic that has nothing in common with any other, k for one of k equal ones. It is the ordinariness of a kind
+    among equally frequent ones by Leinster and Cobbold ("Measuring diversity: the importance of species similarity",
+    Ecology 93, 2012), with the positive part of the cosine, squared, for the similarity.
+
+    Args:
+        sums: (num_topics, dim) the sum of the vectors of each topic's samples.
+
+    Returns:
+        (num_topics,) between 1 and num_topics.
+    """
+    centres = normalize_rows(sums)
+    return np.asarray((np.maximum(centres @ centres.T, 0.0) ** 2).sum(axis=1))
 
 
 def merge_closest(sums: np.ndarray, num_groups: int) -> np.ndarray:
@@ -85,8 +108,8 @@ def roll_up(
         levels: levels in all, the fine topics among them.
     """
     members = sp.csr_matrix((np.ones(len(topic)), (topic, np.arange(len(topic)))), (num_topics, len(topic)))
-    vectors = vectors.astype(np.float64)
-    sums, words, place_of_word = members @ vectors, sp.csr_matrix(members @ counts), normalize_rows(counts.T @ vectors)
+    sums, words = topic_sums(topic, vectors, num_topics), sp.csr_matrix(members @ counts)
+    place_of_word = normalize_rows(counts.T @ vectors.astype(np.float64))
     above = []
     for level in range(1, levels):
         number = max(1, round(num_topics ** ((levels - level) / levels)))

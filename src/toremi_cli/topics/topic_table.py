@@ -21,7 +21,8 @@ from toremi_cli.topics.joining import BATCH_ROWS, rebatched
 from toremi_cli.topics.keywords import topic_name
 
 WORDS = "words.json"
-"""Keywords and coarser levels, beside the model."""
+"""Keywords, coarser levels and crowding, beside the model."""
+CROWDING = pa.field("crowding", pa.float32())
 PARENTS = (pa.field("parents", pa.list_(pa.int32())), pa.field("parent_names", pa.list_(pa.string())))
 
 
@@ -37,8 +38,8 @@ def topics_are_current(path: Path, clusters: str) -> bool:
 def write_topics(workdir: Workdir, clusters: Provenance) -> None:
     """Count the topics' samples, tokens and sources, and write the table.
 
-    With coarser levels, two columns are added: `parents`, the topic's coarse topic on each level, finest first, and
-    `parent_names`, their names.
+    A column is added, `crowding`: how many topics there are of the topic's kind, itself included. With coarser levels,
+    two more: `parents`, the topic's coarse topic on each level, finest first, and `parent_names`, their names.
     """
     described = json.loads((workdir.clusters / "_model" / WORDS).read_text(encoding="utf-8"))
     keywords: list[list[str]] = described["keywords"]
@@ -50,12 +51,13 @@ def write_topics(workdir: Workdir, clusters: Provenance) -> None:
         name = topic_name(words, taken)
         taken.add(name)
         rows.append({"topic": topic, "name": name, "words": words, "labels": [], "label_source": "none"})
-        rows[-1] |= {"label_scores": [], **sizes[topic]}
+        rows[-1] |= {"label_scores": [], "crowding": described["crowding"][topic], **sizes[topic]}
         parents = [level["parent"][topic] for level in levels]
         names = [level["names"][parent] for level, parent in zip(levels, parents, strict=True)]
         rows[-1] |= {"parents": parents, "parent_names": names}
     plan = provenance_of(TOPICS, clusters.command, dict(clusters.config), {"clusters": clusters.fingerprint})
-    schema = pa.schema([*TOPICS.arrow_schema(), *(PARENTS if levels else ())]).with_metadata(plan.metadata())
+    added = (CROWDING, *(PARENTS if levels else ()))
+    schema = pa.schema([*TOPICS.arrow_schema(), *added]).with_metadata(plan.metadata())
     with atomic_file(workdir.topics) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression=COMPRESSION)
 

@@ -30,6 +30,7 @@ def build_policy(
         policy_config = PolicyConfig(**{**config.policy, "seed": config.seed})
         data = PolicyData(
             sizes=topic_sizes(samples, pairs, num_predicted, config.loss_average) if pairs.names else None,
+            crowding=pairs.crowding,
             reference_loss=_reference_losses(config.reference_losses, pairs.names),
             course=_course(config.weights_from, pairs.names),
         )

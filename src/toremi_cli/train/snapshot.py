@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from torch import Tensor
@@ -40,9 +41,8 @@ def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> Non
         for topic, times in zip(run.policy.topics, run.sampling.repeats().tolist(), strict=True):
             add_metric(run, "repeats", times, topic)
     if stats.sensitivity is not None and run.losses.sensitivity != "none":
-        for topic, value, was_seen in zip(run.policy.topics, stats.sensitivity.tolist(), seen, strict=True):
-            if was_seen:
-                add_metric(run, "sensitivity", value, topic)
+        _add_topic_metric(run, "sensitivity", stats.sensitivity)
+        _add_topic_metric(run, "loss_per_byte", stats.losses("byte"))
     _warn(run, health)
     run.weights_table.flush()
     run.metrics_table.flush()
@@ -77,6 +77,13 @@ def _used_up(run: Run) -> list[str]:
         for topic, times in repeats
         if times >= NEARLY_ALL * most
     ]
+
+
+def _add_topic_metric(run: Run, name: str, values: Tensor) -> None:
+    """Add (num_topics,) values to `metrics`, where they are numbers: a topic that was not seen has none."""
+    for topic, value in zip(run.policy.topics, values.tolist(), strict=True):
+        if math.isfinite(value):
+            add_metric(run, name, value, topic)
 
 
 def add_metric(run: Run, name: str, value: float, domain: str = ALL_DOMAINS) -> None:

@@ -28,7 +28,7 @@ from toremi_cli.tables import TableReader, write_json
 from toremi_cli.train.npy import NpyAppender, read_npy
 from toremi_cli.train.tokenizer import TokenizerFolder, open_tokenizer
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 BATCH_ROWS = 1024
 COLUMNS = ("text", "source", "split", "topic", "labels", "probs", "num_bytes")
 MIN_PROBABILITY = 0.01
@@ -61,6 +61,16 @@ class TopicPairs:
     """(num_pairs,) int32, index into `names`"""
     prob: np.ndarray
     """(num_pairs,) float32; 1 for hard topics"""
+    crowding: list[float] | None = None
+    """For each of `names` how many topics are of its kind, itself included; None where table `topics` doesn't tell."""
+
+
+@dataclass(frozen=True)
+class FineTopics:
+    """What table `topics` tells of topics 0, 1, …: `names`, and `crowding` as in `TopicPairs`."""
+
+    names: list[str]
+    crowding: list[float] | None
 
 
 @dataclass(frozen=True)
@@ -120,22 +130,29 @@ class TokenCache:
 
     def topic_pairs(self, mode: str) -> TopicPairs:
         """The topics by one of `config.TOPIC_MODES`; topics without a training sample are left out."""
+        crowding = None
         if mode == "source":
             count, topic, names = np.ones(len(self.source), np.int64), self.source, self.sources
             prob = np.ones(len(topic), np.float32)
         elif mode == "fine":
             fine = self.array("fine_topic")
             count, topic, names = (fine != NO_TOPIC).astype(np.int64), fine[fine != NO_TOPIC], self.meta["fine_names"]
-            prob = np.ones(len(topic), np.float32)
+            prob, crowding = np.ones(len(topic), np.float32), self.meta["crowding"]
         else:
             count, topic = self.array(f"{mode}_count").astype(np.int64), self.array(f"{mode}_topic")
             names = self.meta["labels" if mode == "labels" else "fine_names"]
             prob = np.ones(len(topic), np.float32) if mode == "labels" else self.array("soft_prob")
-        return _keep_trained(names, count, topic, prob, self.array("split") == SPLITS[TRAIN])
+            crowding = None if mode == "labels" else self.meta["crowding"]
+        return _keep_trained(names, count, topic, prob, crowding, self.array("split") == SPLITS[TRAIN])
 
 
 def _keep_trained(
-    names: list[str], count: np.ndarray, topic: np.ndarray, prob: np.ndarray, is_train: np.ndarray
+    names: list[str],
+    count: np.ndarray,
+    topic: np.ndarray,
+    prob: np.ndarray,
+    crowding: list[float] | None,
+    is_train: np.ndarray,
 ) -> TopicPairs:
     """Renumber the topics that training samples carry as 0, 1, … and drop the pairs of the others."""
     trained = np.zeros(len(names), bool)
@@ -144,15 +161,17 @@ def _keep_trained(
     kept_before = np.concatenate([[0], np.cumsum(kept)])
     indptr = kept_before[np.concatenate([[0], np.cumsum(count)])].astype(np.int64)
     new_id = (np.cumsum(trained) - 1).astype(np.int32)
-    used = [name for name, is_used in zip(names, trained, strict=True) if is_used]
-    return TopicPairs(used, indptr, new_id[topic[kept]], prob[kept])
+    used = np.flatnonzero(trained).tolist()
+    of_used = None if crowding is None else [crowding[k] for k in used]
+    return TopicPairs([names[k] for k in used], indptr, new_id[topic[kept]], prob[kept], of_used)
 
 
-def cache_fingerprint(reader: TableReader, tokenizer: TokenizerFolder, topic_names: list[str]) -> str:
-    """Identifies the cache of a table, a tokenizer and the topics' names."""
+def cache_fingerprint(reader: TableReader, tokenizer: TokenizerFolder, topics: FineTopics) -> str:
+    """Identifies the cache of a table, a tokenizer and what is known of the topics."""
     # A shard that some other program has rewritten may carry its old provenance along.
     shards = [(shard.name, shard.stat().st_size) for shard in reader.shards]
-    return digest(CACHE_VERSION, reader.fingerprint, shards, reader.rows_per_shard, tokenizer.fingerprint, topic_names)
+    rows = reader.rows_per_shard
+    return digest(CACHE_VERSION, reader.fingerprint, shards, rows, tokenizer.fingerprint, topics.names, topics.crowding)
 
 
 def corpus_fingerprint(workdir: Path, annotated: Path, tokenizer_folder: Path) -> str:
@@ -162,7 +181,7 @@ def corpus_fingerprint(workdir: Path, annotated: Path, tokenizer_folder: Path) -
         TrainingError: no tokenizer.
         TableError: the table is damaged or another one.
     """
-    return cache_fingerprint(TableReader(annotated, ANNOTATED), open_tokenizer(tokenizer_folder), _fine_names(workdir))
+    return cache_fingerprint(TableReader(annotated, ANNOTATED), open_tokenizer(tokenizer_folder), _fine_topics(workdir))
 
 
 def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bool = True) -> TokenCache:
@@ -182,12 +201,12 @@ def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bo
         raise TrainingError(f"{annotated}: no such table; run `toremi annotate CORPUS --workdir {workdir}` first")
     reader = TableReader(annotated, ANNOTATED)
     tokenizer = open_tokenizer(tokenizer_folder)
-    names = _fine_names(workdir)
-    fingerprint = cache_fingerprint(reader, tokenizer, names)
+    topics = _fine_topics(workdir)
+    fingerprint = cache_fingerprint(reader, tokenizer, topics)
     folder = workdir / "tokens" / fingerprint
     while not (folder / "meta.json").is_file():
         if build:
-            _build(folder, reader, tokenizer, names, fingerprint)
+            _build(folder, reader, tokenizer, topics, fingerprint)
         else:
             time.sleep(0.2)
     cache = TokenCache(folder, json.loads((folder / "meta.json").read_text(encoding="utf-8")))
@@ -198,25 +217,27 @@ def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bo
     return cache
 
 
-def _fine_names(workdir: Path) -> list[str]:
-    """Names of topics 0, 1, … by table `topics`, empty where there is none."""
+def _fine_topics(workdir: Path) -> FineTopics:
+    """What table `topics` tells of topics 0, 1, …; no topics where there is none."""
     path = workdir / "topics.parquet"
     if not path.is_file():
-        return []
-    rows = TableReader(path, TOPICS).read(["topic", "name"]).sort_by("topic").to_pylist()
-    names = [f"topic-{i}" for i in range(max((row["topic"] for row in rows), default=-1) + 1)]
-    for row in rows:
-        if row["topic"] >= 0:
-            names[row["topic"]] = row["name"]
-    return names
+        return FineTopics([], None)
+    reader = TableReader(path, TOPICS)
+    extra = ["crowding"] if "crowding" in reader.schema.names else []
+    rows = reader.read(["topic", "name", *extra]).sort_by("topic").to_pylist()
+    of_topic = {row["topic"]: row for row in rows}
+    number = max(of_topic, default=-1) + 1
+    names = [of_topic[k]["name"] if k in of_topic else f"topic-{k}" for k in range(number)]
+    crowding = [row["crowding"] for row in rows if row.get("crowding") is not None]
+    return FineTopics(names, crowding if len(crowding) == number else None)
 
 
-def _build(folder: Path, reader: TableReader, tokenizer: TokenizerFolder, names: list[str], fingerprint: str) -> None:
+def _build(folder: Path, reader: TableReader, tokenizer: TokenizerFolder, topics: FineTopics, fingerprint: str) -> None:
     """Write a cache under a temporary name and rename it."""
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     temporary.mkdir(parents=True, exist_ok=True)
     try:
-        writer = _CacheWriter(temporary, tokenizer, names)
+        writer = _CacheWriter(temporary, tokenizer, topics)
         with console.progress("tokenizing", reader.num_rows) as progress:
             for batch in _batches(reader):
                 writer.add(batch)
@@ -238,7 +259,7 @@ def _batches(reader: TableReader) -> Iterator[pa.RecordBatch]:
 class _CacheWriter:
     """Appends batches of rows to the arrays of a cache."""
 
-    def __init__(self, folder: Path, tokenizer: TokenizerFolder, fine_names: list[str]) -> None:
+    def __init__(self, folder: Path, tokenizer: TokenizerFolder, topics: FineTopics) -> None:
         self.folder = folder
         self.tokenizer, self.eos_id = tokenizer.load(), tokenizer.eos_id
         self.vocab_size = tokenizer.vocab_size
@@ -246,7 +267,7 @@ class _CacheWriter:
         self.arrays = {name: NpyAppender(folder / f"{name}.npy", dtype) for name, dtype in ARRAYS.items()}
         self.sources: dict[str, int] = {}
         self.labels: dict[str, int] = {}
-        self.fine_names = list(fine_names)
+        self.fine_names, self.crowding = list(topics.names), topics.crowding
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Append the rows of one batch."""
@@ -307,4 +328,5 @@ class _CacheWriter:
             "sources": list(self.sources),
             "labels": list(self.labels),
             "fine_names": self.fine_names,
+            "crowding": self.crowding if self.crowding and len(self.crowding) == len(self.fine_names) else None,
         }

@@ -103,6 +103,19 @@ def test_a_topic_seen_early_is_not_noise_for_what_the_model_was_then():
     assert policy.log_factor[0] == 0
 
 
+def test_one_lively_sample_does_not_lift_a_verdict():
+    """A topic that is held down is drawn rarely, and single samples of it may move the model as much as any."""
+    policy = make_policy(PolicyConfig(name="toremi"), [f"t{k}" for k in range(8)], PolicyData(sizes=[100.0] * 8))
+    by_byte, still = torch.linspace(1.9, 2.1, 8).double(), torch.linspace(0.75, 0.85, 8).double()
+    by_byte[0] = 3.5
+    for step in range(10, 410, 10):
+        counts = torch.full((8,), 20)
+        counts[0] = 10 if step <= 100 else 2 * (step % 40 == 0)
+        still[0] = 0.95 if step == 360 else 0.6
+        policy.update(IntervalStats(step, by_byte * 3, counts, loss_per_byte=by_byte, sensitivity=still), 2)
+        assert step <= 100 or policy.log_factor[0].exp() == pytest.approx(0.1), step
+
+
 def test_a_small_noisy_topic_is_not_drawn_often_because_it_is_small():
     hard, still = torch.ones(6).double(), torch.full((6,), 0.8).double()
     hard[5], still[5] = 2.0, 0.6
@@ -123,6 +136,22 @@ def test_switches():
     policy = make(learning_state=False, stratify=False)
     course(policy)
     assert policy.weights.tolist() == pytest.approx([1.0] * 6)
+
+
+def test_topics_of_a_kind_share_what_one_alone_gets():
+    data = PolicyData(sizes=[300.0, 100.0, 100.0, 100.0], crowding=[1.0, 3.0, 3.0, 3.0])
+    alone, *like = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9), data)
+    assert alone == pytest.approx(sum(like), rel=1e-6) and like == pytest.approx([like[0]] * 3)
+    for off in ({"spread": False}, {"stratify": False}):
+        found = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9, **off), data)
+        assert found == pytest.approx([0.25] * 4 if "spread" in off else [0.5, 1 / 6, 1 / 6, 1 / 6], rel=1e-6)
+    with pytest.raises(ValueError, match="at least 1"):
+        shares_of(PolicyConfig(name="toremi"), PolicyData(sizes=[1.0] * 4, crowding=[1.0, 0.5, 1.0, 1.0]))
+
+
+def shares_of(config, data):
+    policy = make_policy(config, list("abcd"), data)
+    return (policy.weights * policy.natural).tolist()
 
 
 def test_a_lower_bound_of_1_leaves_the_stratification():

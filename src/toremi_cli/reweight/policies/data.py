@@ -27,6 +27,8 @@ class PolicyData:
     sizes: Sequence[float] | None = None
     """How much of the training text each topic has, counted in what the loss averages over (tokens or samples): a
     policy's shares are shares of the objective. A sample of several topics counts in part for each."""
+    crowding: Sequence[float] | None = None
+    """How many topics there are of each topic's kind, itself included; at least 1."""
     reference_loss: Sequence[float] | None = None
     """`group-dro`: losses of a reference model; `shearing`: the losses aimed at. In the policy's loss unit."""
     course: WeightCourse | None = None
@@ -65,9 +67,20 @@ def natural_shares(topic_sizes: Sequence[float] | None, num_topics: int) -> Tens
     return sizes / sizes.sum()
 
 
-def tempered_shares(natural: Tensor, temperature: float) -> Tensor:
-    """(num_topics,) shares proportional to size^(1/temperature); an empty topic keeps none."""
+def tempered_shares(natural: Tensor, temperature: float, crowding: Sequence[float] | None = None) -> Tensor:
+    """(num_topics,) shares proportional to size^(1/temperature) / crowding; an empty topic keeps none.
+
+    Raises:
+        ValueError: not a crowding for each topic, or one below 1.
+    """
     powered = torch.where(natural > 0, natural ** (1 / temperature), 0.0)
+    if crowding is not None:
+        crowded = torch.tensor(list(crowding), dtype=torch.float64)
+        if crowded.shape != natural.shape or not bool((crowded > 0.999).all()):
+            raise ValueError(
+                f"crowding {list(crowding)}: expected a number of at least 1 for each of {len(natural)} topics"
+            )
+        powered = powered / crowded
     return powered / powered.sum()
 
 

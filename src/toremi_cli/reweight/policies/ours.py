@@ -14,10 +14,10 @@ for a doubling of their data; what stands still, because it is noise or because 
 while its gradients are below them holds nothing that can be learnt. Either alone misleads: code and tables have small
 gradients because they are easy, poetry and chat high losses because they are hard.
 
-    y_l    = min(score of log loss a byte, score of - log g_l)                       each less the interval's median,
-             score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       over the last few samples;
+    h_l, q_l = score of log loss a byte, score of - log g_l                          each less the interval's median,
+             score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       averaged with half that memory;
                                                                                       m the median over topics
-    u_l    = tanh(max(y_l - 1/2, 0) / 2)                                             noise; such a topic never gains
+    u_l    = tanh(max(sqrt(max(h_l, 0) max(q_l, 0)) - 1, 0))                         noise; such a topic never gains
 
     log f_l <- (log f_l + gain * (v_l - 2 u_l)) / 2          within the bounds
 
@@ -25,11 +25,12 @@ gradients because they are easy, poetry and chat high losses because they are ha
                                        since what noise does to a young model stays
     stage 2   w_min <= f_l <= w_max    commit
 
-    b_l    = (size_l^(1/T) / sum) / (size_l / sum)           what makes natural shares tempered
+    b_l    = (size_l^(1/T) / k_l / sum) / (size_l / sum)     what makes natural shares tempered; k_l topics of a kind
+                                                             share what one that stands alone gets (`crowding`)
     w_l    = f_l * b_l^min(f_l, 1), scaled to mean 1 over the training text; w_min where f_l is
 
 A verdict against a topic takes its share of the tempering away as well: a small noisy topic must not be drawn often
-because it is small. Ablations: `sensitivity`, `learning_state`, `stratify`.
+because it is small. Ablations: `sensitivity`, `learning_state`, `stratify`, `spread`.
 """
 
 from __future__ import annotations
@@ -46,16 +47,14 @@ from toremi_cli.reweight.stats import IntervalStats
 
 EXPLORE_FLOOR = 0.5
 """Lower bound of the factor in stage 1, but for noise."""
-DEAD_ZONE = 0.5
-"""Standard score of noise that is left alone."""
+DEAD_ZONE = 1.0
+"""Standard score of noise, the geometric mean of two, that is left alone."""
 PROGRESS_DEAD_ZONE = 1.5
 """Standard score of progress that is left alone: weights that follow the jitter of slopes cost more than they find."""
 BET = 0.5
 """How strongly a topic gains, relative to how strongly one loses."""
 INERTIA = 0.5
 """What is left of the old log factor at an update."""
-EVIDENCE = 2
-"""Samples whose loss and sensitivity are remembered, besides those of the interval."""
 LEAST_SPREAD = 0.02
 """Of a logarithm over topics: what differs by less than 2% is the same."""
 NOISE_COUNTS = 2.0
@@ -87,7 +86,7 @@ class Toremi(Policy):
         """Logarithms of the loss a byte and of the gradient sensitivity, less the median over the interval's topics;
         NaN where not measured. Relative, since levels of a young model move faster than a small topic is seen."""
         self.evidence = torch.zeros(num_topics, dtype=torch.float64)
-        """(num_topics,) samples behind `levels`."""
+        """(num_topics,) samples behind `levels`, the older ones forgotten in part."""
         self.weights = self._weights()
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
@@ -109,9 +108,8 @@ class Toremi(Policy):
 
     def _observe(self, losses: Tensor, stats: IntervalStats) -> None:
         seen = stats.seen
-        before = self.samples.clamp_min(1).log()
-        self.samples = self.samples + stats.num_samples.double()
-        x = self.samples.clamp_min(1).log()
+        earlier, self.samples = self.samples, self.samples + stats.num_samples.double()
+        before, x = earlier.clamp_min(1).log(), self.samples.clamp_min(1).log()
         y = torch.where(seen, losses, 1.0).clamp_min(1e-9).log()
         point = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y, torch.zeros_like(x)))
         # Forgetting by samples, not by intervals: the reach of the regression stays the same however long the run.
@@ -120,6 +118,9 @@ class Toremi(Policy):
         forgetful[_SEEN] = self.moments[_SEEN] + seen.double()
         self.moments = forgetful
         if stats.sensitivity is not None and stats.loss_per_byte is not None:
+            # By the samples of all topics: one that is hardly drawn any more must forget no slower than the others.
+            kept = (earlier.sum() / self.samples.sum().clamp_min(1)) ** (2 / self.config.memory)
+            self.evidence = self.evidence * kept
             self._compare(torch.stack((stats.loss_per_byte, stats.sensitivity)).double(), stats.num_samples.double())
 
     def _compare(self, measured: Tensor, num_samples: Tensor) -> None:
@@ -129,10 +130,10 @@ class Toremi(Policy):
         if not bool(known.any()):
             return
         new = new - new[:, known].quantile(0.5, dim=1, keepdim=True)
-        kept = self.evidence.clamp_max(EVIDENCE)
-        blended = torch.where(kept > 0, self.levels, 0.0) * kept + new * num_samples
-        self.levels = torch.where(known, blended / (kept + num_samples).clamp_min(1), self.levels)
-        self.evidence = torch.where(known, kept + num_samples, self.evidence)
+        remembered = torch.where(self.evidence > 0, self.levels, 0.0) * self.evidence
+        evidence = self.evidence + num_samples
+        self.levels = torch.where(known, (remembered + new * num_samples) / evidence, self.levels)
+        self.evidence = torch.where(known, evidence, self.evidence)
 
     def progress(self) -> tuple[Tensor, Tensor]:
         """Progress -d log L / d log n and its standard error, both (num_topics,); NaN before it can be judged."""
@@ -160,8 +161,8 @@ class Toremi(Policy):
         middle, deviation = _centre(progress[judged])
         spread = max(deviation, abs(middle) / 3, 1e-12)
         z = (progress - middle) / (spread**2 + error**2).sqrt()
-        gain = torch.where(self.moments[_SEEN] >= PATIENCE, BET * _certainty(z, PROGRESS_DEAD_ZONE), 0.0)
-        return torch.where(judged, gain - _certainty(-z, PROGRESS_DEAD_ZONE), 0.0)
+        gain = torch.where(self.moments[_SEEN] >= PATIENCE, BET * (_beyond(z, PROGRESS_DEAD_ZONE) / 2).tanh(), 0.0)
+        return torch.where(judged, gain - (_beyond(-z, PROGRESS_DEAD_ZONE) / 2).tanh(), 0.0)
 
     def _noise(self) -> Tensor:
         """(num_topics,) between 0 and 1: how surely the topic is hard and yet moves the model little."""
@@ -170,12 +171,14 @@ class Toremi(Policy):
             return torch.zeros_like(self.log_factor)
         loss, sensitivity = self.levels
         hard, still = _above(loss, measured), _above(-sensitivity, measured)
-        return torch.where(measured, _certainty(torch.minimum(hard, still)), 0.0)
+        both = (hard.clamp_min(0) * still.clamp_min(0)).sqrt()
+        return torch.where(measured, _beyond(both, DEAD_ZONE).tanh(), 0.0)
 
     def _weights(self) -> Tensor:
         base = torch.ones_like(self.log_factor)
         if self.config.stratify:
-            shares = tempered_shares(self.natural, self.config.stratify_temperature)
+            crowding = self.data.crowding if self.config.spread else None
+            shares = tempered_shares(self.natural, self.config.stratify_temperature, crowding)
             base = weights_of_shares(shares, self.natural)
         factor = self.log_factor.exp()
         weights = factor * base ** factor.clamp_max(1)
@@ -226,6 +229,6 @@ def _above(level: Tensor, measured: Tensor) -> Tensor:
     return (level - middle) / (1.4826 * below).clamp_min(LEAST_SPREAD)
 
 
-def _certainty(z: Tensor, dead_zone: float = DEAD_ZONE) -> Tensor:
-    """Between 0 and 1: how far a standard score lies above what is left alone."""
-    return ((z - dead_zone).clamp_min(0) / 2).tanh()
+def _beyond(z: Tensor, dead_zone: float) -> Tensor:
+    """How far a standard score lies above what is left alone; 0 where it does not."""
+    return (z - dead_zone).clamp_min(0)
