@@ -24,6 +24,7 @@ runs could not be compared with others."""
 ABLATIONS = {
     "toremi, no learning state": ("toremi", "--no-learning-state"),
     "toremi, not stratified": ("toremi", "--no-stratify"),
+    "toremi, not spread": ("toremi", "--no-spread"),
     "toremi, no sensitivity": ("toremi", "--sensitivity", "none"),
     "toremi-2, sampling": ("toremi-2", "--apply", "sampling"),
     "toremi-2, by byte": ("toremi-2", "--loss-unit", "byte"),

@@ -44,6 +44,7 @@ def write_topics(workdir: Workdir, clusters: Provenance) -> None:
     described = json.loads((workdir.clusters / "_model" / WORDS).read_text(encoding="utf-8"))
     keywords: list[list[str]] = described["keywords"]
     levels: list[dict[str, Any]] = described["levels"]
+    crowding = described.get("crowding", [None] * len(keywords))  # a model fitted by an earlier version has none
     sizes = _count(workdir, len(keywords))
     taken: set[str] = set()
     rows: list[dict[str, Any]] = []
@@ -51,7 +52,7 @@ def write_topics(workdir: Workdir, clusters: Provenance) -> None:
         name = topic_name(words, taken)
         taken.add(name)
         rows.append({"topic": topic, "name": name, "words": words, "labels": [], "label_source": "none"})
-        rows[-1] |= {"label_scores": [], "crowding": described["crowding"][topic], **sizes[topic]}
+        rows[-1] |= {"label_scores": [], "crowding": crowding[topic], **sizes[topic]}
         parents = [level["parent"][topic] for level in levels]
         names = [level["names"][parent] for level, parent in zip(levels, parents, strict=True)]
         rows[-1] |= {"parents": parents, "parent_names": names}
