@@ -136,7 +136,7 @@ PRESETS = {
         steps=800,
         interval=10,
         learning_rate=2e-3,
-        arms=(CLEAN, NOISY),
+        arms=tuple(arm for arm in ALL_ARMS if arm.corpus == "mixed"),
         ablations=(),
         tune=False,
     ),
