@@ -12,7 +12,6 @@ from toremi_cli.topics.fusion import alternate, dampen, fit_fused, likeliest, me
 from toremi_cli.topics.kmeans import fit_kmeans, nearest, similarities
 from toremi_cli.topics.lda import learn_vocabulary
 from toremi_cli.topics.model import load_model
-from toremi_cli.topics.number import reproducible_number
 from toremi_cli.topics.top2vec_model import DenseAreas, find_dense_areas
 from toremi_cli.topics.vectors import make_backend
 from toremi_cli.topics.vectors.bags import Vocabulary, word_lists
@@ -201,10 +200,3 @@ def test_cosines_do_not_depend_on_the_batch():
     whole = similarities(vectors, centres)
     for start, stop in ((0, 1), (255, 258), (13, 699)):
         assert np.array_equal(similarities(vectors[start:stop], centres), whole[start:stop])
-
-
-def test_no_larger_number_is_tried_once_the_score_keeps_falling():
-    texts, _ = planted_texts()
-    bags = dampen(learn_vocabulary(word_lists(texts)).count(word_lists(texts)))
-    number, agreement, last = reproducible_number(bags, planted_vectors(), list(range(2, 30)), seed=0)
-    assert 2 <= number <= last < 29 and 0 < agreement <= 1

@@ -1,19 +1,20 @@
 """How many topics a corpus has: as many as come out again when the samples are halved.
 
-For each number K on a ladder the samples are halved, both halves are fitted apart, and both models assign all of
-them. Their agreement A (adjusted mutual information, 0 by chance, 1 if equal) is the reproducible part of the labels'
-entropy H, so H * A is what K topics tell about a sample again and again and H * (1 - A) what they make up. The score
-H * (A - PENALTY * (1 - A)) favours neither the few topics that are always found nor the many that never are. Among
-numbers that it cannot tell from the best, those within one standard error over the halvings, the largest is taken: fine
-topics can be rolled up later, coarse ones not be taken apart. (Stability as a criterion: Lange et al. 2004,
-"Stability-based validation of clustering solutions".) The halves are fitted as the whole will be, with spare topics
-where some die out: k-means' cuts of frequent kinds alone come out differently each time, and would speak against large
-numbers.
+For each number K on a ladder the samples are halved at random, several times; both halves are fitted apart, and both
+models assign all of them. Their agreement A (adjusted mutual information, 0 by chance, 1 if equal) is the reproducible
+part of the labels' entropy H, so H * A is what K topics tell about a sample again and again and H * (1 - A) what they
+make up. The score H * (A - PENALTY * (1 - A)) favours neither the few topics that are always found nor the many that
+never are. Among numbers that cannot be told from the best, the largest is taken: fine topics can be rolled up later,
+coarse ones not be taken apart. (Stability as a criterion: Lange et al. 2004, "Stability-based validation of clustering
+solutions".)
+
+All of the ladder is tried. Where topics lie within topics the score has more than one peak (Reuters: at 4 and 17), so
+that a falling score doesn't tell what comes after the valley. The halves are fitted as the whole will be, with spare
+topics where some die out: k-means' cuts of frequent kinds alone come out differently each time, and would speak against
+large numbers.
 """
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -25,10 +26,8 @@ from toremi_cli.topics.kmeans import fit_kmeans, nearest
 PENALTY = 1.5
 MOST_SAMPLES = 3000
 """Samples that are halved, at most."""
-SPLITS = 3
+SPLITS = 10
 ROUNDS, STARTS = 6, 4
-FALLS = 4
-"""After so many numbers, each of which scores less than the one before, no larger one is tried."""
 STEP = 1.2
 """The ladder's next number, relative to the last."""
 
@@ -49,10 +48,8 @@ def most_topics(num_samples: int, num_areas: int, min_topic_samples: int) -> int
     return min(max(num_areas, round((used / 2) ** 0.5)), used // 2 // min_topic_samples)
 
 
-def reproducible_number(
-    bags: sp.csr_matrix, vectors: np.ndarray, numbers: list[int], seed: int
-) -> tuple[int, float, int]:
-    """The largest of the numbers of topics that halves of the samples reproduce best, their agreement, the last tried.
+def reproducible_number(bags: sp.csr_matrix, vectors: np.ndarray, numbers: list[int], seed: int) -> tuple[int, float]:
+    """The largest of the numbers of topics that halves of the samples reproduce best, and the halves' agreement on it.
 
     Args:
         bags: (num_samples, num_words) dampened counts.
@@ -60,25 +57,29 @@ def reproducible_number(
         numbers: the numbers to try, ascending, at least one.
         seed: of the halving and of k-means.
     """
-    agreements, scores = [], []  # (num_tried, SPLITS)
+    agreements, scores = [], []  # (num_numbers, SPLITS)
     with console.progress("choosing the number of topics", len(numbers), "numbers") as bar:
         for number in numbers:
             agreement, entropy = (np.array(values) for values in _reproduction(bags, vectors, number, seed))
             agreements.append(agreement)
             scores.append(entropy * (agreement - PENALTY * (1 - agreement)))
             bar.advance()
-            if _keeps_falling([float(score.mean()) for score in scores]):
-                break
-    mean = np.mean(scores, axis=1)
-    best = int(mean.argmax())
-    tolerance = scores[best].std(ddof=1) / SPLITS**0.5
-    chosen = int(np.flatnonzero(mean >= mean[best] - tolerance)[-1])
-    return numbers[chosen], float(agreements[chosen].mean()), numbers[len(scores) - 1]
+    chosen = last_of_the_best(np.array(scores))
+    return numbers[chosen], float(agreements[chosen].mean())
 
 
-def _keeps_falling(scores: list[float]) -> bool:
-    last = scores[-FALLS - 1 :]
-    return len(last) > FALLS and all(after < before for before, after in pairwise(last))
+def last_of_the_best(scores: np.ndarray) -> int:
+    """The last row that is behind the row of the highest mean by at most one standard error of their difference.
+
+    Both are compared halving by halving: what makes a halving easy or hard for all numbers cancels out. (The rule of
+    one standard error: Breiman et al. 1984, "Classification and Regression Trees".)
+
+    Args:
+        scores: (num_rows, num_splits), at least two splits.
+    """
+    behind = scores[scores.mean(axis=1).argmax()] - scores
+    error = behind.std(axis=1, ddof=1) / scores.shape[1] ** 0.5
+    return int(np.flatnonzero(behind.mean(axis=1) <= error)[-1])
 
 
 def _reproduction(bags: sp.csr_matrix, vectors: np.ndarray, number: int, seed: int) -> tuple[list[float], list[float]]:
