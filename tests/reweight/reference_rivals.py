@@ -151,7 +151,10 @@ def learning_state(points):
 def noise(hard, moving):
     """How surely each topic is hard and moves the model little, from averaged logarithms."""
     still = above([-g for g in moving])
-    return [math.tanh(max(math.sqrt(max(h, 0) * max(q, 0)) - 1, 0)) for h, q in zip(above(hard), still, strict=True)]
+    return [
+        math.tanh(max(max(h, 0) ** (2 / 3) * max(q, 0) ** (1 / 3) - 1, 0))
+        for h, q in zip(above(hard), still, strict=True)
+    ]
 
 
 def above(values):

@@ -17,7 +17,7 @@ gradients because they are easy, poetry and chat high losses because they are ha
     h_l, q_l = score of log loss a byte, score of - log g_l                          each less the interval's median,
              score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       averaged with half that memory;
                                                                                       m the median over topics
-    u_l    = tanh(max(sqrt(max(h_l, 0) max(q_l, 0)) - 1, 0))                         noise; such a topic never gains
+    u_l    = tanh(max(max(h_l, 0)^(2/3) max(q_l, 0)^(1/3) - 1, 0))                   noise; such a topic never gains
 
     log f_l <- (log f_l + gain * (v_l - 2 u_l)) / 2          within the bounds
 
@@ -48,7 +48,9 @@ from toremi_cli.reweight.stats import IntervalStats
 EXPLORE_FLOOR = 0.5
 """Lower bound of the factor in stage 1, but for noise."""
 DEAD_ZONE = 1.0
-"""Standard score of noise, the geometric mean of two, that is left alone."""
+"""Standard score of noise, a geometric mean of two, that is left alone."""
+HARDNESS = 2 / 3
+"""Part of the loss in that mean: it is the surer witness, gradients the one that tells noise from what is hard."""
 PROGRESS_DEAD_ZONE = 1.5
 """Standard score of progress that is left alone: weights that follow the jitter of slopes cost more than they find."""
 BET = 0.5
@@ -171,7 +173,7 @@ class Toremi(Policy):
             return torch.zeros_like(self.log_factor)
         loss, sensitivity = self.levels
         hard, still = _above(loss, measured), _above(-sensitivity, measured)
-        both = (hard.clamp_min(0) * still.clamp_min(0)).sqrt()
+        both = hard.clamp_min(0) ** HARDNESS * still.clamp_min(0) ** (1 - HARDNESS)
         return torch.where(measured, _beyond(both, DEAD_ZONE).tanh(), 0.0)
 
     def _weights(self) -> Tensor:
