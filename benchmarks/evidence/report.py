@@ -116,6 +116,8 @@ def _saving(policy: str, own: Sequence[Result]) -> str:
 
 
 def _worst_domain(own: Sequence[Result], base: Sequence[Result]) -> str:
+    seeds = {r.cell.seed for r in own}
+    base = [r for r in base if r.cell.seed in seeds]
     if not base or own[0].cell.policy == BASELINE:
         return ""
     change = {
