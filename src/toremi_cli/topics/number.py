@@ -26,7 +26,7 @@ from toremi_cli.topics.kmeans import fit_kmeans, nearest
 PENALTY = 1.5
 MOST_SAMPLES = 3000
 """Samples that are halved, at most."""
-SPLITS = 10
+SPLITS = 5
 ROUNDS, STARTS = 6, 4
 STEP = 1.2
 """The ladder's next number, relative to the last."""
