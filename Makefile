@@ -28,7 +28,7 @@ test-browser: $(READY)  ## The tests of the pages in Chromium, installed through
 	$(BIN)/python -m pytest -m browser
 
 DEMO       := demo-out
-DEMO_STEPS ?= 300
+DEMO_STEPS ?= 220
 DEMO_TRAIN := --workdir $(DEMO) --model tiny --max-steps $(DEMO_STEPS) --interval 20 --stage-switch fraction:0.7
 
 # Interrupt it at any moment: the next `make demo` goes on from there.
