@@ -48,6 +48,14 @@ def test_every_sample_gets_its_topics_labels(workdir):
     assert rows[0]["probs"] == pytest.approx([0.8, 0.1, 0.1])
 
 
+def test_labelling_keeps_the_columns_that_clustering_added(workdir):
+    topics = pq.read_table(workdir.topics)
+    crowding = pa.array([1.5 + row for row in range(topics.num_rows)], pa.float32())
+    pq.write_table(topics.append_column("crowding", crowding), workdir.topics)
+    build_annotated(workdir, AnnotateConfig())
+    assert pq.read_table(workdir.topics)["crowding"].combine_chunks().equals(crowding)
+
+
 def test_a_rerun_rewrites_nothing(workdir):
     build_annotated(workdir, AnnotateConfig())
     before, topics_before = times(workdir.annotated), workdir.topics.stat().st_mtime_ns

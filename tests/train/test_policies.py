@@ -113,9 +113,10 @@ def test_sampling_resumes_exactly(train):
 @pytest.mark.parametrize("sensitivity", ["norm", "hidden", "el2n"])
 def test_sensitivity_is_measured(train, sensitivity):
     run = train(f"by-{sensitivity}", {"name": "uniform"}, sensitivity=sensitivity, topics="fine")
-    values = [row["value"] for row in metrics(run, "sensitivity")]
-    assert values
-    assert all(math.isfinite(v) and v > 0 for v in values)
+    for name in ("sensitivity", "loss_per_byte"):
+        values = [row["value"] for row in metrics(run, name)]
+        assert values
+        assert all(math.isfinite(v) and v > 0 for v in values)
 
 
 @pytest.mark.parametrize("sensitivity", ["norm", "hidden"])

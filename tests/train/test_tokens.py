@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,8 @@ from tokenizers import Tokenizer
 from toremi_cli.errors import TrainingError
 from toremi_cli.schemas import ANNOTATED, TRAIN, VALIDATION
 from toremi_cli.tables import TableReader
+from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.policy import build_policy
 from toremi_cli.train.tokens import open_cache
 
 
@@ -70,6 +73,10 @@ def test_crowding_is_that_of_the_topics_trained_on(tmp_path, workdir, cache):
         pairs = other.topic_pairs(mode)
         assert pairs.crowding == [crowding[names[name]] for name in pairs.names]
     assert other.topic_pairs("labels").crowding is None and other.topic_pairs("source").crowding is None
+    pairs, samples = other.topic_pairs("fine"), other.samples_of(TRAIN)
+    lengths = np.asarray(other.length)[samples]
+    policy, _ = build_policy(TrainConfig(policy={"name": "toremi"}), pairs, samples, lengths, 10)
+    assert policy.data.crowding == pairs.crowding, "what a run starts from"
 
 
 def test_special_tokens_in_a_text_are_plain_text(tmp_path, workdir):

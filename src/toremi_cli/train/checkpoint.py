@@ -23,7 +23,7 @@ from toremi_cli.errors import TrainingError
 from toremi_cli.tables import write_json
 
 STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Of what `trainer_state.json` holds and of what a run does with it."""
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
