@@ -10,12 +10,14 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import Any
+from typing import Any, TypeVar
 
 from toremi_cli.errors import MissingExtraError, ToremiError, UsageError
 
 ENGINES = ("local", "ray")
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 ShardWork = Callable[[int], None]
 """Does what is to be done for the shard of this number. Has to be picklable."""
 
@@ -48,22 +50,27 @@ def run_shards(
     """
     if engine == "ray":
         yield from _run_on_ray(work, shards, workers, num_gpus)
-    elif workers == 1 or len(shards) < 2:
-        for shard in shards:
-            work(shard)
-            yield shard
     else:
-        yield from _run_in_processes(work, shards, workers)
+        yield from (shards[number] for number, _ in in_processes(work, shards, workers))
 
 
-def _run_in_processes(work: ShardWork, shards: Sequence[int], workers: int) -> Iterator[int]:
+def in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
+    """Do `work` for every item in processes of this machine; yield an item's number and its result as they are done.
+
+    Args:
+        work: what to do with an item. Has to be picklable, as items and results have, if there are several workers.
+        items: what to work on.
+        workers: processes; with 1, or one item, this process does it.
+    """
+    if workers == 1 or len(items) < 2:
+        yield from ((number, work(item)) for number, item in enumerate(items))
+        return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(shards)), mp_context=spawn) as pool:
-        jobs = {pool.submit(work, shard): shard for shard in shards}
+    with ProcessPoolExecutor(min(workers, len(items)), mp_context=spawn) as pool:
+        jobs = {pool.submit(work, item): number for number, item in enumerate(items)}
         try:
             for job in as_completed(jobs):
-                job.result()
-                yield jobs[job]
+                yield jobs[job], job.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -11,6 +11,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES, TOPICS
 from toremi_cli.tables import MANIFEST, TableReader, read_manifest
+from toremi_cli.topics import cluster
 from toremi_cli.topics.cluster import assign_shard, build_clusters, sample_to_fit
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.topic_table import topics_are_current
@@ -65,6 +66,14 @@ def test_a_rerun_leaves_everything_alone_and_says_so(fused, capsys):
     build_clusters(workdir, ClusterConfig(num_topics=3, workers=2))
     assert "up to date" in capsys.readouterr().err
     assert before == {path.name: path.stat().st_mtime_ns for path in workdir.clusters.glob("*.parquet")}
+
+
+def test_tables_of_an_older_method_are_made_anew(tmp_path, monkeypatch, capsys):
+    workdir = write_planted(tmp_path)
+    build_clusters(workdir, FAST)
+    monkeypatch.setattr(cluster, "MODEL_VERSION", cluster.MODEL_VERSION + 1)
+    build_clusters(workdir, FAST)
+    assert "out of date (method changed); writing it anew" in capsys.readouterr().err
 
 
 def test_lost_topics_are_written_again_from_the_clusters(tmp_path):

@@ -9,6 +9,7 @@ from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES
 from toremi_cli.tables import MANIFEST, TableReader
+from toremi_cli.topics import embed
 from toremi_cli.topics.embed import EmbedConfig, build_embeddings, draw_texts
 
 FAST = EmbedConfig(dim=12, fit_samples=60)
@@ -63,6 +64,15 @@ def test_changed_settings_or_samples_make_them_stale(workdir, tmp_path, capsys):
     build_embeddings(workdir, EmbedConfig(dim=8, fit_samples=60))
     assert "samples changed" in capsys.readouterr().err
     assert len(vectors(workdir)[0]) == TableReader(workdir.samples, SAMPLES).num_rows
+
+
+def test_vectors_of_an_older_method_are_learnt_anew(workdir, monkeypatch, capsys):
+    build_embeddings(workdir, FAST)
+    learnt = (workdir.embeddings / "_model" / "toremi.json").read_text()
+    monkeypatch.setattr(embed, "VECTORS_VERSION", embed.VECTORS_VERSION + 1)
+    build_embeddings(workdir, FAST)
+    assert "out of date (method changed); writing it anew" in capsys.readouterr().err
+    assert (workdir.embeddings / "_model" / "toremi.json").read_text() != learnt
 
 
 def test_learning_uses_the_train_split_and_every_source(workdir):

@@ -58,3 +58,11 @@ def test_few_plain_kinds_are_not_cut_further(monkeypatch):
     bags = dampen(learn_vocabulary(word_lists(texts)).count(word_lists(texts)))
     number, agreement = reproducible_number(bags, planted_vectors(), [2, 3, 4, 6, 9, 13], seed=0)
     assert 2 <= number <= 6 and 0.6 < agreement <= 1
+
+
+def test_the_number_does_not_depend_on_the_number_of_processes(monkeypatch):
+    monkeypatch.setattr(number_of_topics, "SPLITS", 2)
+    monkeypatch.setattr(number_of_topics, "LEAST_SAMPLES_TO_SHARE", 0)
+    bags, vectors = kinds_within_kinds(2, 3, num_samples=12)
+    alone, together = (reproducible_number(bags, vectors, [2, 3, 4, 6], seed=0, workers=workers) for workers in (1, 2))
+    assert together == alone

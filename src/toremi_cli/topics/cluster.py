@@ -33,7 +33,7 @@ from toremi_cli.topics.topic_table import WORDS, topics_are_current, write_topic
 COMMAND = "toremi cluster"
 MODEL_FOLDER = "_model"
 MODEL_VERSION = 6
-"""Of the model's files and of how it is fitted."""
+"""Of the model's files and of how it is fitted: with another one, tables of before are made anew."""
 BATCH_PROBS = 4_000_000
 """Bound of rows times topics in memory at once."""
 
@@ -49,7 +49,11 @@ def build_clusters(workdir: Workdir, config: ClusterConfig) -> dict[str, Any]:
     """
     samples, embeddings = TableReader(workdir.samples, SAMPLES), TableReader(workdir.embeddings, EMBEDDINGS)
     _check_alignment(samples, embeddings)
-    inputs = {"samples": samples.fingerprint, "embeddings": embeddings.fingerprint}
+    inputs = {
+        "samples": samples.fingerprint,
+        "embeddings": embeddings.fingerprint,
+        "method": f"version {MODEL_VERSION}",
+    }
     provenance = provenance_of(CLUSTERS, COMMAND, config.settings(), inputs)
     folder = StageFolder(workdir.clusters, CLUSTERS, provenance)
     manifest = read_manifest(workdir.clusters)
@@ -87,7 +91,7 @@ def _ensure_model(
     """
     folder = workdir.clusters / MODEL_FOLDER
     settings = {name: value for name, value in config.settings().items() if name != "min_agreement"}
-    fingerprint = digest(MODEL_VERSION, settings, inputs)
+    fingerprint = digest(settings, inputs)
     if fingerprint_of(folder) == fingerprint:
         return
     texts, vectors = sample_to_fit(samples, embeddings, config)

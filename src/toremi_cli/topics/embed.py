@@ -28,6 +28,8 @@ from toremi_cli.topics.vectors import BACKENDS, DEFAULT_BACKEND, DEFAULT_DIM, Ve
 MODEL = "_model"
 PLAN = "_plan.json"
 """The settings that the embeddings beside it are made with, there from the first moment."""
+VECTORS_VERSION = 1
+"""Of how vectors are learnt and inferred: with another one, tables of before are made anew."""
 BATCH_ROWS = 2048
 
 
@@ -80,7 +82,7 @@ def build_embeddings(workdir: Workdir, config: EmbedConfig) -> dict[str, Any]:
         UsageError: an unknown backend or model.
     """
     samples = TableReader(workdir.samples, SAMPLES)
-    inputs = {"samples": samples.fingerprint}
+    inputs = {"samples": samples.fingerprint, "method": f"version {VECTORS_VERSION}"}
     provenance = provenance_of(EMBEDDINGS, "toremi embed", config.settings(), inputs)
     stage = StageFolder(workdir.embeddings, EMBEDDINGS, provenance)
     if stage.is_finished():
@@ -144,7 +146,7 @@ def encode_batch(backend: VectorBackend, batch: pa.RecordBatch) -> pa.Table:
 
 def _fitted_backend(folder: Path, samples: TableReader, config: EmbedConfig) -> VectorBackend:
     """The vector model in `folder` if it was learnt from these samples, else a new one, kept there."""
-    key = digest(config.settings(), samples.fingerprint)
+    key = digest(VECTORS_VERSION, config.settings(), samples.fingerprint)
     if _read_key(folder) == key:
         return load_backend(folder)
     backend = make_backend(config.backend, config.model, config.dim, config.seed)

@@ -83,7 +83,7 @@ def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabular
     most = most_topics(len(vectors), len(areas.centres), config.min_topic_samples)
     if config.num_topics is None and most >= 2:
         numbers = ladder(most, len(areas.centres))
-        num_topics, agreement = reproducible_number(dampen(counts), vectors, numbers, config.seed)
+        num_topics, agreement = reproducible_number(dampen(counts), vectors, numbers, config.seed, config.workers)
         how = f"the largest of 2 to {numbers[-1]} among those best reproduced by halves of the samples"
         reason = f"{how}, within one standard error (AMI {agreement:.2f}); {_found(areas)}"
     fused = fit_fused(counts, vectors, vocabulary, areas, num_topics, config.seed)

@@ -16,12 +16,15 @@ large numbers.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.sparse as sp
 
 from toremi_cli import console
+from toremi_cli.engine import in_processes
 from toremi_cli.topics.fusion import alive, alternate, views_of, with_spare_topics
-from toremi_cli.topics.kmeans import fit_kmeans, nearest
+from toremi_cli.topics.kmeans import fit_kmeans, nearest, one_thread
 
 PENALTY = 1.5
 MOST_SAMPLES = 3000
@@ -30,6 +33,20 @@ SPLITS = 5
 ROUNDS, STARTS = 6, 4
 STEP = 1.2
 """The ladder's next number, relative to the last."""
+LEAST_SAMPLES_TO_SHARE = 500
+"""With fewer samples in a halving, starting processes takes longer than they save."""
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Samples to halve at one place, and a number of topics to fit to each half."""
+
+    bags: sp.csr_matrix
+    """(num_samples, num_words) dampened counts, in random order."""
+    vectors: np.ndarray
+    """(num_samples, dim) of the same samples."""
+    number: int
+    seed: int
 
 
 def ladder(most: int, also: int) -> list[int]:
@@ -48,7 +65,9 @@ def most_topics(num_samples: int, num_areas: int, min_topic_samples: int) -> int
     return min(max(num_areas, round((used / 2) ** 0.5)), used // 2 // min_topic_samples)
 
 
-def reproducible_number(bags: sp.csr_matrix, vectors: np.ndarray, numbers: list[int], seed: int) -> tuple[int, float]:
+def reproducible_number(
+    bags: sp.csr_matrix, vectors: np.ndarray, numbers: list[int], seed: int, workers: int = 1
+) -> tuple[int, float]:
     """The largest of the numbers of topics that halves of the samples reproduce best, and the halves' agreement on it.
 
     Args:
@@ -56,16 +75,24 @@ def reproducible_number(bags: sp.csr_matrix, vectors: np.ndarray, numbers: list[
         vectors: (num_samples, dim) of length 1.
         numbers: the numbers to try, ascending, at least one.
         seed: of the halving and of k-means.
+        workers: processes to fit the halves in; the result does not depend on them.
     """
-    agreements, scores = [], []  # (num_numbers, SPLITS)
-    with console.progress("choosing the number of topics", len(numbers), "numbers") as bar:
-        for number in numbers:
-            agreement, entropy = (np.array(values) for values in _reproduction(bags, vectors, number, seed))
-            agreements.append(agreement)
-            scores.append(entropy * (agreement - PENALTY * (1 - agreement)))
+    halvings = []
+    for split in range(SPLITS):
+        rows = np.random.default_rng((seed, split)).permutation(len(vectors))[:MOST_SAMPLES]
+        halvings += [Halving(bags[rows], vectors[rows], number, seed) for number in numbers]
+    order = sorted(range(len(halvings)), key=lambda place: -halvings[place].number)  # they take longest
+    agreements = np.zeros(len(halvings))
+    scores = np.zeros(len(halvings))
+    if min(len(vectors), MOST_SAMPLES) < LEAST_SAMPLES_TO_SHARE:
+        workers = 1
+    with console.progress("choosing the number of topics", len(halvings), "fits") as bar:
+        for done, (agreement, entropy) in in_processes(_reproduction, [halvings[place] for place in order], workers):
+            agreements[order[done]] = agreement
+            scores[order[done]] = entropy * (agreement - PENALTY * (1 - agreement))
             bar.advance()
-    chosen = last_of_the_best(np.array(scores))
-    return numbers[chosen], float(agreements[chosen].mean())
+    chosen = last_of_the_best(scores.reshape(SPLITS, len(numbers)).T)
+    return numbers[chosen], float(agreements.reshape(SPLITS, len(numbers))[:, chosen].mean())
 
 
 def last_of_the_best(scores: np.ndarray) -> int:
@@ -82,29 +109,24 @@ def last_of_the_best(scores: np.ndarray) -> int:
     return int(np.flatnonzero(behind.mean(axis=1) <= error)[-1])
 
 
-def _reproduction(bags: sp.csr_matrix, vectors: np.ndarray, number: int, seed: int) -> tuple[list[float], list[float]]:
-    """For each halving, the agreement of the two halves' models, and the mean entropy of their labels in nats."""
+def _reproduction(halving: Halving) -> tuple[float, float]:
+    """The agreement of the two halves' models on all samples, and the mean entropy of their labels in nats."""
     from sklearn.metrics import adjusted_mutual_info_score
 
-    agreement, entropy = [], []
-    for split in range(SPLITS):
-        rows = np.random.default_rng((seed, split)).permutation(len(vectors))[:MOST_SAMPLES]
-        halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-        one, two = (_fit_and_assign(bags, vectors, half, rows, number, seed) for half in halves)
-        agreement.append(float(adjusted_mutual_info_score(one, two)))
-        entropy.append((_entropy(one) + _entropy(two)) / 2)
-    return agreement, entropy
+    middle = len(halving.vectors) // 2
+    with one_thread():
+        one, two = (_fit_and_assign(halving, half) for half in (slice(None, middle), slice(middle, None)))
+    return float(adjusted_mutual_info_score(one, two)), (_entropy(one) + _entropy(two)) / 2
 
 
-def _fit_and_assign(
-    bags: sp.csr_matrix, vectors: np.ndarray, half: np.ndarray, rows: np.ndarray, number: int, seed: int
-) -> np.ndarray:
-    centres = fit_kmeans(vectors[half], number, seed, STARTS)
-    views, posterior = alternate(bags[half], vectors[half], nearest(vectors[half], centres), len(centres), ROUNDS)
+def _fit_and_assign(halving: Halving, half: slice) -> np.ndarray:
+    bags, vectors, number, seed = halving.bags[half], halving.vectors[half], halving.number, halving.seed
+    centres = fit_kmeans(vectors, number, seed, STARTS)
+    views, posterior = alternate(bags, vectors, nearest(vectors, centres), len(centres), ROUNDS)
     if len(alive(posterior)) < posterior.shape[1]:  # as it will be in the fit
-        posterior = with_spare_topics(bags[half], vectors[half], number, seed, STARTS, ROUNDS)
-        views = views_of(bags[half], vectors[half], posterior)
-    return views.joint(*views.scores(bags[rows], vectors[rows])).argmax(axis=1)
+        posterior = with_spare_topics(bags, vectors, number, seed, STARTS, ROUNDS)
+        views = views_of(bags, vectors, posterior)
+    return views.joint(*views.scores(halving.bags, halving.vectors)).argmax(axis=1)
 
 
 def _entropy(labels: np.ndarray) -> float:
