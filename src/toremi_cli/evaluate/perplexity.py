@@ -59,13 +59,14 @@ def score_samples(
     batch_tokens: int = 16384,
     stride: int | None = None,
     on_progress: Callable[[int], None] | None = None,
+    share: tuple[int, int] = (0, 1),
+    forward: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum of -log p over the tokens of each sample, the end-of-text token `bos_id` being its first context.
 
     The closing end-of-text token is not scored. A sample longer than `context_length` is read in windows (see
     `windows_of`). Batches hold windows of similar length, at most `batch_tokens` positions; the result does not
-    depend on them beyond rounding. Pass the bare model, not its data-parallel wrapper: ranks may have different
-    numbers of batches.
+    depend on them beyond rounding.
 
     Args:
         model: a causal LM of transformers on `device`; left in the mode (train or eval) in which it came.
@@ -76,9 +77,12 @@ def score_samples(
         batch_tokens: most positions in a batch, padding included; lowered where the logits would take too much memory.
         stride: tokens counted per window (sliding windows); None for disjoint windows.
         on_progress: told the number of tokens counted after each batch.
+        share: rank and number of ranks: each scores its part of the batches, every one equally many (the last again
+            where they run out), since a forward pass of a sharded model needs all ranks.
+        forward: logits (b, T, vocab) of inputs (b, T), where that isn't to call the model.
 
     Returns:
-        nats: (num_samples,) float64 on the CPU, 0 for an empty sample.
+        nats: (num_samples,) float64 on the CPU, 0 for an empty sample; to be summed over the ranks where they share.
         num_tokens: (num_samples,) int64, tokens predicted.
     """
     if stride is not None and not 1 <= stride <= context_length:
@@ -90,9 +94,14 @@ def score_samples(
     sums = torch.zeros(len(windows), dtype=torch.float64, device=device)
     was_training = model.training
     model.eval()
+    batches = list(_batches(windows, _most_positions(model, device, batch_tokens)))
+    rank, num_ranks = share
     try:
-        for begin, batch in _batches(windows, _most_positions(model, device, batch_tokens)):
-            sums[begin : begin + len(batch)] = _score_batch(model, samples, batch, bos_id, device)
+        for number in range(rank, -(-len(batches) // num_ranks) * num_ranks, num_ranks):
+            begin, batch = batches[min(number, len(batches) - 1)]
+            found = _score_batch(forward or _logits_of(model), samples, batch, bos_id, device)
+            if number < len(batches):
+                sums[begin : begin + len(batch)] = found
             if on_progress is not None:
                 on_progress(sum(w.end - w.first for w in batch))
     finally:
@@ -116,8 +125,12 @@ def _batches(windows: Sequence[Window], most_positions: int) -> Iterator[tuple[i
         begin += size
 
 
+def _logits_of(model: torch.nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda inputs: model(input_ids=inputs, use_cache=False).logits
+
+
 def _score_batch(
-    model: torch.nn.Module,
+    forward: Callable[[Tensor], Tensor],
     samples: Sequence[Sequence[int]],
     batch: Sequence[Window],
     bos_id: int,
@@ -133,7 +146,7 @@ def _score_batch(
         inputs[row, : w.length] = torch.tensor([*before, *tokens][: w.length])
         targets[row, w.first - w.start : w.length] = torch.tensor(list(samples[w.sample][w.first : w.end]))
     # Padding stands on the right, where a causal model cannot see it from any counted position: no mask is needed.
-    logits = model(input_ids=inputs.to(device), use_cache=False).logits
+    logits = forward(inputs.to(device))
     # (num_windows, length, vocab) -> (num_windows * length, vocab), one row a prediction
     losses = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), targets.to(device).flatten(), ignore_index=-100, reduction="none"

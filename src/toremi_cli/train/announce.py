@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from toremi_cli import console
 from toremi_cli.train.run import Run
-from toremi_cli.train.state import is_sharded
 
 FEW_INTERVALS = 4
 
@@ -22,8 +21,6 @@ def announce(run: Run, num_parameters: int) -> None:
     )
     if run.step:
         console.note(f"resuming after step {run.step:,}")
-    if is_sharded(run.accelerator):
-        console.warn("under FSDP a checkpoint holds the parameters only: --resume begins the optimizer's moments anew")
     intervals = schedule.max_steps // config.interval
     if intervals < FEW_INTERVALS and run.policy.name != "uniform":
         console.warn(

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from toremi_cli.errors import TrainingError
 from toremi_cli.tables import write_json
+from toremi_cli.train.sharding import like
 
 STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Of what `trainer_state.json` holds and of what a run does with it."""
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
@@ -125,13 +126,16 @@ def load_tensors(checkpoint: Path, name: str, device: torch.device) -> dict[str,
         raise TrainingError(f"{checkpoint / name}: damaged ({problem}); delete {checkpoint} and resume") from None
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def model_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, those that go by two names once, and persistent buffers, as named tensors."""
+    known = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    yield from ((name, tensor) for name, tensor in model.state_dict().items() if name in known)
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
     """The optimizer's state as named tensors: 'NAME/exp_avg', …"""
-    return {
-        f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+    for name, parameter in model.named_parameters():
+        yield from ((f"{name}/{key}", value) for key, value in optimizer.state.get(parameter, {}).items())
 
 
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -142,7 +146,7 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
         by_parameter.setdefault(name, {})[slot] = value
     for name, parameter in model.named_parameters():
         if name in by_parameter:
-            optimizer.state[parameter] = by_parameter[name]
+            optimizer.state[parameter] = {slot: like(value, parameter) for slot, value in by_parameter[name].items()}
 
 
 def remove_leftovers(run: Path) -> None:

@@ -12,13 +12,14 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from toremi_cli.errors import UsageError
 from toremi_cli.memory import reuse_freed_memory
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.sharding import check_sharding
 
 
 def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     """The accelerator of this rank; joins the process group. A tracker writes below the run's `folder`.
 
     Raises:
-        UsageError: a precision that the device lacks, a tracker that is not installed.
+        UsageError: a precision that the device lacks, a tracker that is not installed, the first FSDP.
     """
     if config.log_with and importlib.util.find_spec(config.log_with) is None:
         raise UsageError(f"--log-with {config.log_with}: not installed; pip install {config.log_with}")
@@ -40,6 +41,7 @@ def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
         log_with=config.log_with or None,
         project_dir=str(folder),
     )
+    check_sharding(accelerator)
     if config.log_with:
         accelerator.init_trackers("tracker")
     return accelerator

@@ -8,11 +8,11 @@ from math import log
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from toremi_cli.evaluate.perplexity import score_samples
 from toremi_cli.schemas import VALIDATION
 from toremi_cli.train.streams import permutation
+from toremi_cli.train.token_loss import TokenLoss
 from toremi_cli.train.tokens import TokenCache, TopicPairs
 
 
@@ -44,34 +44,34 @@ def choose_samples(cache: TokenCache, samples_per_source: int, seed: int) -> np.
 
 
 def evaluate(
-    model: nn.Module,
+    losses: TokenLoss,
     cache: TokenCache,
     pairs: TopicPairs,
     samples: np.ndarray,
     context_length: int,
     device: torch.device,
 ) -> Evaluation:
-    """Score `samples`, each rank its stride, and sum over ranks."""
-    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    own = samples[rank::world_size]
+    """Score `samples`, the batches shared between the ranks; the same bits on any number of them."""
+    share = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     nats, num_tokens = score_samples(
-        model,
-        [cache.sample_tokens(i).tolist() for i in own],
+        losses.model,
+        [cache.sample_tokens(i).tolist() for i in samples],
         bos_id=cache.meta["eos_id"],
         context_length=context_length,
         device=device,
+        share=share,
+        forward=losses.logits,
     )
-    sources = torch.from_numpy(cache.source[own].astype(np.int64))
-    num_bytes = torch.from_numpy(cache.num_bytes[own].astype(np.float64))
+    if dist.is_initialized():
+        shared = nats.to(device)
+        dist.all_reduce(shared)
+        nats = shared.cpu()
+    sources = torch.from_numpy(cache.source[samples].astype(np.int64))
+    num_bytes = torch.from_numpy(cache.num_bytes[samples].astype(np.float64))
     # (num_sources, 3): nats, tokens, bytes
     sums = torch.zeros(len(cache.sources), 3, dtype=torch.float64)
     sums.index_add_(0, sources, torch.stack((nats, num_tokens.double(), num_bytes), dim=1))
-    by_topic = _topic_sums(pairs, own, nats / num_tokens)
-    if world_size > 1:
-        shared = torch.cat((sums.flatten(), by_topic.flatten())).to(device)
-        dist.all_reduce(shared)
-        sums, by_topic = (part.cpu() for part in shared.split((sums.numel(), by_topic.numel())))
-    return _summarize(cache.sources, sums.view(-1, 3), by_topic.view(-1, 2))
+    return _summarize(cache.sources, sums, _topic_sums(pairs, samples, nats / num_tokens))
 
 
 def _topic_sums(pairs: TopicPairs, samples: np.ndarray, losses: torch.Tensor) -> torch.Tensor:

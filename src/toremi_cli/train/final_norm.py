@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from toremi_cli.errors import UsageError
+from toremi_cli.train.sharding import whole
 
 SMALLEST_SCALE = 1e-6
 
@@ -23,29 +24,31 @@ class FinalNorm:
         Raises:
             UsageError: the body doesn't end in such a layer.
         """
-        weight, bias = _last_scale(model)
-        if weight is None:
+        layer = _last_layer(model)
+        if layer is None:
             raise UsageError(
                 f"--sensitivity norm: {type(model).__name__} does not end in a LayerNorm or RMSNorm; use hidden or el2n"
             )
-        self._scale: tuple[nn.Parameter, nn.Parameter | None] = weight, bias
+        self._layer = layer
+        """The layer, not its parameters: under FSDP it gets others."""
 
     @property
     def has_bias(self) -> bool:
         """Whether beta exists: not in an RMSNorm."""
-        return self._scale[1] is not None
+        return _scale(self._layer)[1] is not None
 
     @torch.no_grad()
     def normalized(self, output: Tensor) -> Tensor:
         """(b, T, width) float32 xhat, from the layer's output; 0 where gamma is."""
-        weight, bias = self._scale
-        centred = output.float() if bias is None else output.float() - bias
+        weight, bias = _scale(self._layer)
+        weight = whole(weight)
+        centred = output.float() if bias is None else output.float() - whole(bias)
         return torch.where(weight.abs() > SMALLEST_SCALE, centred / weight, 0.0)
 
 
 @torch.no_grad()
-def _last_scale(model: nn.Module) -> tuple[nn.Parameter | None, nn.Parameter | None]:
-    """Weight and bias of the layer whose output is the last hidden state, tried on a few tokens."""
+def _last_layer(model: nn.Module) -> nn.Module | None:
+    """The layer whose output is the last hidden state, tried on a few tokens."""
     body: nn.Module = model.base_model  # type: ignore[assignment]
     outputs: dict[str, Tensor] = {}  # in the order of the forward pass
     layers = {name: m for name, m in body.named_modules() if _is_norm(m)}
@@ -61,11 +64,15 @@ def _last_scale(model: nn.Module) -> tuple[nn.Parameter | None, nn.Parameter | N
     for hook in hooks:
         hook.remove()
     for name, output in reversed(outputs.items()):
-        weight, bias = layers[name].weight, getattr(layers[name], "bias", None)
         is_last = output.numel() == hidden.numel() and torch.equal(output.view_as(hidden), hidden)
-        if is_last and _is_normalized(output, weight, bias):
-            return weight, bias
-    return None, None
+        if is_last and _is_normalized(output, *_scale(layers[name])):
+            return layers[name]
+    return None
+
+
+def _scale(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias."""
+    return layer.weight, getattr(layer, "bias", None)  # type: ignore[return-value]
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -29,6 +29,7 @@ from toremi_cli.train.loss import (
 from toremi_cli.train.record import update_run
 from toremi_cli.train.run import Run, put_in_force
 from toremi_cli.train.schedule import learning_rate
+from toremi_cli.train.sharding import whole
 from toremi_cli.train.signals import StopRequest
 from toremi_cli.train.snapshot import add_metric, snapshot
 from toremi_cli.train.state import save
@@ -128,7 +129,7 @@ def clip_gradients(run: Run) -> Tensor:
     """Scale the gradient down to the largest norm allowed; return its norm before that, on the device."""
     norm = run.accelerator.clip_grad_norm_(run.token_loss.parameters(), run.config.grad_clip or math.inf)
     assert isinstance(norm, Tensor)
-    return norm
+    return whole(norm)
 
 
 def set_learning_rate(run: Run, rate: float) -> None:
@@ -155,7 +156,7 @@ def log_evaluation(run: Run) -> None:
     if len(run.eval_samples) == 0:
         return
     with run.accelerator.autocast():
-        found = evaluate(run.model, run.cache, run.pairs, run.eval_samples, run.schedule.context_length, run.device)
+        found = evaluate(run.losses, run.cache, run.pairs, run.eval_samples, run.schedule.context_length, run.device)
     for name, by_source, micro, macro in (
         ("eval_loss", found.loss, found.micro_loss, found.macro_loss),
         ("eval_bits_per_byte", found.bits_per_byte, found.micro_bits_per_byte, found.macro_bits_per_byte),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.run import Run, put_in_force
+from toremi_cli.train.sharding import gathered, is_sharded
 
 
 def save(run: Run) -> None:
@@ -20,7 +21,9 @@ def save(run: Run) -> None:
         "statistics": _of_all_ranks(run.statistics.buffer),
         "window": _of_all_ranks(run.window.buffer),
     }
-    model_state = _gathered_state(run)
+    sharded = is_sharded(run.accelerator)
+    model_state = dict(gathered(ckpt.model_tensors(run.model), run.is_main)) if sharded else None
+    optimizer = dict(gathered(ckpt.optimizer_tensors(run.model, run.optimizer), run.is_main))
     if not run.is_main:
         return
     run.weights_table.close_shard()
@@ -30,7 +33,7 @@ def save(run: Run) -> None:
         run.step,
         model=run.model,
         model_state=model_state,
-        optimizer={} if is_sharded(run.accelerator) else ckpt.optimizer_tensors(run.model, run.optimizer),
+        optimizer=optimizer,
         accumulators=accumulators,
         state={
             "tokens_seen": run.tokens_seen,
@@ -54,7 +57,9 @@ def save(run: Run) -> None:
 def restore(run: Run, checkpoint: Path) -> None:
     """Put everything but the parameters, which are loaded already, back to where the checkpoint was."""
     state = ckpt.load_state(checkpoint)
-    ckpt.restore_optimizer(run.model, run.optimizer, ckpt.load_tensors(checkpoint, ckpt.OPTIMIZER, run.device))
+    # Parts of what is sharded go to the device one by one: all of it might not fit there.
+    device = torch.device("cpu") if is_sharded(run.accelerator) else run.device
+    ckpt.restore_optimizer(run.model, run.optimizer, ckpt.load_tensors(checkpoint, ckpt.OPTIMIZER, device))
     sums = ckpt.load_tensors(checkpoint, ckpt.ACCUMULATORS, run.device)
     run.statistics.buffer.copy_(_own_share(sums["statistics"], run.accelerator))
     run.window.buffer.copy_(_own_share(sums["window"], run.accelerator))
@@ -68,11 +73,6 @@ def restore(run: Run, checkpoint: Path) -> None:
     run.holdout_loss = torch.tensor([math.nan if x is None else x for x in state["holdout_loss"]]).double()
     run.last_evaluation, run.last_train_loss = state["evaluation"], float(state["train_loss"])
     put_in_force(run)
-
-
-def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether each rank holds a part of the parameters, and of the optimizer's state, which is not gathered."""
-    return str(accelerator.distributed_type).endswith("FSDP")
 
 
 def _of_all_ranks(buffer: Tensor) -> Tensor:
@@ -89,11 +89,3 @@ def _own_share(buffers: Tensor, accelerator: Accelerator) -> Tensor:
     if len(buffers) == accelerator.num_processes:
         return buffers[accelerator.process_index]
     return buffers.sum(dim=0) * float(accelerator.is_main_process)
-
-
-def _gathered_state(run: Run) -> dict[str, Tensor] | None:
-    """The parameters, gathered where they are sharded over ranks."""
-    if is_sharded(run.accelerator):
-        gathered = run.accelerator.get_state_dict(run.token_loss)
-        return {name.removeprefix("model."): value for name, value in gathered.items()}
-    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,14 +62,20 @@ class TokenLoss(nn.Module):
         """`norm`: gradient at the last hidden state, still times that factor, and the final layer's normalised input,
         both (b * T, width)."""
 
-    def forward(self, inputs: Tensor, targets: Tensor, segment: Tensor | None = None) -> Tensor:
-        """(b, T) float32 nats.
+    def logits(self, inputs: Tensor) -> Tensor:
+        """(b, T, vocab) of inputs (b, T). By way of `forward`, where FSDP puts the parameters together."""
+        return cast("Tensor", self(inputs))
+
+    def forward(self, inputs: Tensor, targets: Tensor | None = None, segment: Tensor | None = None) -> Tensor:
+        """(b, T) float32 nats; without targets, logits (b, T, vocab).
 
         Args:
             inputs: (b, T) int64.
             targets: (b, T) int64.
             segment: (b * T,) int64, sample of each predicted token; read where documents are masked.
         """
+        if targets is None:
+            return cast("Tensor", self.model(input_ids=inputs, use_cache=False).logits)
         more = document_inputs(segment.view_as(inputs)) if self.mask_documents and segment is not None else {}
         output = self._forward[0](input_ids=inputs, use_cache=False, **more)
         if not self.is_split:
@@ -83,6 +89,18 @@ class TokenLoss(nn.Module):
         if self.chunked:
             return _chunked_losses(hidden, head, targets)
         return self._losses(head(hidden), targets)
+
+    def tie_weights(self) -> None:
+        """Let embedding and head share their weights again; FSDP's preparation calls it."""
+        self.model.tie_weights()  # type: ignore[operator]
+
+    def get_input_embeddings(self) -> nn.Module | None:
+        """The model's, which FSDP's preparation makes a unit of its own."""
+        return cast("nn.Module | None", self.model.get_input_embeddings())  # type: ignore[operator]
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The model's head, for the same purpose."""
+        return cast("nn.Module | None", self.model.get_output_embeddings())  # type: ignore[operator]
 
     @property
     def norm_has_bias(self) -> bool:

@@ -113,6 +113,7 @@ def open_run_cache(config: TrainConfig, build: bool) -> Any:
 def _silence_libraries() -> None:
     """Their progress bars and warnings are not ours to show."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # nothing is done to the losses in place
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from transformers.utils import logging

@@ -1,0 +1,52 @@
+"""Parameters and optimizer state that FSDP shards over the ranks: put together for a checkpoint, and taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from accelerate import Accelerator
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from toremi_cli.errors import UsageError
+
+
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether each rank holds a part of the parameters and of the optimizer's state."""
+    return str(accelerator.distributed_type).endswith("FSDP")
+
+
+def check_sharding(accelerator: Accelerator) -> None:
+    """Refuse the first FSDP: it hides the parameters in flat ones, whose state has no names.
+
+    Raises:
+        UsageError: says what to set instead.
+    """
+    if is_sharded(accelerator) and not accelerator.is_fsdp2:
+        raise UsageError("FSDP version 1 is not supported; set `fsdp_version: 2` in the config of accelerate")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor put together from all ranks' parts; every rank has to call this. Others are given back as they are."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def gathered(tensors: Iterable[tuple[str, Tensor]], keep: bool) -> Iterator[tuple[str, Tensor]]:
+    """Names and whole tensors, one after the other so that a GPU never holds two; where shards, on the CPU.
+
+    Args:
+        tensors: in the same order on every rank.
+        keep: whether this rank wants them; one that does not has to take part all the same.
+    """
+    for name, tensor in tensors:
+        together = whole(tensor.detach())
+        if keep:
+            yield name, together.cpu() if isinstance(tensor, DTensor) else together
+
+
+def like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A slot of the optimizer's state as the optimizer keeps it for a parameter: its part if that is sharded."""
+    tensor = tensor.to(parameter.device)
+    if not isinstance(parameter, DTensor) or tensor.shape != parameter.shape:  # the count of steps has no shape
+        return tensor
+    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)

@@ -1,0 +1,87 @@
+"""One of two ranks that train under FSDP, on the CPU: `python -m tests.train.sharded_ranks WORKDIR`.
+
+FSDP itself runs on gloo and CPUs, but accelerate turns it on for GPUs only. So it is told here that these are some;
+all else is the real thing: parameters, gradients and optimizer state are sharded over two processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
+
+from tests.train.both_ranks import config
+from toremi_cli.errors import UsageError
+from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.worker import run_worker
+
+CONFIG = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "GPT2Block",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+}
+"""What accelerate's launcher makes of a config file."""
+
+
+def sharded(workdir: Path, name: str) -> TrainConfig:
+    """A run of 16 steps under `toremi`, with a checkpoint after the 8th."""
+    return config(workdir, "toremi", name, grad_accumulation=2, checkpoint_every=8, keep_checkpoints=0, eval_every=8)
+
+
+def main() -> None:
+    """Train; train again with the model loaded by the first rank alone; go on after step 8; ask for FSDP 1."""
+    workdir = Path(sys.argv[1])
+    _offer_fsdp_on_cpus()
+    train(sharded(workdir, "sharded"))
+    train(sharded(workdir, "efficient"), FSDP_CPU_RAM_EFFICIENT_LOADING="true")
+    if torch.distributed.get_rank() == 0:
+        copy_stopped_at_8(workdir / "runs" / "sharded-toremi", workdir / "runs" / "resumed-toremi")
+    torch.distributed.barrier()
+    train(sharded(workdir, "resumed"), resume=True)
+    try:
+        train(sharded(workdir, "first"), FSDP_VERSION="1")
+    except UsageError as problem:
+        print("REFUSED", problem)
+
+
+def train(settings: TrainConfig, resume: bool = False, **more: str) -> None:
+    os.environ.update({"FSDP_CPU_RAM_EFFICIENT_LOADING": "false", **CONFIG, **more})
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+    AcceleratorState._reset_state()
+    PartialState._reset_state()
+    run_worker(settings, resume)
+
+
+def _offer_fsdp_on_cpus() -> None:
+    cpu = torch.device("cpu")
+
+    def backend(*_: Any, **__: Any) -> tuple[str, DistributedType]:
+        return "gloo", DistributedType.MULTI_GPU
+
+    PartialState._prepare_backend = backend  # type: ignore[method-assign]
+    PartialState.set_device = lambda self: setattr(self, "device", cpu)  # type: ignore[method-assign]
+    PartialState.default_device = property(lambda self: cpu)  # type: ignore[assignment]
+    PartialState.destroy_process_group = lambda self, group=None: None  # type: ignore[method-assign]
+
+
+def copy_stopped_at_8(run: Path, copy: Path) -> None:
+    """The run as a kill after step 8 would have left it, under another name."""
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "checkpoint-16")
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**record, "config": {**record["config"], "name": copy.name}}))
+
+
+if __name__ == "__main__":
+    main()

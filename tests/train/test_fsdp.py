@@ -1,0 +1,89 @@
+"""Two ranks that share parameters, gradients and optimizer state train what one rank trains, and resume exactly."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.shell import environment
+from tests.train.both_ranks import config
+from tests.train.sharded_ranks import copy_stopped_at_8
+from tests.train.smallrun import metrics, weights
+from toremi_cli.train.worker import run_worker
+
+
+@pytest.fixture(scope="module")
+def both_ranks(workdir):
+    """The runs of `tests.train.sharded_ranks`; what the ranks printed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = [_start(workdir, rank, port) for rank in range(2)]
+    printed = []
+    for process in ranks:
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        printed.append(out)
+    return printed
+
+
+def _start(workdir, rank, port):
+    ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.train.sharded_ranks", str(workdir)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**ranks, MASTER_PORT=port),
+    )
+
+
+@pytest.fixture(scope="module")
+def one_rank(workdir):
+    run_worker(config(workdir, "toremi", "single", eval_every=8), resume=False)
+    return workdir / "runs" / "single-toremi"
+
+
+def parameters(run, step=16):
+    return load_file(run / f"checkpoint-{step}" / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["sharded", "efficient"])
+def test_sharded_ranks_equal_one(workdir, both_ranks, one_rank, name):
+    run = workdir / "runs" / f"{name}-toremi"
+    for a, b in zip(weights(one_rank), weights(run), strict=True):
+        for key, value in a.items():
+            assert b[key] == (pytest.approx(value, rel=1e-3) if isinstance(value, float) else value)
+    for a, b in zip(metrics(one_rank), metrics(run), strict=True):
+        assert (a["step"], a["name"], a["domain"]) == (b["step"], b["name"], b["domain"])
+        assert a["value"] == pytest.approx(b["value"], rel=2e-3, abs=1e-6)
+    alone, shared = parameters(one_rank), parameters(run)
+    assert alone.keys() == shared.keys()
+    assert all(alone[key].allclose(shared[key], atol=2e-3) for key in alone)
+
+
+def test_a_sharded_run_resumes_exactly(workdir, both_ranks):
+    whole, resumed = (workdir / "runs" / f"{name}-toremi" for name in ("sharded", "resumed"))
+    assert weights(resumed) == weights(whole)
+    assert metrics(resumed) == metrics(whole)
+    for name in ("model", "optimizer"):
+        a, b = (load_file(run / "checkpoint-16" / f"{name}.safetensors") for run in (whole, resumed))
+        assert a.keys() == b.keys() and all(a[key].equal(b[key]) for key in a)
+
+
+def test_one_rank_goes_on_with_what_sharded_ranks_saved(workdir, both_ranks):
+    """The checkpoint holds whole tensors: how many ranks wrote it, and how, is not seen from it."""
+    run, copy = workdir / "runs" / "sharded-toremi", workdir / "runs" / "alone-toremi"
+    copy_stopped_at_8(run, copy)
+    settings = config(workdir, "toremi", "alone", checkpoint_every=8, keep_checkpoints=0, eval_every=8)
+    run_worker(settings, resume=True)
+    a, b = parameters(run), parameters(copy)
+    assert all(a[key].allclose(b[key], atol=2e-3) for key in a)
+
+
+def test_the_first_fsdp_is_refused(both_ranks):
+    assert all("REFUSED FSDP version 1 is not supported; set `fsdp_version: 2`" in output for output in both_ranks)
