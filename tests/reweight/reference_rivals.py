@@ -148,9 +148,13 @@ def learning_state(points):
     return verdict
 
 
-def noise(hard, moving):
-    """How surely each topic is hard and moves the model little, from averaged logarithms."""
-    still = above([-g for g in moving])
+def noise(hard, moving, factor):
+    """How surely each topic is hard and moves the model little, from averaged logarithms.
+
+    One that has lost more than half of its weight is believed to be still.
+    """
+    held = [0.5 * max(1 - 2 * math.exp(f), 0) for f in factor]
+    still = [max(q, least) for q, least in zip(above([-g for g in moving]), held, strict=True)]
     return [
         math.tanh(max(max(h, 0) ** (2 / 3) * max(q, 0) ** (1 / 3) - 1, 0))
         for h, q in zip(above(hard), still, strict=True)
@@ -187,7 +191,8 @@ def toremi(courses):
         for k in seen:
             evidence[k] += SAMPLES
         known = [k for k in range(5) if levels[0][k] is not None]
-        noisy = dict(zip(known, noise(*([level[k] for k in known] for level in levels)), strict=True))
+        measured = ([level[k] for k in known] for level in levels)
+        noisy = dict(zip(known, noise(*measured, [factor[k] for k in known]), strict=True))
         state = learning_state(points)
         for k in seen:
             verdict = (min(state[k], 0.0) if noisy[k] > 0 else state[k]) - 2 * noisy[k]

@@ -116,6 +116,33 @@ def test_one_lively_sample_does_not_lift_a_verdict():
         assert step <= 100 or policy.log_factor[0].exp() == pytest.approx(0.1), step
 
 
+def test_noise_that_is_no_longer_trained_on_stays_condemned():
+    """What the model is not trained on surprises it again, and moves it like any other text; it stays as hard."""
+    policy = make_policy(PolicyConfig(name="toremi"), [f"t{k}" for k in range(8)], PolicyData(sizes=[100.0] * 8))
+    by_byte, still = torch.linspace(1.7, 2.3, 8).double(), torch.linspace(0.75, 0.85, 8).double()
+    by_byte[0] = 3.5
+    for step in range(10, 610, 10):
+        counts = torch.full((8,), 20)
+        counts[0] = 10 if step <= 100 else 2 * (step % 40 == 0)
+        still[0] = 0.5 if step <= 100 else 0.82
+        policy.update(IntervalStats(step, by_byte * 3, counts, loss_per_byte=by_byte, sensitivity=still), 2)
+        assert step < 100 or policy.log_factor[0].exp() == pytest.approx(0.1), step
+
+
+def test_what_stops_being_hard_comes_back():
+    policy = make_policy(PolicyConfig(name="toremi"), [f"t{k}" for k in range(8)], PolicyData(sizes=[100.0] * 8))
+    by_byte, still = torch.linspace(1.9, 2.1, 8).double(), torch.linspace(0.75, 0.85, 8).double()
+    still[0] = 0.6
+    for step in range(10, 810, 10):
+        counts = torch.full((8,), 20)
+        counts[0] = 10 if step <= 100 else 2
+        by_byte[0] = 3.5 if step <= 100 else 2.0
+        policy.update(IntervalStats(step, by_byte * 3, counts, loss_per_byte=by_byte, sensitivity=still), 2)
+        if step == 100:
+            assert policy.log_factor[0].exp() == pytest.approx(0.1)
+    assert policy.log_factor[0].exp() > 0.9
+
+
 def test_a_small_noisy_topic_is_not_drawn_often_because_it_is_small():
     hard, still = torch.ones(6).double(), torch.full((6,), 0.8).double()
     hard[5], still[5] = 2.0, 0.6

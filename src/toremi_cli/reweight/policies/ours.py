@@ -17,7 +17,9 @@ gradients because they are easy, poetry and chat high losses because they are ha
     h_l, q_l = score of log loss a byte, score of - log g_l                          each less the interval's median,
              score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       averaged with half that memory;
                                                                                       m the median over topics
-    u_l    = tanh(max(max(h_l, 0)^(2/3) max(q_l, 0)^(1/3) - 1, 0))                   noise; such a topic never gains
+    u_l    = tanh(max(max(h_l, 0)^(2/3) max(q_l, c_l)^(1/3) - 1, 0))                 noise; such a topic never gains
+    c_l    = max(1/2 - f_l, 0)                               what is condemned has to become easier: a text that the
+                                                             model isn't trained on moves it again like any other
 
     log f_l <- (log f_l + gain * (v_l - 2 u_l)) / 2          within the bounds
 
@@ -55,6 +57,8 @@ PROGRESS_DEAD_ZONE = 1.5
 """Standard score of progress that is left alone: weights that follow the jitter of slopes cost more than they find."""
 BET = 0.5
 """How strongly a topic gains, relative to how strongly one loses."""
+CONVICTION = 0.5
+"""Factor below which a topic is believed to be still whatever its gradients say, the more the less weight it has."""
 INERTIA = 0.5
 """What is left of the old log factor at an update."""
 LEAST_SPREAD = 0.02
@@ -173,7 +177,8 @@ class Toremi(Policy):
             return torch.zeros_like(self.log_factor)
         loss, sensitivity = self.levels
         hard, still = _above(loss, measured), _above(-sensitivity, measured)
-        both = hard.clamp_min(0) ** HARDNESS * still.clamp_min(0) ** (1 - HARDNESS)
+        convicted = (CONVICTION - self.log_factor.exp()).clamp_min(0)
+        both = hard.clamp_min(0) ** HARDNESS * still.maximum(convicted) ** (1 - HARDNESS)
         return torch.where(measured, _beyond(both, DEAD_ZONE).tanh(), 0.0)
 
     def _weights(self) -> Tensor:
