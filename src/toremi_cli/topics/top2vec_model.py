@@ -19,9 +19,9 @@ from toremi_cli.topics.kmeans import one_thread
 MERGE_DISTANCE = 0.1
 """Topics closer than this (cosine distance) are one: Top2Vec's default."""
 NUM_NEIGHBOURS, NUM_COMPONENTS = 15, 5
+"""Top2Vec's UMAP settings."""
 MOST_ALL_PAIRS = 50_000
 """Samples of which all pairs are compared, at most: their number grows with the square."""
-"""Top2Vec's UMAP settings."""
 FEWEST_SAMPLES = 30
 """Below this, UMAP has no neighbourhoods to speak of and density means nothing."""
 
