@@ -66,7 +66,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--preset", choices=tuple(PRESETS), default="quick")
     parser.add_argument("--out", type=Path, default=Path("evidence-out"))
     parser.add_argument("--domains", type=Path, help="folder of the mixed corpus' sources")
-    parser.add_argument("--policies", help="only these, separated by commas")
+    parser.add_argument("--policies", help="only these policies and ablations, separated by commas")
     parser.add_argument("--arms", help="only these, separated by commas; names as in the runs' folders")
     parser.add_argument("--seeds", help="only these, separated by commas")
     parser.add_argument("--until", type=float, default=1e9, metavar="MINUTES", help="start no run after that")

@@ -22,12 +22,13 @@ POLICY_FLAGS = {
 """What a policy gets besides its name. Without --normalize the paper's rule raises the learning rate as well, and its
 runs could not be compared with others."""
 ABLATIONS = {
-    "toremi, no learning state": ("toremi", "--no-learning-state"),
-    "toremi, not stratified": ("toremi", "--no-stratify"),
-    "toremi, not spread": ("toremi", "--no-spread"),
-    "toremi, no sensitivity": ("toremi", "--sensitivity", "none"),
-    "toremi-2, sampling": ("toremi-2", "--apply", "sampling"),
-    "toremi-2, by byte": ("toremi-2", "--loss-unit", "byte"),
+    "toremi without learning state": ("toremi", "--no-learning-state"),
+    "toremi without stratification": ("toremi", "--no-stratify"),
+    "toremi without spread": ("toremi", "--no-spread"),
+    "toremi without sensitivity": ("toremi", "--sensitivity", "none"),
+    "toremi at T=2": ("toremi", "--stratify-temperature", "2"),
+    "toremi-2 by sampling": ("toremi-2", "--apply", "sampling"),
+    "toremi-2 by byte": ("toremi-2", "--loss-unit", "byte"),
 }
 """Variants: the policy they vary, and the flags that do."""
 RATE_GRID = (0.5, 1.0, 2.0)
@@ -169,7 +170,7 @@ class Cell:
     def name(self) -> str:
         """Name of the run."""
         rate = f"-rate{self.rate:g}" if self.rate else ""
-        policy = self.policy.replace(",", "").replace(" ", "-")
+        policy = self.policy.replace(" ", "-")
         return f"{self.arm.name}-{policy}{rate}-s{self.seed}"
 
     def policy_flags(self) -> list[str]:
