@@ -14,23 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
+from accelerate.utils.launch import prepare_multi_gpu_env
 
 from tests.train.both_ranks import config
 from toremi_cli.errors import UsageError
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.worker import run_worker
 
-CONFIG = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_TRANSFORMER_CLS_TO_WRAP": "GPT2Block",
-    "FSDP_RESHARD_AFTER_FORWARD": "true",
-    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
-}
-"""What accelerate's launcher makes of a config file."""
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fsdp.yaml"
+
+
+def fsdp_environment(config_file: Path) -> dict[str, str]:
+    """What accelerate's launcher tells its workers of a config file with FSDP."""
+    arguments = launch_command_parser().parse_args(["--config_file", str(config_file), "worker.py"])
+    arguments, *_ = _validate_launch_command(arguments)
+    found = prepare_multi_gpu_env(arguments)
+    return {key: value for key, value in found.items() if key == "ACCELERATE_USE_FSDP" or key.startswith("FSDP_")}
 
 
 def sharded(workdir: Path, name: str) -> TrainConfig:
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 def train(settings: TrainConfig, resume: bool = False, **more: str) -> None:
-    os.environ.update({"FSDP_CPU_RAM_EFFICIENT_LOADING": "false", **CONFIG, **more})
+    os.environ.update({**fsdp_environment(EXAMPLE), **more})
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
     AcceleratorState._reset_state()
