@@ -55,7 +55,7 @@ def run_grid(preset: Preset, out: Path, domains: Path | None, deadline: float) -
             return
         table = tables[cell.arm] if cell.arm in tables else prepare(cell.arm, preset, out, domains)
         tables[cell.arm] = table
-        train(cell, preset, out, table, rates.get(cell.policy, rates.get(cell.policy.split(",")[0], 1.0)))
+        train(cell, preset, out, table, rates.get(cell.base_policy, 1.0))
         measure(cell, out)
         print(f"{cell.name}: done", flush=True)
 

@@ -173,9 +173,14 @@ class Cell:
         policy = self.policy.replace(" ", "-")
         return f"{self.arm.name}-{policy}{rate}-s{self.seed}"
 
+    @property
+    def base_policy(self) -> str:
+        """The policy itself, or that which an ablation varies."""
+        return ABLATIONS.get(self.policy, (self.policy,))[0]
+
     def policy_flags(self) -> list[str]:
         """Flags of `toremi pretrain` that make the policy."""
-        base, *varied = ABLATIONS.get(self.policy, (self.policy,))
+        base, varied = self.base_policy, ABLATIONS.get(self.policy, (self.policy,))[1:]
         return ["--policy", base, *POLICY_FLAGS.get(base, ()), *varied]
 
 

@@ -54,7 +54,7 @@ def collect(preset: Preset, out: Path) -> list[Result]:
     found = []
     for cell in cells(preset):
         if is_measured(cell.arm, cell.policy, cell.seed, out):
-            rate = rates.get(cell.policy, rates.get(cell.policy.split(",")[0], 1.0))
+            rate = rates.get(cell.base_policy, 1.0)
             found.append(_result(cell, out, rate * preset.learning_rate))
     base = {(r.cell.arm, r.cell.seed): r for r in found if r.cell.policy == BASELINE}
     for result in found:

@@ -194,10 +194,12 @@ def toremi(courses):
         measured = ([level[k] for k in known] for level in levels)
         noisy = dict(zip(known, noise(*measured, [factor[k] for k in known]), strict=True))
         state = learning_state(points)
-        for k in seen:
+        for k in known:
             verdict = (min(state[k], 0.0) if noisy[k] > 0 else state[k]) - 2 * noisy[k]
             low = 0.5 if stage == 1 and noisy[k] == 0 else 0.1
-            factor[k] = min(max((factor[k] + 2.0 * verdict) / 2, math.log(low)), math.log(5.0))
+            moved = min(max((factor[k] + 2.0 * verdict) / 2, math.log(low)), math.log(5.0))
+            if k in seen or (noisy[k] > 0 and moved < factor[k]):
+                factor[k] = moved
         powers = [s**0.1 for s in SIZES]
         base = [p / sum(powers) / n for p, n in zip(powers, NATURAL, strict=True)]
         weights = [math.exp(f) * b ** min(math.exp(f), 1) for f, b in zip(factor, base, strict=True)]

@@ -129,6 +129,22 @@ def test_noise_that_is_no_longer_trained_on_stays_condemned():
         assert step < 100 or policy.log_factor[0].exp() == pytest.approx(0.1), step
 
 
+def test_a_verdict_is_carried_out_while_nothing_of_the_topic_is_drawn():
+    policy = make_policy(PolicyConfig(name="toremi"), [f"t{k}" for k in range(8)], PolicyData(sizes=[100.0] * 8))
+    by_byte, still = torch.linspace(1.9, 2.1, 8).double(), torch.linspace(0.75, 0.85, 8).double()
+    by_byte[0], still[0] = 3.0, 0.6
+    by_byte[1], still[1] = 2.0, 0.8
+    for step in range(10, 110, 10):
+        counts = torch.full((8,), 20)
+        counts[:2] = 20 * (step == 10)
+        loss = torch.where(counts > 0, 6.0, torch.nan).double()
+        policy.update(IntervalStats(step, loss, counts, loss_per_byte=by_byte, sensitivity=still), 2)
+        if step == 10:
+            after_one = policy.log_factor.exp().tolist()
+    assert after_one[0] > 0.11 and policy.log_factor[0].exp() == pytest.approx(0.1)
+    assert policy.log_factor[1].exp() == pytest.approx(after_one[1])
+
+
 def test_what_stops_being_hard_comes_back():
     policy = make_policy(PolicyConfig(name="toremi"), [f"t{k}" for k in range(8)], PolicyData(sizes=[100.0] * 8))
     by_byte, still = torch.linspace(1.9, 2.1, 8).double(), torch.linspace(0.75, 0.85, 8).double()

@@ -21,7 +21,8 @@ gradients because they are easy, poetry and chat high losses because they are ha
     c_l    = max(1/2 - f_l, 0)                               what is condemned has to become easier: a text that the
                                                              model isn't trained on moves it again like any other
 
-    log f_l <- (log f_l + gain * (v_l - 2 u_l)) / 2          within the bounds
+    log f_l <- (log f_l + gain * (v_l - 2 u_l)) / 2          within the bounds; where the topic was seen, or falls
+                                                             as noise
 
     stage 1   1/2 <= f_l <= w_max      explore: what stands still keeps half of its share; noise (u_l > 0) does not,
                                        since what noise does to a young model stays
@@ -105,7 +106,9 @@ class Toremi(Policy):
             if stage == 1:
                 low = torch.where(noise > 0, low, low.clamp_min(EXPLORE_FLOOR))
             bounded = moved.clamp_max(math.log(self.config.w_max)).maximum(low.log())
-            self.log_factor = torch.where(stats.seen, bounded, self.log_factor)
+            # A verdict against a topic is carried out even while none of it is drawn.
+            standing = (noise > 0) & (bounded < self.log_factor)
+            self.log_factor = torch.where(stats.seen | standing, bounded, self.log_factor)
         return self._weights()
 
     def _draw_to_one(self, power: float) -> None:
