@@ -32,7 +32,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def gathered(tensors: Iterable[tuple[str, Tensor]], keep: bool) -> Iterator[tuple[str, Tensor]]:
-    """Names and whole tensors, one after the other so that a GPU never holds two; where shards, on the CPU.
+    """Names and whole tensors, one after the other so that a GPU never holds two; what was sharded is then on the CPU.
 
     Args:
         tensors: in the same order on every rank.
