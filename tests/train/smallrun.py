@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tests.realtext import news_articles
@@ -111,6 +112,16 @@ def table(run: Path, kind: Table) -> pa.Table:
 
 def weights(run: Path) -> list[dict[str, Any]]:
     return table(run, WEIGHTS).to_pylist()
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    """Two runs came to the same weights and metrics, but for rounding."""
+    for a, b in zip(weights(one), weights(other), strict=True):
+        for key, value in a.items():
+            assert b[key] == (pytest.approx(value, rel=1e-3) if isinstance(value, float) else value)
+    for a, b in zip(metrics(one), metrics(other), strict=True):
+        assert (a["step"], a["name"], a["domain"]) == (b["step"], b["name"], b["domain"])
+        assert a["value"] == pytest.approx(b["value"], rel=2e-3, abs=1e-6)
 
 
 def metrics(run: Path, name: str | None = None) -> list[dict[str, Any]]:

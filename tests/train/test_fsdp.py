@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.shell import environment
 from tests.train.both_ranks import config
 from tests.train.sharded_ranks import copy_stopped_at_8
-from tests.train.smallrun import metrics, weights
+from tests.train.smallrun import assert_alike, metrics, weights
 from toremi_cli.train.worker import run_worker
 
 
@@ -55,12 +55,7 @@ def parameters(run, step=16):
 @pytest.mark.parametrize("name", ["sharded", "efficient"])
 def test_sharded_ranks_equal_one(workdir, both_ranks, one_rank, name):
     run = workdir / "runs" / f"{name}-toremi"
-    for a, b in zip(weights(one_rank), weights(run), strict=True):
-        for key, value in a.items():
-            assert b[key] == (pytest.approx(value, rel=1e-3) if isinstance(value, float) else value)
-    for a, b in zip(metrics(one_rank), metrics(run), strict=True):
-        assert (a["step"], a["name"], a["domain"]) == (b["step"], b["name"], b["domain"])
-        assert a["value"] == pytest.approx(b["value"], rel=2e-3, abs=1e-6)
+    assert_alike(one_rank, run)
     alone, shared = parameters(one_rank), parameters(run)
     assert alone.keys() == shared.keys()
     assert all(alone[key].allclose(shared[key], atol=2e-3) for key in alone)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.shell import environment
 from tests.train.both_ranks import config, in_order
-from tests.train.smallrun import metrics, weights
+from tests.train.smallrun import assert_alike, metrics, weights
 from toremi_cli.reweight import POLICIES
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.record import differences
@@ -78,12 +78,7 @@ def one_rank(workdir):
 def test_two_ranks_with_accumulation_equal_one(workdir, both_ranks, one_rank, name):
     alone, shared = (workdir / "runs" / f"{prefix}-{name}" for prefix in ("one", "both"))
     assert len(weights(alone)) == 4 * 3
-    for a, b in zip(weights(alone), weights(shared), strict=True):
-        for key, value in a.items():
-            assert b[key] == (pytest.approx(value, rel=1e-3) if isinstance(value, float) else value)
-    for a, b in zip(metrics(alone), metrics(shared), strict=True):
-        assert (a["step"], a["name"], a["domain"]) == (b["step"], b["name"], b["domain"])
-        assert a["value"] == pytest.approx(b["value"], rel=2e-3, abs=1e-6)
+    assert_alike(alone, shared)
 
 
 def test_the_policies_did_something(workdir, one_rank):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from toremi_cli import console
 from toremi_cli.train.run import Run
+from toremi_cli.train.sharding import fsdp_is_asked_for, is_sharded
 
 FEW_INTERVALS = 4
 
@@ -21,6 +22,10 @@ def announce(run: Run, num_parameters: int) -> None:
     )
     if run.step:
         console.note(f"resuming after step {run.step:,}")
+    if fsdp_is_asked_for() and not is_sharded(run.accelerator):
+        console.warn(
+            "the config of accelerate asks for FSDP, which it offers on GPUs only: every rank holds the whole model"
+        )
     intervals = schedule.max_steps // config.interval
     if intervals < FEW_INTERVALS and run.policy.name != "uniform":
         console.warn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 
 from accelerate import Accelerator
@@ -14,6 +15,11 @@ from toremi_cli.errors import UsageError
 def is_sharded(accelerator: Accelerator) -> bool:
     """Whether each rank holds a part of the parameters and of the optimizer's state."""
     return str(accelerator.distributed_type).endswith("FSDP")
+
+
+def fsdp_is_asked_for() -> bool:
+    """Whether accelerate's launcher was told to shard, which it does where it finds GPUs."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def check_sharding(accelerator: Accelerator) -> None:

@@ -103,10 +103,15 @@ def test_a_topic_seen_early_is_not_noise_for_what_the_model_was_then():
     assert policy.log_factor[0] == 0
 
 
+def eight_topics(spread=0.1):
+    """A policy, and by topic nats a byte and sensitivities that differ a little."""
+    policy = make_policy(PolicyConfig(name="toremi"), [f"t{k}" for k in range(8)], PolicyData(sizes=[100.0] * 8))
+    return policy, torch.linspace(2 - spread, 2 + spread, 8).double(), torch.linspace(0.75, 0.85, 8).double()
+
+
 def test_one_lively_sample_does_not_lift_a_verdict():
     """A topic that is held down is drawn rarely, and single samples of it may move the model as much as any."""
-    policy = make_policy(PolicyConfig(name="toremi"), [f"t{k}" for k in range(8)], PolicyData(sizes=[100.0] * 8))
-    by_byte, still = torch.linspace(1.9, 2.1, 8).double(), torch.linspace(0.75, 0.85, 8).double()
+    policy, by_byte, still = eight_topics()
     by_byte[0] = 3.5
     for step in range(10, 410, 10):
         counts = torch.full((8,), 20)
@@ -118,8 +123,7 @@ def test_one_lively_sample_does_not_lift_a_verdict():
 
 def test_noise_that_is_no_longer_trained_on_stays_condemned():
     """What the model is not trained on surprises it again, and moves it like any other text; it stays as hard."""
-    policy = make_policy(PolicyConfig(name="toremi"), [f"t{k}" for k in range(8)], PolicyData(sizes=[100.0] * 8))
-    by_byte, still = torch.linspace(1.7, 2.3, 8).double(), torch.linspace(0.75, 0.85, 8).double()
+    policy, by_byte, still = eight_topics(0.3)
     by_byte[0] = 3.5
     for step in range(10, 610, 10):
         counts = torch.full((8,), 20)
@@ -130,8 +134,7 @@ def test_noise_that_is_no_longer_trained_on_stays_condemned():
 
 
 def test_a_verdict_is_carried_out_while_nothing_of_the_topic_is_drawn():
-    policy = make_policy(PolicyConfig(name="toremi"), [f"t{k}" for k in range(8)], PolicyData(sizes=[100.0] * 8))
-    by_byte, still = torch.linspace(1.9, 2.1, 8).double(), torch.linspace(0.75, 0.85, 8).double()
+    policy, by_byte, still = eight_topics()
     by_byte[0], still[0] = 3.0, 0.6
     by_byte[1], still[1] = 2.0, 0.8
     for step in range(10, 110, 10):
@@ -146,8 +149,7 @@ def test_a_verdict_is_carried_out_while_nothing_of_the_topic_is_drawn():
 
 
 def test_what_stops_being_hard_comes_back():
-    policy = make_policy(PolicyConfig(name="toremi"), [f"t{k}" for k in range(8)], PolicyData(sizes=[100.0] * 8))
-    by_byte, still = torch.linspace(1.9, 2.1, 8).double(), torch.linspace(0.75, 0.85, 8).double()
+    policy, by_byte, still = eight_topics()
     still[0] = 0.6
     for step in range(10, 810, 10):
         counts = torch.full((8,), 20)
