@@ -16,10 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.evidence.corpora import prepare
-from benchmarks.evidence.grid import PRESETS, Arm, Preset, cells, tuning_cells
+from benchmarks.evidence.grid import PRESETS, Arm, Preset, cells
 from benchmarks.evidence.report import write_report
 from benchmarks.evidence.results import collect, write_results
-from benchmarks.evidence.runs import chosen_rates, measure, train
+from benchmarks.evidence.runs import measure, train
+from benchmarks.evidence.tuning import chosen_rate, tune
 
 
 def main() -> None:
@@ -43,19 +44,18 @@ def main() -> None:
 def run_grid(preset: Preset, out: Path, domains: Path | None, deadline: float) -> None:
     """Train and measure every cell that isn't done, until the deadline."""
     tables: dict[Arm, Path] = {}
-    for cell in tuning_cells(preset):
-        if time.monotonic() > deadline:
-            return
-        table = tables.setdefault(cell.arm, prepare(cell.arm, preset, out, domains))
-        train(cell, preset, out, table, cell.rate)
-        print(f"{cell.name}: done", flush=True)
-    rates = chosen_rates(preset, out)
+
+    def table_of(arm: Arm) -> Path:
+        if arm not in tables:
+            tables[arm] = prepare(arm, preset, out, domains)
+        return tables[arm]
+
     for cell in cells(preset):
         if time.monotonic() > deadline:
             return
-        table = tables[cell.arm] if cell.arm in tables else prepare(cell.arm, preset, out, domains)
-        tables[cell.arm] = table
-        train(cell, preset, out, table, rates.get(cell.base_policy, 1.0))
+        if preset.tune:
+            tune(cell.arm.tuned_on, cell.base_policy, preset, out, table_of(cell.arm.tuned_on))
+        train(cell, preset, out, table_of(cell.arm), chosen_rate(cell.arm, cell.base_policy, out))
         measure(cell, out)
         print(f"{cell.name}: done", flush=True)
 

@@ -31,10 +31,12 @@ ABLATIONS = {
     "toremi-2 by byte": ("toremi-2", "--loss-unit", "byte"),
 }
 """Variants: the policy they vary, and the flags that do."""
-RATE_GRID = (0.5, 1.0, 2.0)
-"""Learning rates that are tried for each policy, as factors of the preset's."""
 TUNING_SEED = 100
 """Seed of the runs that choose a learning rate: none of those reported."""
+
+
+NOISE = 0.25
+"""Share of the training tokens that is corrupted in the arms that count most."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Arm:
     """Share of the training tokens that is corrupted: topics drawn without regard to their size."""
     kind: str = "shuffle-chars"
     """How: see `toremi corrupt`."""
+
+    @property
+    def tuned_on(self) -> Arm:
+        """The arm on which its learning rates are chosen: our topics, clean or with a quarter of noise."""
+        return Arm(self.corpus, noise=NOISE if self.noise else 0.0)
 
     @property
     def name(self) -> str:
@@ -68,13 +75,13 @@ class Preset:
     """Rows a step."""
     interval: int
     learning_rate: float
-    """Its peak, for the middle of RATE_GRID."""
+    """Its peak; where rates are chosen, the first that is tried."""
     seeds: tuple[int, ...]
     arms: tuple[Arm, ...]
     policies: tuple[str, ...]
     ablations: tuple[str, ...] = ()
     tune: bool = True
-    """Choose each policy's learning rate on the validation split of the first arm."""
+    """Choose each policy's learning rate on the validation split."""
     megabytes: int = 30
     """Text of the mixed corpus."""
     vocab_size: int = 4096
@@ -94,17 +101,17 @@ def narrow(num_layers: int, width: int, num_positions: int) -> dict[str, Any]:
     return {**shape, "initializer_range": initializer_range(width), "tie_word_embeddings": False}
 
 
-CLEAN, NOISY = Arm(), Arm(noise=0.25)
+CLEAN, NOISY = Arm(), Arm(noise=NOISE)
 ALL_ARMS = (
     CLEAN,
     NOISY,
     Arm(noise=0.10),
     Arm(noise=0.40),
-    Arm(noise=0.25, kind="boilerplate"),
+    Arm(noise=NOISE, kind="boilerplate"),
     Arm(topics="source"),
-    Arm(topics="source", noise=0.25),
+    Arm(topics="source", noise=NOISE),
     Arm("demo"),
-    Arm("demo", noise=0.25),
+    Arm("demo", noise=NOISE),
 )
 _CPU = Preset(
     model=narrow(4, 128, 256),
@@ -139,7 +146,6 @@ PRESETS = {
         learning_rate=2e-3,
         arms=tuple(arm for arm in ALL_ARMS if arm.corpus == "mixed"),
         ablations=(),
-        tune=False,
     ),
     "cpu": _CPU,
     "gpu": replace(
@@ -182,13 +188,6 @@ class Cell:
         """Flags of `toremi pretrain` that make the policy."""
         base, varied = self.base_policy, ABLATIONS.get(self.policy, (self.policy,))[1:]
         return ["--policy", base, *POLICY_FLAGS.get(base, ()), *varied]
-
-
-def tuning_cells(preset: Preset) -> Iterator[Cell]:
-    """The runs that choose learning rates: on the first arm, by the validation split."""
-    if preset.tune:
-        for policy in preset.policies:
-            yield from (Cell(preset.arms[0], policy, TUNING_SEED, rate) for rate in RATE_GRID)
 
 
 def cells(preset: Preset) -> Iterator[Cell]:

@@ -10,20 +10,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from benchmarks.evidence.corpora import workdir_of
 from benchmarks.evidence.grid import Arm, Cell, Preset, cells
-from benchmarks.evidence.runs import chosen_rates, is_measured
+from benchmarks.evidence.runs import is_measured
+from benchmarks.evidence.scores import clean_bits, noisy_sources, run_of
+from benchmarks.evidence.tuning import chosen_rate
 
-from toremi_cli.evaluate.bootstrap import DocumentScores, bits_per_byte, tokens_to_reach
-from toremi_cli.evaluate.noise import NoiseReport, judge, read_truth
+from toremi_cli.evaluate.bootstrap import tokens_to_reach
+from toremi_cli.evaluate.noise import NoiseReport, judge
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts
-from toremi_cli.evaluate.runs import Run, find_runs
-from toremi_cli.layout import Workdir
+from toremi_cli.evaluate.runs import Run
 from toremi_cli.schemas import TEST
 
 BASELINE = "uniform"
-NOISY_SOURCE = 0.5
-"""Share of its training samples from which a source is no clean domain."""
 
 
 @dataclass
@@ -50,11 +48,10 @@ class Result:
 
 def collect(preset: Preset, out: Path) -> list[Result]:
     """All measured cells, each beside the baseline of the same arm and seed."""
-    rates = chosen_rates(preset, out)
     found = []
     for cell in cells(preset):
         if is_measured(cell.arm, cell.policy, cell.seed, out):
-            rate = rates.get(cell.base_policy, 1.0)
+            rate = chosen_rate(cell.arm, cell.base_policy, out) if preset.tune else 1.0
             found.append(_result(cell, out, rate * preset.learning_rate))
     base = {(r.cell.arm, r.cell.seed): r for r in found if r.cell.policy == BASELINE}
     for result in found:
@@ -71,11 +68,9 @@ def saved(result: Result, base: Result) -> float:
 
 
 def _result(cell: Cell, out: Path, learning_rate: float) -> Result:
-    workdir = Workdir(workdir_of(out, cell.arm.corpus))
-    (run,) = find_runs((cell.name,), workdir)
+    run, truth = run_of(cell, out)
     facts = read_facts(run, TEST)
-    truth = read_truth(Path(run.config["annotated"]), run, workdir) if cell.arm.noise else None
-    noisy = {s for s, share in truth.sources.items() if share >= NOISY_SOURCE} if truth else set()
+    noisy = noisy_sources(truth)
     assert facts.final is not None
     result = Result(
         cell,
@@ -91,13 +86,6 @@ def _result(cell: Cell, out: Path, learning_rate: float) -> Result:
         result.noise = judge(run, truth, TEST)
         result.lower_bound_part = _lower_bound_part(run, facts, result.noise)
     return result
-
-
-def clean_bits(scores: DocumentScores, noisy: set[str]) -> dict[str, float]:
-    """Bits per byte by source; 'macro' leaves the noisy sources out."""
-    values = bits_per_byte(scores)
-    clean = [values[source] for source in scores.domains if source not in noisy]
-    return {**values, "macro": float(np.mean(clean))}
 
 
 def _validation(facts: RunFacts) -> list[tuple[int, float]]:

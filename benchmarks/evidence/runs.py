@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 from benchmarks.evidence.corpora import workdir_of
-from benchmarks.evidence.grid import RATE_GRID, Arm, Cell, Preset, tuning_cells
+from benchmarks.evidence.grid import Arm, Cell, Preset
 from benchmarks.evidence.shell import run_status, toremi
 
 EVAL_SAMPLES = 16
-"""Validation samples a source, for the curves and for the choice of a learning rate."""
+"""Validation samples a source, for the curves."""
 
 
 def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -> Path:
@@ -56,23 +56,6 @@ def model_file(preset: Preset, out: Path) -> Path:
     if not path.exists() or path.read_text("utf-8") != text:
         path.write_text(text, "utf-8")
     return path
-
-
-def validation_loss(folder: Path) -> float:
-    """The last macro validation loss that a run recorded, in nats a token."""
-    record = json.loads((folder / "run.json").read_text("utf-8"))
-    return float(record["result"]["validation_macro_loss"])
-
-
-def chosen_rates(preset: Preset, out: Path) -> dict[str, float]:
-    """The learning rate of each policy, as a factor of the preset's: that of the lowest validation loss."""
-    rates: dict[str, dict[float, float]] = {}
-    for cell in tuning_cells(preset):
-        folder = workdir_of(out, cell.arm.corpus) / "runs" / cell.name
-        if run_status(folder) == "finished":
-            rates.setdefault(cell.policy, {})[cell.rate] = validation_loss(folder)
-    whole = {policy: tried for policy, tried in rates.items() if len(tried) == len(RATE_GRID)}
-    return {policy: min(tried, key=lambda rate: tried[rate]) for policy, tried in whole.items()}
 
 
 def is_measured(arm: Arm, policy: str, seed: int, out: Path) -> bool:

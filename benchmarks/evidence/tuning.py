@@ -1,0 +1,60 @@
+"""Each policy's learning rate: the best on the validation split, of a seed that is not reported.
+
+From the preset's rate it is doubled or halved for as long as that makes the macro bits per byte of the clean sources
+lower, so that each policy gets an optimum with a worse rate on either side. What was tried stands in the runs' folders.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.evidence.corpora import workdir_of
+from benchmarks.evidence.grid import TUNING_SEED, Arm, Cell, Preset
+from benchmarks.evidence.runs import train
+from benchmarks.evidence.scores import clean_bits, noisy_sources, run_of
+from benchmarks.evidence.shell import toremi
+
+from toremi_cli.evaluate.run_facts import read_facts
+from toremi_cli.schemas import VALIDATION
+
+SCORE = "validation.json"
+"""File in a run's folder: its macro bits per byte on the validation split."""
+
+
+def next_rate(tried: Mapping[float, float]) -> float | None:
+    """The factor to try next, given the values of those tried; None once there is a worse one on either side."""
+    if not tried:
+        return 1.0
+    best = min(tried, key=lambda rate: tried[rate])
+    return next((rate for rate in (2 * best, best / 2) if rate not in tried), None)
+
+
+def tune(arm: Arm, policy: str, preset: Preset, out: Path, annotated: Path) -> None:
+    """Try the next rate for a policy, or nothing where its rate is found."""
+    while (rate := next_rate(tried_rates(arm, policy, out))) is not None:
+        cell = Cell(arm, policy, TUNING_SEED, rate)
+        folder = train(cell, preset, out, annotated, rate)
+        workdir = workdir_of(out, arm.corpus)
+        toremi("eval", cell.name, "--workdir", workdir, "--split", VALIDATION, "--topics", "none")
+        run, truth = run_of(cell, out)
+        final = read_facts(run, VALIDATION).final
+        assert final is not None
+        value = clean_bits(final, noisy_sources(truth))["macro"]
+        (folder / SCORE).write_text(json.dumps({"rate": rate, "macro_bits_per_byte": value}), "utf-8")
+        print(f"{cell.name}: {value:.4f}", flush=True)
+
+
+def tried_rates(arm: Arm, policy: str, out: Path) -> dict[float, float]:
+    """Macro bits per byte by factor of the preset's rate."""
+    prefix = Cell(arm, policy, TUNING_SEED, 1.0).name.removesuffix(f"-rate1-s{TUNING_SEED}")
+    runs = (workdir_of(out, arm.corpus) / "runs").glob(f"{prefix}-rate*-s{TUNING_SEED}/{SCORE}")
+    records = [json.loads(path.read_text("utf-8")) for path in runs]
+    return {record["rate"]: record["macro_bits_per_byte"] for record in records}
+
+
+def chosen_rate(arm: Arm, policy: str, out: Path) -> float:
+    """A policy's learning rate on an arm, as a factor of the preset's: the best of those tried."""
+    tried = tried_rates(arm.tuned_on, policy, out)
+    return min(tried, key=lambda rate: tried[rate]) if tried else 1.0
