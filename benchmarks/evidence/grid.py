@@ -26,7 +26,7 @@ ABLATIONS = {
     "toremi without stratification": ("toremi", "--no-stratify"),
     "toremi without spread": ("toremi", "--no-spread"),
     "toremi without sensitivity": ("toremi", "--sensitivity", "none"),
-    "toremi at T=2": ("toremi", "--stratify-temperature", "2"),
+    "toremi without floor": ("toremi", "--stratify-floor", "0"),
     "toremi-2 by sampling": ("toremi-2", "--apply", "sampling"),
     "toremi-2 by byte": ("toremi-2", "--loss-unit", "byte"),
 }

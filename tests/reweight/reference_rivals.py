@@ -16,9 +16,9 @@ TOPICS = ["Culture", "Law", "Lists", "Sports", "Universe"]
 SIZES = [5000.0, 3000.0, 1000.0, 800.0, 200.0]
 TARGET = [2.0, 1.5, 2.5, 2.0, 2.2]
 NATURAL = [size / sum(SIZES) for size in SIZES]
-BYTES = [3.5, 3.4, 1.5, 3.3, 3.6]
-"""A token; 'Lists' has as many as shuffled characters have."""
-SENSITIVITY = [0.83, 0.85, 0.72, 0.80, 0.86]
+BYTES = [3.5, 3.4, 1.5, 6.0, 3.6]
+"""A token; 'Lists' has as many as shuffled characters have, 'Sports' is known by heart."""
+SENSITIVITY = [0.83, 0.85, 0.72, 0.20, 0.86]
 SAMPLES = 7
 SWITCH_STEP = 400
 
@@ -161,6 +161,22 @@ def noise(hard, moving, factor):
     ]
 
 
+def learnt(hard, moving):
+    """How surely each topic is easy and moves the model little, from averaged logarithms; 3/2 halvings are nothing."""
+    halvings = [[max((median(values) - v) / math.log(2), 0) for v in values] for values in (hard, moving)]
+    return [math.tanh(max(easy ** (2 / 3) * still ** (1 / 3) - 1.5, 0)) for easy, still in zip(*halvings, strict=True)]
+
+
+def not_below(low, shares):
+    """Shares max(low, c * share) with the factor c that makes them add up to 1, by bisection."""
+    least, most = 0.0, 1.0
+    for _ in range(100):
+        c = (least + most) / 2
+        total = sum(max(a, c * s) for a, s in zip(low, shares, strict=True))
+        least, most = (c, most) if total < 1 else (least, c)
+    return [max(a, c * s) for a, s in zip(low, shares, strict=True)]
+
+
 def above(values):
     middle = median(values)
     below = median(middle - v for v in values if v <= middle)
@@ -191,17 +207,20 @@ def toremi(courses):
         for k in seen:
             evidence[k] += SAMPLES
         known = [k for k in range(5) if levels[0][k] is not None]
-        measured = ([level[k] for k in known] for level in levels)
-        noisy = dict(zip(known, noise(*measured, [factor[k] for k in known]), strict=True))
+        hard, moving = ([level[k] for k in known] for level in levels)
+        noisy = dict(zip(known, noise(hard, moving, [factor[k] for k in known]), strict=True))
+        easy = dict(zip(known, learnt(hard, moving), strict=True))
         state = learning_state(points)
         for k in known:
-            verdict = (min(state[k], 0.0) if noisy[k] > 0 else state[k]) - 2 * noisy[k]
+            against = noisy[k] + easy[k]
+            verdict = (min(state[k], 0.0) if against > 0 else state[k]) - 2 * against
             low = 0.5 if stage == 1 and noisy[k] == 0 else 0.1
             moved = min(max((factor[k] + 2.0 * verdict) / 2, math.log(low)), math.log(5.0))
-            if k in seen or (noisy[k] > 0 and moved < factor[k]):
+            if k in seen or (against > 0 and moved < factor[k]):
                 factor[k] = moved
         powers = [s**0.1 for s in SIZES]
-        base = [p / sum(powers) / n for p, n in zip(powers, NATURAL, strict=True)]
+        shares = not_below([0.7 * n for n in NATURAL], [p / sum(powers) for p in powers])
+        base = [s / n for s, n in zip(shares, NATURAL, strict=True)]
         weights = [math.exp(f) * b ** min(math.exp(f), 1) for f, b in zip(factor, base, strict=True)]
         lowest = [math.isclose(f, math.log(0.1)) for f in factor]
         left = 1 - sum(0.1 * n for n, low in zip(NATURAL, lowest, strict=True) if low)

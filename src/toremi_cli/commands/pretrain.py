@@ -20,7 +20,7 @@ _MODEL, _POLICY, _LENGTH, _OPTIMIZER, _RUN, _MACHINE = (
 POLICY_FIELDS = (
     *("alpha", "w_min", "w_max", "rule", "normalize", "stage_switch", "plateau_threshold", "loss_unit"),
     *("apply", "sampling_floor", "max_repeats", "eta", "smoothing", "temperature", "burn_in_steps", "of"),
-    *("at_switch", "learning_state", "stratify", "spread", "stratify_temperature"),
+    *("at_switch", "learning_state", "stratify", "spread", "stratify_temperature", "stratify_floor"),
 )
 """Options that are settings of the policy."""
 
@@ -104,6 +104,9 @@ def register(app: typer.Typer) -> None:
         stratify_temperature: Annotated[
             float, _option(_POLICY, "toremi: T of those shares, by size^(1/T); 1: natural.")
         ] = 10.0,
+        stratify_floor: Annotated[
+            float, _option(_POLICY, "toremi: least of those shares, as a fraction of the natural one.")
+        ] = 0.7,
         temperature: Annotated[float, _option(_POLICY, "T of policy temperature.")] = 10 / 3,
         burn_in_steps: Annotated[int, _option(_POLICY, "Uniform steps before linupper and ado begin.")] = 1000,
         loss_average: Annotated[str, _option(_POLICY, "The step's loss: mean over sample or token.")] = "sample",

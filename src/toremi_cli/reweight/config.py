@@ -73,6 +73,8 @@ class PolicyConfig:
     """`toremi`: topics of a kind share what one that stands alone gets, where their crowding is known."""
     stratify_temperature: float = 10.0
     """`toremi`: 1: natural shares; large: equal shares."""
+    stratify_floor: float = 0.7
+    """`toremi`: least share of a topic in them, as a fraction of the natural one, so that large topics don't pay."""
     memory: float = 0.5
     """`toremi`: how far back progress is judged, in the logarithm of a topic's samples: 0.5 is the last 40% of them."""
     gain: float = 2.0
@@ -95,6 +97,7 @@ class PolicyConfig:
         _check(self.burn_in_steps >= 0, "burn_in_steps", self.burn_in_steps, "a number of steps")
         _check(self.softmax_scale > 0, "softmax_scale", self.softmax_scale, "above 0")
         _check(self.stratify_temperature >= 1, "stratify_temperature", self.stratify_temperature, "at least 1")
+        _check(0 <= self.stratify_floor <= 1, "stratify_floor", self.stratify_floor, "between 0 and 1")
         _check(self.memory > 0, "memory", self.memory, "above 0")
         _check(math.isfinite(self.gain) and self.gain >= 0, "gain", self.gain, "a number of at least 0")
 

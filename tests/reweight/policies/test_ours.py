@@ -52,7 +52,9 @@ def test_levels_do_not_matter():
 
 
 def test_topics_that_learn_alike_are_left_stratified():
-    policy = make_policy(PolicyConfig(name="toremi", stratify_temperature=math.inf), NAMES, PolicyData(SIZES))
+    policy = make_policy(
+        PolicyConfig(name="toremi", stratify_temperature=math.inf, stratify_floor=0), NAMES, PolicyData(SIZES)
+    )
     stream = torch.Generator().manual_seed(3)
     for i in range(1, 31):
         loss = (3 + 30 * (25 * i) ** -0.5) * torch.tensor([1.0, 0.4, 1.2, 0.8, 0.2, 1.0]).double()
@@ -172,7 +174,7 @@ def test_a_small_noisy_topic_is_not_drawn_often_because_it_is_small():
 
 
 def test_switches():
-    policy = make(learning_state=False)
+    policy = make(learning_state=False, stratify_floor=0)
     course(policy)
     temperature = PolicyConfig().stratify_temperature
     tempered = [s ** (1 / temperature) for s in SIZES]
@@ -185,10 +187,10 @@ def test_switches():
 
 def test_topics_of_a_kind_share_what_one_alone_gets():
     data = PolicyData(sizes=[300.0, 100.0, 100.0, 100.0], crowding=[1.0, 3.0, 3.0, 3.0])
-    alone, *like = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9), data)
+    alone, *like = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9, stratify_floor=0), data)
     assert alone == pytest.approx(sum(like), rel=1e-6) and like == pytest.approx([like[0]] * 3)
     for off in ({"spread": False}, {"stratify": False}):
-        found = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9, **off), data)
+        found = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9, stratify_floor=0, **off), data)
         assert found == pytest.approx([0.25] * 4 if "spread" in off else [0.5, 1 / 6, 1 / 6, 1 / 6], rel=1e-6)
     with pytest.raises(ValueError, match="at least 1"):
         shares_of(PolicyConfig(name="toremi"), PolicyData(sizes=[1.0] * 4, crowding=[1.0, 0.5, 1.0, 1.0]))
@@ -232,3 +234,31 @@ def test_too_little_to_judge():
     for i in (1, 2):
         fresh.update(IntervalStats(i, losses_at(i, 0.1, torch.Generator()), torch.tensor([5] * 6)), 2)
     assert torch.equal(fresh.weights, before)
+
+
+def test_what_is_learnt_by_heart_loses_weight_and_what_is_merely_easy_does_not():
+    """Boilerplate falls fastest in log loss, which alone would let it gain."""
+    policy, by_byte, still = eight_topics()
+    by_byte[1], still[1] = 1.0, 0.6  # code: half of the others' loss, and three quarters of their gradients
+    for step in range(10, 310, 10):
+        by_byte[0], still[0] = 2.0 * (step / 10) ** -0.9, 0.8 * (step / 10) ** -0.6
+        counts = torch.full((8,), 20)
+        policy.update(IntervalStats(step, by_byte * 3, counts, loss_per_byte=by_byte, sensitivity=still), 2)
+    assert policy.log_factor[0].exp() == pytest.approx(0.1)
+    assert policy.log_factor[1:].exp().min() > 0.9
+    unseen = make_policy(PolicyConfig(name="toremi", sensitivity=False), policy.topics, policy.data)
+    unseen.load_state_dict(policy.state_dict())
+    assert not unseen._learnt().any() and not unseen._noise().any()
+
+
+def test_large_topics_keep_most_of_their_share():
+    data = PolicyData(sizes=[600.0, 200.0, 100.0, 100.0])
+    even = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9, stratify_floor=0.0), data)
+    assert even == pytest.approx([0.25] * 4, rel=1e-6)
+    found = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9, stratify_floor=0.75), data)
+    assert found == pytest.approx([0.45, 0.55 / 3, 0.55 / 3, 0.55 / 3], rel=1e-6)
+    found = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9, stratify_floor=0.95), data)
+    assert found == pytest.approx([0.57, 0.19, 0.12, 0.12], rel=1e-6)  # making room brings the second to the floor
+    assert shares_of(PolicyConfig(name="toremi", stratify_floor=1.0), data) == pytest.approx([0.6, 0.2, 0.1, 0.1])
+    with pytest.raises(ValueError, match="stratify_floor"):
+        PolicyConfig(stratify_floor=1.5)

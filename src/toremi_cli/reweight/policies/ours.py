@@ -21,15 +21,22 @@ gradients because they are easy, poetry and chat high losses because they are ha
     c_l    = max(1/2 - f_l, 0)                               what is condemned has to become easier: a text that the
                                                              model isn't trained on moves it again like any other
 
-    log f_l <- (log f_l + gain * (v_l - 2 u_l)) / 2          within the bounds; where the topic was seen, or falls
-                                                             as noise
+A topic that is easy and moves nothing is learnt out: boilerplate, templates, near-duplicates. Its slope in log loss
+stays steep, but of what it loses hardly anything is left. Deviations don't tell it from code; halvings do.
+
+    e_l, o_l = halvings of loss a byte and of g_l below the interval's median, averaged in the same way
+    t_l    = tanh(max(max(e_l, 0)^(2/3) max(o_l, 0)^(1/3) - 3/2, 0))                 learnt; never gains either
+
+    log f_l <- (log f_l + gain * (v_l - 2 (u_l + t_l))) / 2  within the bounds; where the topic was seen, or falls by
+                                                             its levels
 
     stage 1   1/2 <= f_l <= w_max      explore: what stands still keeps half of its share; noise (u_l > 0) does not,
                                        since what noise does to a young model stays
     stage 2   w_min <= f_l <= w_max    commit
 
     b_l    = (size_l^(1/T) / k_l / sum) / (size_l / sum)     what makes natural shares tempered; k_l topics of a kind
-                                                             share what one that stands alone gets (`crowding`)
+                                                             share what one that stands alone gets (`crowding`); none
+                                                             below `stratify_floor`: large topics don't pay for it
     w_l    = f_l * b_l^min(f_l, 1), scaled to mean 1 over the training text; w_min where f_l is
 
 A verdict against a topic takes its share of the tempering away as well: a small noisy topic must not be drawn often
@@ -45,13 +52,15 @@ import torch
 from torch import Tensor
 
 from toremi_cli.reweight.policies.base import Policy
-from toremi_cli.reweight.policies.data import tempered_shares, weights_of_shares
+from toremi_cli.reweight.policies.data import at_least, tempered_shares, weights_of_shares
 from toremi_cli.reweight.stats import IntervalStats
 
 EXPLORE_FLOOR = 0.5
 """Lower bound of the factor in stage 1, but for noise."""
 DEAD_ZONE = 1.0
 """Standard score of noise, a geometric mean of two, that is left alone."""
+LEARNT = 1.5
+"""Halvings of loss and sensitivity, their geometric mean, up to which easy text is left alone: code and tables are."""
 HARDNESS = 2 / 3
 """Part of the loss in that mean: it is the surer witness, gradients the one that tells noise from what is hard."""
 PROGRESS_DEAD_ZONE = 1.5
@@ -64,8 +73,8 @@ INERTIA = 0.5
 """What is left of the old log factor at an update."""
 LEAST_SPREAD = 0.02
 """Of a logarithm over topics: what differs by less than 2% is the same."""
-NOISE_COUNTS = 2.0
-"""How strongly the signature of noise acts, relative to standing still: it is the witness of two measures."""
+LEVELS_COUNT = 2.0
+"""How strongly levels act, relative to standing still: two measures bear witness."""
 MIN_INTERVALS = 4
 """Intervals that must have seen a topic before its progress is judged."""
 PATIENCE = 8
@@ -99,15 +108,15 @@ class Toremi(Policy):
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
         self._observe(losses, stats)
         if self.config.learning_state or self.config.sensitivity:
-            noise = self._noise() if self.config.sensitivity else torch.zeros_like(self.log_factor)
-            target = self.config.gain * self._verdict(noise)
+            noise, learnt = self._noise(), self._learnt()
+            target = self.config.gain * self._verdict(noise, learnt)
             moved = INERTIA * self.log_factor + (1 - INERTIA) * target
             low = torch.full_like(moved, max(self.config.w_min, 1e-9))
             if stage == 1:
                 low = torch.where(noise > 0, low, low.clamp_min(EXPLORE_FLOOR))
             bounded = moved.clamp_max(math.log(self.config.w_max)).maximum(low.log())
             # A verdict against a topic is carried out even while none of it is drawn.
-            standing = (noise > 0) & (bounded < self.log_factor)
+            standing = (noise + learnt > 0) & (bounded < self.log_factor)
             self.log_factor = torch.where(stats.seen | standing, bounded, self.log_factor)
         return self._weights()
 
@@ -156,10 +165,11 @@ class Toremi(Policy):
         error = (residual / spread.clamp_min(1e-300)).sqrt()
         return torch.where(judged, -slope, torch.nan), torch.where(judged, error, torch.nan)
 
-    def _verdict(self, noise: Tensor) -> Tensor:
+    def _verdict(self, noise: Tensor, learnt: Tensor) -> Tensor:
         """(num_topics,) between -3 and 1/2: what the signals say for or against each topic."""
         state = self._learning_state() if self.config.learning_state else torch.zeros_like(self.log_factor)
-        return torch.where(noise > 0, state.clamp_max(0), state) - NOISE_COUNTS * noise
+        against = noise + learnt  # never both: one is hard, the other easy
+        return torch.where(against > 0, state.clamp_max(0), state) - LEVELS_COUNT * against
 
     def _learning_state(self) -> Tensor:
         """(num_topics,) between -1 and 1/2: how the topic's progress compares with that of the others."""
@@ -175,20 +185,34 @@ class Toremi(Policy):
 
     def _noise(self) -> Tensor:
         """(num_topics,) between 0 and 1: how surely the topic is hard and yet moves the model little."""
-        measured = torch.isfinite(self.levels).all(dim=0)
+        measured = self._measured()
         if int(measured.sum()) < 2:
             return torch.zeros_like(self.log_factor)
         loss, sensitivity = self.levels
         hard, still = _above(loss, measured), _above(-sensitivity, measured)
         convicted = (CONVICTION - self.log_factor.exp()).clamp_min(0)
-        both = hard.clamp_min(0) ** HARDNESS * still.maximum(convicted) ** (1 - HARDNESS)
+        both = _joint(hard, still.maximum(convicted))
         return torch.where(measured, _beyond(both, DEAD_ZONE).tanh(), 0.0)
+
+    def _learnt(self) -> Tensor:
+        """(num_topics,) between 0 and 1: how surely little is left to learn of the topic, and that moves nothing."""
+        measured = self._measured()
+        if int(measured.sum()) < 2:
+            return torch.zeros_like(self.log_factor)
+        below = self.levels[:, measured].quantile(0.5, dim=1, keepdim=True) - self.levels
+        halvings = _joint(*below) / math.log(2)
+        return torch.where(measured, _beyond(halvings, LEARNT).tanh(), 0.0)
+
+    def _measured(self) -> Tensor:
+        """(num_topics,) bool: whose levels are known; none where sensitivity is switched off."""
+        return torch.isfinite(self.levels).all(dim=0) & self.config.sensitivity
 
     def _weights(self) -> Tensor:
         base = torch.ones_like(self.log_factor)
         if self.config.stratify:
             crowding = self.data.crowding if self.config.spread else None
             shares = tempered_shares(self.natural, self.config.stratify_temperature, crowding)
+            shares = at_least(self.config.stratify_floor * self.natural, shares)
             base = weights_of_shares(shares, self.natural)
         factor = self.log_factor.exp()
         weights = factor * base ** factor.clamp_max(1)
@@ -223,6 +247,11 @@ class Toremi(Policy):
         levels = [[math.nan if x is None else x for x in level] for level in state["levels"]]
         self.levels = torch.tensor(levels, dtype=torch.float64)
         self.evidence = torch.tensor(state["evidence"], dtype=torch.float64)
+
+
+def _joint(by_loss: Tensor, by_sensitivity: Tensor) -> Tensor:
+    """Geometric mean of what two witnesses say, 0 where one says nothing."""
+    return by_loss.clamp_min(0) ** HARDNESS * by_sensitivity.clamp_min(0) ** (1 - HARDNESS)
 
 
 def _centre(values: Tensor) -> tuple[float, float]:
