@@ -219,7 +219,8 @@ def toremi(courses):
             if k in seen or (against > 0 and moved < factor[k]):
                 factor[k] = moved
         powers = [s**0.1 for s in SIZES]
-        shares = not_below([0.7 * n for n in NATURAL], [p / sum(powers) for p in powers])
+        low = [0.7 * n if len(p) >= 8 else 0.0 for n, p in zip(NATURAL, points, strict=True)]
+        shares = not_below(low, [p / sum(powers) for p in powers])
         base = [s / n for s, n in zip(shares, NATURAL, strict=True)]
         weights = [math.exp(f) * b ** min(math.exp(f), 1) for f, b in zip(factor, base, strict=True)]
         lowest = [math.isclose(f, math.log(0.1)) for f in factor]

@@ -253,12 +253,18 @@ def test_what_is_learnt_by_heart_loses_weight_and_what_is_merely_easy_does_not()
 
 def test_large_topics_keep_most_of_their_share():
     data = PolicyData(sizes=[600.0, 200.0, 100.0, 100.0])
-    even = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9, stratify_floor=0.0), data)
-    assert even == pytest.approx([0.25] * 4, rel=1e-6)
-    found = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9, stratify_floor=0.75), data)
-    assert found == pytest.approx([0.45, 0.55 / 3, 0.55 / 3, 0.55 / 3], rel=1e-6)
-    found = shares_of(PolicyConfig(name="toremi", stratify_temperature=1e9, stratify_floor=0.95), data)
-    assert found == pytest.approx([0.57, 0.19, 0.12, 0.12], rel=1e-6)  # making room brings the second to the floor
-    assert shares_of(PolicyConfig(name="toremi", stratify_floor=1.0), data) == pytest.approx([0.6, 0.2, 0.1, 0.1])
+
+    def after(num_intervals, floor):
+        policy = make_policy(PolicyConfig(name="toremi", stratify_temperature=1e9, stratify_floor=floor), "abcd", data)
+        for step in range(num_intervals):
+            policy.update(IntervalStats(step, torch.full((4,), 3.0).double(), torch.full((4,), 20)), 1)
+        return (policy.weights * policy.natural).tolist()
+
+    assert after(20, 0.0) == pytest.approx([0.25] * 4, rel=1e-6)
+    assert after(7, 0.75) == pytest.approx([0.25] * 4, rel=1e-6)  # not before it is known that they are no noise
+    assert after(8, 0.75) == pytest.approx([0.45, 0.55 / 3, 0.55 / 3, 0.55 / 3], rel=1e-6)
+    # Making room for the first brings the second to the floor.
+    assert after(8, 0.95) == pytest.approx([0.57, 0.19, 0.12, 0.12], rel=1e-6)
+    assert after(8, 1.0) == pytest.approx([0.6, 0.2, 0.1, 0.1])
     with pytest.raises(ValueError, match="stratify_floor"):
         PolicyConfig(stratify_floor=1.5)

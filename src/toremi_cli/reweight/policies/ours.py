@@ -212,7 +212,8 @@ class Toremi(Policy):
         if self.config.stratify:
             crowding = self.data.crowding if self.config.spread else None
             shares = tempered_shares(self.natural, self.config.stratify_temperature, crowding)
-            shares = at_least(self.config.stratify_floor * self.natural, shares)
+            known = self.moments[_SEEN] >= PATIENCE
+            shares = at_least(torch.where(known, self.config.stratify_floor * self.natural, 0.0), shares)
             base = weights_of_shares(shares, self.natural)
         factor = self.log_factor.exp()
         weights = factor * base ** factor.clamp_max(1)
