@@ -1,0 +1,42 @@
+"""The grid of the evidence: what it runs, and how it chooses learning rates. The runs themselves take hours."""
+
+import json
+import math
+
+import pytest
+from benchmarks.evidence.grid import ABLATIONS, PRESETS, TUNING_SEED, Arm, Cell, cells
+from benchmarks.evidence.tuning import SCORE, chosen_rate, next_rate, tried_rates
+
+from toremi_cli.reweight import POLICIES
+
+
+@pytest.mark.parametrize("optimum", [0.25, 0.9, 1.0, 1.4, 8.0])
+def test_a_rate_is_searched_until_a_worse_one_lies_on_either_side(optimum):
+    tried = {}
+    while (rate := next_rate(tried)) is not None:
+        tried[rate] = abs(math.log2(rate / optimum))
+    best = min(tried, key=lambda rate: tried[rate])
+    assert abs(math.log2(best / optimum)) <= 0.5
+    assert tried[2 * best] >= tried[best] <= tried[best / 2]
+    assert len(tried) <= 3 + abs(math.log2(best))
+
+
+def test_an_arm_takes_the_rate_that_was_found_for_its_kind(tmp_path):
+    noisy = Arm(noise=0.4, kind="boilerplate")
+    for rate, value in ((1.0, 2.5), (2.0, 2.4), (4.0, 2.6)):
+        folder = tmp_path / "mixed" / "runs" / Cell(noisy.tuned_on, "toremi", TUNING_SEED, rate).name
+        folder.mkdir(parents=True)
+        (folder / SCORE).write_text(json.dumps({"rate": rate, "macro_bits_per_byte": value}))
+    assert tried_rates(noisy.tuned_on, "toremi", tmp_path) == {1.0: 2.5, 2.0: 2.4, 4.0: 2.6}
+    assert chosen_rate(noisy, "toremi", tmp_path) == 2.0
+    assert chosen_rate(Arm(), "toremi", tmp_path) == 1.0  # nothing tried there
+    assert chosen_rate(noisy, "toremi-2", tmp_path) == 1.0
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_no_two_runs_share_a_folder_and_all_policies_exist(name):
+    runs = list(cells(PRESETS[name]))
+    assert len({cell.name for cell in runs}) == len(runs) > 0
+    assert {cell.base_policy for cell in runs} <= set(POLICIES)
+    assert TUNING_SEED not in PRESETS[name].seeds
+    assert all(ABLATIONS[policy][0] in POLICIES for policy in PRESETS[name].ablations)
