@@ -143,7 +143,7 @@ PRESETS = {
         model=narrow(2, 96, 128),
         steps=800,
         interval=10,
-        learning_rate=2e-3,
+        learning_rate=4e-3,
         arms=tuple(arm for arm in ALL_ARMS if arm.corpus == "mixed"),
         ablations=(),
     ),

@@ -13,6 +13,10 @@ from benchmarks.evidence.shell import run_status, toremi
 EVAL_SAMPLES = 16
 """Validation samples a source, for the curves."""
 
+WARMUP = 8
+"""The part of a run, 1 over this, in which the learning rate rises. With a twentieth, narrow models at twice the rate got
+stuck by chance: 2.597 bits a byte where the same run came to 2.451 with an eighth."""
+
 
 def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -> Path:
     """Train a cell, or go on where it stopped; return the run's folder."""
@@ -26,6 +30,7 @@ def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -
         "--model", model_file(preset, out), "--topics", cell.arm.topics, *cell.policy_flags(), *preset.flags,
         "--max-steps", preset.steps, "--interval", preset.interval, "--batch-size", preset.batch_size,
         "--learning-rate", rate * preset.learning_rate, "--burn-in-steps", preset.steps // 10,
+        "--warmup-steps", preset.steps // WARMUP,
         "--eval-every", every, "--eval-samples", EVAL_SAMPLES,
         "--checkpoint-every", every, "--keep-checkpoints", 1 if cell.rate else preset.checkpoints - 1,
         one_rank=True,
