@@ -14,8 +14,8 @@ EVAL_SAMPLES = 16
 """Validation samples a source, for the curves."""
 
 WARMUP = 8
-"""The part of a run, 1 over this, in which the learning rate rises. With a twentieth, narrow models at twice the rate got
-stuck by chance: 2.597 bits a byte where the same run came to 2.451 with an eighth."""
+"""In which part of a run, 1 over this, the learning rate rises. With a twentieth and twice the rate of before, narrow
+models got stuck by chance: 2.597 bits a byte where the same run came to 2.451 with an eighth."""
 
 
 def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -> Path:
