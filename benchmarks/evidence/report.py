@@ -79,7 +79,7 @@ def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
 def _row(policy: str, own: Sequence[Result], base: Sequence[Result], arm: Arm) -> list[str]:
     row = [f"`{policy}`", str(len(own)), f"{own[0].learning_rate:g}"]
     row += [spread([r.bits_per_byte["macro"] for r in own]), _difference(own, base, "macro")]
-    row += [spread([r.bits_per_byte["micro"] for r in own]), _saving(policy, own), _worst_domain(own, base)]
+    row += [spread([r.bits_per_byte["micro"] for r in own]), _saving(own, base), _worst_domain(own, base)]
     if arm.noise:
         row += [_mean(own, lambda r: r.noise.auroc if r.noise else math.nan, ".3f")]
         row += [_mean(own, lambda r: r.noise.noisy_weight if r.noise else math.nan, ".2f")]
@@ -104,8 +104,8 @@ def _difference(own: Sequence[Result], base: Sequence[Result], domain: str) -> s
     return f"{np.mean(values):+.4f} ({np.mean(values) - half:+.4f} to {np.mean(values) + half:+.4f})"
 
 
-def _saving(policy: str, own: Sequence[Result]) -> str:
-    if policy == BASELINE:
+def _saving(own: Sequence[Result], base: Sequence[Result]) -> str:
+    if not base or own[0].cell.policy == BASELINE:
         return ""
     values = [r.saved for r in own]
     reached = [v for v in values if not math.isnan(v)]
