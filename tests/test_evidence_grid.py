@@ -29,7 +29,9 @@ def test_an_arm_takes_the_rate_that_was_found_for_its_kind(tmp_path):
         (folder / SCORE).write_text(json.dumps({"rate": rate, "macro_bits_per_byte": value}))
     assert tried_rates(noisy.tuned_on, "toremi", tmp_path) == {1.0: 2.5, 2.0: 2.4, 4.0: 2.6}
     assert chosen_rate(noisy, "toremi", tmp_path) == 2.0
-    assert chosen_rate(Arm(), "toremi", tmp_path) == 1.0  # nothing tried there
+    assert chosen_rate(Arm(topics="source", noise=0.1, kind="boilerplate"), "toremi", tmp_path) == 2.0
+    for untried in (Arm(), Arm(noise=0.25)):
+        assert chosen_rate(untried, "toremi", tmp_path) == 1.0
     assert chosen_rate(noisy, "toremi-2", tmp_path) == 1.0
 
 
