@@ -45,7 +45,7 @@ $(DEMO)/.harvested: examples/harvest_corpus.py $(READY)
 
 EVIDENCE := evidence-out
 
-evidence: $(READY)  ## The whole grid, about 500 training runs; DOMAINS=DIR names the mixed corpus
+evidence: $(READY)  ## The whole grid, about 700 training runs; DOMAINS=DIR names the mixed corpus
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence --preset cpu --out $(EVIDENCE)/cpu $(addprefix --domains ,$(DOMAINS))
 
 evidence-quick: $(READY)  ## A small grid on the demo's text: 8 short runs

@@ -32,7 +32,7 @@ def next_rate(tried: Mapping[float, float]) -> float | None:
 
 
 def tune(arm: Arm, policy: str, preset: Preset, out: Path, annotated: Path) -> None:
-    """Try the next rate for a policy, or nothing where its rate is found."""
+    """Try rates for a policy until its own is found; nothing where it is found already."""
     while (rate := next_rate(tried_rates(arm, policy, out))) is not None:
         cell = Cell(arm, policy, TUNING_SEED, rate)
         folder = train(cell, preset, out, annotated, rate)
