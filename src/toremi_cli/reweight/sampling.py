@@ -131,10 +131,10 @@ def sampling_shares(
         if left.sum() <= 1:
             return left / left.sum() if left.sum() > 0 else natural
         high = np.minimum(high, left)
-    return _between(wanted, np.minimum(low, high), high)
+    return shares_between(wanted, np.minimum(low, high), high)
 
 
-def _between(wanted: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def shares_between(wanted: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Shares clip(c * wanted, low, high) with the factor c that makes them add up to 1; sum(low) <= 1 <= sum(high)."""
     wanted = np.where(
         high > 0, np.maximum(wanted, 1e-12), 0.0

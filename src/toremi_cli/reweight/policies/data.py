@@ -84,17 +84,6 @@ def tempered_shares(natural: Tensor, temperature: float, crowding: Sequence[floa
     return powered / powered.sum()
 
 
-def at_least(low: Tensor, shares: Tensor) -> Tensor:
-    """(num_topics,) `shares` of which none is below `low`: the others are scaled down alike to make room."""
-    raised = torch.zeros_like(shares, dtype=torch.bool)
-    scaled = shares
-    while bool(((scaled < low) & ~raised).any()):  # each pass raises a topic for good
-        raised = raised | (scaled < low)
-        room = 1 - low[raised].sum()
-        scaled = torch.where(raised, low, shares * (room / shares[~raised].sum().clamp_min(1e-300)))
-    return scaled
-
-
 def weights_of_shares(shares: Tensor, natural: Tensor) -> Tensor:
     """(num_topics,) weights that turn natural shares into `shares`: 1 for an empty topic.
 

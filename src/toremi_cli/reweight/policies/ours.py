@@ -52,7 +52,8 @@ import torch
 from torch import Tensor
 
 from toremi_cli.reweight.policies.base import Policy
-from toremi_cli.reweight.policies.data import at_least, tempered_shares, weights_of_shares
+from toremi_cli.reweight.policies.data import tempered_shares, weights_of_shares
+from toremi_cli.reweight.sampling import shares_between
 from toremi_cli.reweight.stats import IntervalStats
 
 EXPLORE_FLOOR = 0.5
@@ -213,7 +214,9 @@ class Toremi(Policy):
             crowding = self.data.crowding if self.config.spread else None
             shares = tempered_shares(self.natural, self.config.stratify_temperature, crowding)
             known = self.moments[_SEEN] >= PATIENCE
-            shares = at_least(torch.where(known, self.config.stratify_floor * self.natural, 0.0), shares)
+            low = torch.where(known, self.config.stratify_floor * self.natural, 0.0)
+            high = (self.natural > 0).double()
+            shares = torch.from_numpy(shares_between(shares.numpy(), low.numpy(), high.numpy()))
             base = weights_of_shares(shares, self.natural)
         factor = self.log_factor.exp()
         weights = factor * base ** factor.clamp_max(1)
