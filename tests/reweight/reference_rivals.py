@@ -18,7 +18,8 @@ TARGET = [2.0, 1.5, 2.5, 2.0, 2.2]
 NATURAL = [size / sum(SIZES) for size in SIZES]
 BYTES = [3.5, 3.4, 1.5, 6.0, 3.6]
 """A token; 'Lists' has as many as shuffled characters have, 'Sports' is known by heart."""
-SENSITIVITY = [0.83, 0.85, 0.72, 0.20, 0.86]
+SENSITIVITY = [[0.83, 0.85, 0.72, 0.20, 0.86]] * 12 + [[0.83, 0.85, 0.88, 0.20, 0.86]] * 20
+"""By interval; when 'Lists' has been held down for a while, it moves the model more than the others do."""
 SAMPLES = 7
 SWITCH_STEP = 400
 
@@ -151,10 +152,11 @@ def learning_state(points):
 def noise(hard, moving, factor):
     """How surely each topic is hard and moves the model little, from averaged logarithms.
 
-    One that has lost more than half of its weight is believed to be still.
+    One that has lost more than half of its weight is believed to be still, unless it moves the model more than others.
     """
-    held = [0.5 * max(1 - 2 * math.exp(f), 0) for f in factor]
-    still = [max(q, least) for q, least in zip(above([-g for g in moving]), held, strict=True)]
+    still = above([-g for g in moving])
+    held = [max(1 - 2 * math.exp(f), 0) * min(max(1 + q, 0), 1) for f, q in zip(factor, still, strict=True)]
+    still = [max(q, least) for q, least in zip(still, held, strict=True)]
     return [
         math.tanh(max(max(h, 0) ** (2 / 3) * max(q, 0) ** (1 / 3) - 1, 0))
         for h, q in zip(above(hard), still, strict=True)
@@ -186,7 +188,7 @@ def above(values):
 def toremi(courses):
     points, factor, levels, evidence = [[] for _ in TOPICS], [0.0] * 5, [[None] * 5, [None] * 5], [0.0] * 5
     total = 0
-    for losses, stage in courses:
+    for (losses, stage), moves in zip(courses, SENSITIVITY, strict=True):
         seen = [k for k, loss in enumerate(losses) if loss is not None]
         evidence = [e * (total / (total + SAMPLES * len(seen))) ** 4 for e in evidence]
         total += SAMPLES * len(seen)
@@ -197,7 +199,7 @@ def toremi(courses):
             points[k].append((1.0, math.log(now), math.log(losses[k])))
         measured = [
             {k: math.log(losses[k] / BYTES[k]) for k in seen},
-            {k: math.log(SENSITIVITY[k]) for k in seen},
+            {k: math.log(moves[k]) for k in seen},
         ]
         for level, new in zip(levels, measured, strict=True):
             middle = median(new.values())

@@ -123,16 +123,28 @@ def test_one_lively_sample_does_not_lift_a_verdict():
         assert step <= 100 or policy.log_factor[0].exp() == pytest.approx(0.1), step
 
 
-def test_noise_that_is_no_longer_trained_on_stays_condemned():
-    """What the model is not trained on surprises it again, and moves it like any other text; it stays as hard."""
+def held_down(moving):
+    """Factors by step of a hard topic that is condemned within 100 steps, and then moves the model so much."""
     policy, by_byte, still = eight_topics(0.3)
     by_byte[0] = 3.5
+    factors = {}
     for step in range(10, 610, 10):
         counts = torch.full((8,), 20)
         counts[0] = 10 if step <= 100 else 2 * (step % 40 == 0)
-        still[0] = 0.5 if step <= 100 else 0.82
+        still[0] = 0.5 if step <= 100 else moving
         policy.update(IntervalStats(step, by_byte * 3, counts, loss_per_byte=by_byte, sensitivity=still), 2)
-        assert step < 100 or policy.log_factor[0].exp() == pytest.approx(0.1), step
+        factors[step] = float(policy.log_factor[0].exp())
+    assert factors[100] == pytest.approx(0.1)
+    return factors
+
+
+def test_noise_that_is_no_longer_trained_on_stays_condemned():
+    """What the model is not trained on surprises it again, and moves it like any other text; it stays as hard."""
+    assert max(factor for step, factor in held_down(0.80).items() if step >= 100) == pytest.approx(0.1)
+
+
+def test_what_moves_the_model_more_than_other_text_is_acquitted_however_hard():
+    assert held_down(0.88)[600] > 0.9
 
 
 def test_a_verdict_is_carried_out_while_nothing_of_the_topic_is_drawn():

@@ -18,8 +18,9 @@ gradients because they are easy, poetry and chat high losses because they are ha
              score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       averaged with half that memory;
                                                                                       m the median over topics
     u_l    = tanh(max(max(h_l, 0)^(2/3) max(q_l, c_l)^(1/3) - 1, 0))                 noise; such a topic never gains
-    c_l    = max(1/2 - f_l, 0)                               what is condemned has to become easier: a text that the
-                                                             model isn't trained on moves it again like any other
+    c_l    = max(1 - 2 f_l, 0) min(max(1 + q_l, 0), 1)       what is condemned has to become easier, or to move the
+                                                             model more than other text does: like any other it moves
+                                                             it again just for not being trained on
 
 A topic that is easy and moves nothing is learnt out: boilerplate, templates, near-duplicates. Its slope in log loss
 stays steep, but of what it loses hardly anything is left. Deviations don't tell it from code; halvings do.
@@ -69,7 +70,8 @@ PROGRESS_DEAD_ZONE = 1.5
 BET = 0.5
 """How strongly a topic gains, relative to how strongly one loses."""
 CONVICTION = 0.5
-"""Factor below which a topic is believed to be still whatever its gradients say, the more the less weight it has."""
+"""Factor below which a topic is believed to be still, the more the less weight it has; less so where its gradients are
+larger than those of others, and from a standard score of 1 on not at all."""
 INERTIA = 0.5
 """What is left of the old log factor at an update."""
 LEAST_SPREAD = 0.02
@@ -191,7 +193,7 @@ class Toremi(Policy):
             return torch.zeros_like(self.log_factor)
         loss, sensitivity = self.levels
         hard, still = _above(loss, measured), _above(-sensitivity, measured)
-        convicted = (CONVICTION - self.log_factor.exp()).clamp_min(0)
+        convicted = (1 - self.log_factor.exp() / CONVICTION).clamp_min(0) * (1 + still).clamp(0, 1)
         both = _joint(hard, still.maximum(convicted))
         return torch.where(measured, _beyond(both, DEAD_ZONE).tanh(), 0.0)
 
