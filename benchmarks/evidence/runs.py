@@ -19,7 +19,11 @@ models got stuck by chance: 2.597 bits a byte where the same run came to 2.451 w
 
 
 def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -> Path:
-    """Train a cell, or go on where it stopped; return the run's folder."""
+    """Train a cell, or go on where it stopped; return the run's folder.
+
+    Raises:
+        SystemExit: it was stopped on the way, which is no failure to `toremi`, but no result here.
+    """
     workdir = workdir_of(out, cell.arm.corpus)
     folder = workdir / "runs" / cell.name
     if run_status(folder) == "finished":
@@ -35,6 +39,8 @@ def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -
         "--checkpoint-every", every, "--keep-checkpoints", 1 if cell.rate else preset.checkpoints - 1,
         one_rank=True,
     )  # fmt: skip
+    if run_status(folder) != "finished":
+        raise SystemExit(f"{folder}: stopped before its last step; start the grid again to go on")
     return folder
 
 
