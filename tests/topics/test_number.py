@@ -1,11 +1,18 @@
 import numpy as np
+import pytest
 import scipy.sparse as sp
+from sklearn.metrics import adjusted_mutual_info_score
 
 from tests.topics.planted import planted_texts, planted_vectors
+from toremi_cli.topics import fit
 from toremi_cli.topics import number as number_of_topics
-from toremi_cli.topics.fusion import dampen
+from toremi_cli.topics.config import ClusterConfig
+from toremi_cli.topics.fit import fit_model
+from toremi_cli.topics.fusion import dampen, roll_up_unreproduced, with_spare_topics
 from toremi_cli.topics.lda import learn_vocabulary
 from toremi_cli.topics.number import last_of_the_best, reproducible_number
+from toremi_cli.topics.reproduction import Half, merge_unreproduced, reproduced_part
+from toremi_cli.topics.top2vec_model import DenseAreas
 from toremi_cli.topics.vectors.bags import word_lists
 
 
@@ -48,21 +55,105 @@ def kinds_within_kinds(num_coarse, num_fine, num_samples=16):
 def test_a_finer_peak_is_found_beyond_a_valley(monkeypatch):
     """Two groups come out of every half; cuts in between don't; the kinds within them do again."""
     monkeypatch.setattr(number_of_topics, "SPLITS", 3)
-    number, agreement = reproducible_number(*kinds_within_kinds(2, 6), [2, 3, 4, 5, 6, 12], seed=0)
-    assert number == 12 and agreement > 0.9
+    chosen = reproducible_number(*kinds_within_kinds(2, 6), [2, 3, 4, 5, 6, 12], seed=0)
+    assert chosen.number == 12 and chosen.agreement > 0.9
 
 
 def test_few_plain_kinds_are_not_cut_further(monkeypatch):
     monkeypatch.setattr(number_of_topics, "SPLITS", 3)
     texts, _ = planted_texts()
     bags = dampen(learn_vocabulary(word_lists(texts)).count(word_lists(texts)))
-    number, agreement = reproducible_number(bags, planted_vectors(), [2, 3, 4, 6, 9, 13], seed=0)
-    assert 2 <= number <= 6 and 0.6 < agreement <= 1
+    chosen = reproducible_number(bags, planted_vectors(), [2, 3, 4, 6, 9], seed=0)
+    assert 2 <= chosen.number <= 6 and 0.6 < chosen.agreement <= 1
+
+
+def unequal_kinds(sizes=(240, 160, *[16] * 8)):
+    """(kind, counts, vectors) of kinds of these sizes, each with words and a direction of its own."""
+    generator = np.random.default_rng(0)
+    kind = np.repeat(np.arange(len(sizes)), sizes)
+    directions = np.eye(len(sizes), 40)[kind] + generator.normal(scale=0.12, size=(len(kind), 40))
+    chances = np.full((len(sizes), 20 * len(sizes)), 0.2) + np.kron(np.eye(len(sizes)), np.full(20, 2.0))
+    counts = sp.csr_matrix(generator.poisson(chances[kind]).astype(float))
+    return kind, counts, directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def test_where_topics_die_out_only_such_numbers_are_compared(monkeypatch):
+    """Three topics, the frequent kinds and the rest, always come out again; the rare kinds are kinds all the same."""
+    monkeypatch.setattr(number_of_topics, "SPLITS", 3)
+    kind, counts, vectors = unequal_kinds()
+    bags = dampen(counts)
+    chosen = reproducible_number(bags, vectors, [2, 3, 4, 10, 14], seed=0)
+    assert chosen.compared[0] >= 10 and len(chosen.halves) == 6
+    posterior = with_spare_topics(bags, vectors, chosen.number, seed=0)
+    found = roll_up_unreproduced(posterior, vectors, chosen.halves).argmax(axis=1)
+    assert adjusted_mutual_info_score(kind, found) > 0.97
+
+
+def test_the_reason_tells_of_topics_that_died_out_and_were_rolled_up(monkeypatch):
+    monkeypatch.setattr(number_of_topics, "SPLITS", 2)
+    monkeypatch.setattr(fit, "find_dense_areas", lambda vectors, *_: DenseAreas(vectors[:0], "not looked for"))
+    kind, counts, vectors = unequal_kinds()
+    names = ["".join("abcdefghij"[int(digit)] for digit in f"{word:03}") for word in range(counts.shape[1])]
+    texts = [" ".join(np.repeat(names, row).tolist()) for row in counts.toarray().astype(int)]
+    fitted = fit_model(texts, vectors.astype(np.float32), ClusterConfig())
+    topic = fitted.model.assign(texts, vectors.astype(np.float32))[0].argmax(axis=1)
+    assert adjusted_mutual_info_score(kind, topic) > 0.97
+    assert ", where topics die out, among those" in fitted.model.reason
+    assert f"rolled up into the {fitted.model.num_topics} that halves tell apart" in fitted.model.reason
+    asked_for = fit_model(texts, vectors.astype(np.float32), ClusterConfig(num_topics=12)).model
+    assert asked_for.num_topics == 12 and "rolled up" not in asked_for.reason
+
+
+def test_numbers_that_make_up_more_than_they_are_worth_do_not_count_for_having_dead_topics(monkeypatch):
+    """Far too many topics die out of two plain kinds; those that live are cut at arbitrary places."""
+    monkeypatch.setattr(number_of_topics, "SPLITS", 3)
+    _, counts, vectors = unequal_kinds((200, 60))
+    bags = dampen(counts)
+    chosen = reproducible_number(bags, vectors, [2, 20], seed=0)
+    assert chosen.number == 2 and chosen.compared == [2, 20] and not chosen.halves
+    monkeypatch.setattr(number_of_topics, "score", lambda agreement, entropy: agreement)
+    assert reproducible_number(bags, vectors, [2, 20], seed=0).compared == [20], "topics do die out there"
+
+
+def test_a_split_is_reproduced_by_whatever_tells_its_sides_apart():
+    assert reproduced_part(np.array([30, 0]), np.array([0, 10])) == pytest.approx(1)
+    assert reproduced_part(np.array([30, 30, 0, 0]), np.array([0, 0, 9, 9])) == pytest.approx(1)  # cut further
+    assert reproduced_part(np.array([30, 60]), np.array([10, 20])) == pytest.approx(0, abs=0.02)
+    assert reproduced_part(np.array([40, 0]), np.array([20, 0])) == 0  # both sides in one topic
+    assert 0.2 < reproduced_part(np.array([80, 20]), np.array([20, 80])) < 0.4
+    assert reproduced_part(np.array([7, 3]), np.array([0, 0])) == 1  # no sample, no evidence against it
+
+
+def test_a_few_samples_thrown_into_many_topics_reproduce_nothing():
+    """Each in a topic of its own tells all about them, as would any other labels."""
+    apart = np.eye(8, dtype=np.int64)
+    assert reproduced_part(apart[:4].sum(axis=0), apart[4:].sum(axis=0)) == 0
+
+
+def test_only_topics_that_halves_tell_apart_are_left():
+    """One of three kinds is cut in three, at places that no half agrees about."""
+    generator = np.random.default_rng(0)
+    kind = np.repeat([0, 1, 2], [120, 40, 40])
+    vectors = np.eye(3, 8)[kind] + generator.normal(scale=0.1, size=(200, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def cut():
+        return np.where(kind == 0, generator.integers(3, size=200), kind + 2)
+
+    topic, rows = cut(), generator.permutation(200)[:150]
+    halves = [Half(rows, cut()[rows], True) for _ in range(4)]
+    assert merge_unreproduced(topic, vectors, 5, halves).tolist() == [0, 0, 0, 1, 2]
+    alike = [Half(rows, topic[rows], True)] * 2
+    assert merge_unreproduced(topic, vectors, 5, alike).tolist() == [0, 1, 2, 3, 4]
+    assert merge_unreproduced(np.zeros(200, np.int64), vectors, 1, alike).tolist() == [0]
 
 
 def test_the_number_does_not_depend_on_the_number_of_processes(monkeypatch):
     monkeypatch.setattr(number_of_topics, "SPLITS", 2)
     monkeypatch.setattr(number_of_topics, "LEAST_SAMPLES_TO_SHARE", 0)
-    bags, vectors = kinds_within_kinds(2, 3, num_samples=12)
-    alone, together = (reproducible_number(bags, vectors, [2, 3, 4, 6], seed=0, workers=workers) for workers in (1, 2))
-    assert together == alone
+    _, counts, vectors = unequal_kinds((60, *[8] * 5))
+    bags = dampen(counts)
+    alone, together = (reproducible_number(bags, vectors, [2, 3, 6], seed=0, workers=workers) for workers in (1, 2))
+    assert (together.number, together.agreement, together.compared) == (alone.number, alone.agreement, alone.compared)
+    for one, other in zip(alone.halves, together.halves, strict=True):
+        assert np.array_equal(one.rows, other.rows) and np.array_equal(one.topic, other.topic)

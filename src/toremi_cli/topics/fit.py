@@ -17,6 +17,7 @@ from toremi_cli.topics.kmeans import fit_kmeans, nearest, one_thread
 from toremi_cli.topics.lda import fit_lda, learn_vocabulary
 from toremi_cli.topics.model import TopicModel
 from toremi_cli.topics.number import ladder, most_topics, reproducible_number
+from toremi_cli.topics.reproduction import Half
 from toremi_cli.topics.top2vec_model import DenseAreas, find_dense_areas
 from toremi_cli.topics.vectors.bags import Vocabulary, normalize_rows, presence, word_lists
 
@@ -81,14 +82,21 @@ def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabular
     areas = find_dense_areas(vectors, config.min_topic_samples, config.seed)
     num_topics, reason = _choose_number(areas, vectors, config)
     most = most_topics(len(vectors), len(areas.centres), config.min_topic_samples)
+    halves: list[Half] = []
     if config.num_topics is None and most >= 2:
         numbers = ladder(most, len(areas.centres))
-        num_topics, agreement = reproducible_number(dampen(counts), vectors, numbers, config.seed, config.workers)
-        how = f"the largest of 2 to {numbers[-1]} among those best reproduced by halves of the samples"
-        reason = f"{how}, within one standard error (AMI {agreement:.2f}); {_found(areas)}"
-    fused = fit_fused(counts, vectors, vocabulary, areas, num_topics, config.seed)
+        chosen = reproducible_number(dampen(counts), vectors, numbers, config.seed, config.workers)
+        num_topics, halves = chosen.number, chosen.halves
+        where = ", where topics die out," if halves else ""
+        how = (
+            f"the largest of {chosen.compared[0]} to {chosen.compared[-1]}{where} among those best reproduced by halves"
+        )
+        reason = f"{how} of the samples, within one standard error (AMI {chosen.agreement:.2f}); {_found(areas)}"
+    fused = fit_fused(counts, vectors, vocabulary, areas, num_topics, config.seed, halves)
     found = fused.posterior.shape[1]
     reason = f"{reason}; first cut by {fused.start}, refined by both views"
+    if halves and found < num_topics:
+        reason = f"{reason}; {num_topics} rolled up into the {found} that halves tell apart"
     return TopicModel("fused", found, reason, vocabulary, views=fused.views, lda=fused.lda)
 
 

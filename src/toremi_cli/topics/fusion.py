@@ -22,6 +22,7 @@ docs/topic-quality.md has the measurements.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +33,7 @@ from scipy.special import logsumexp
 from toremi_cli.topics.hierarchy import merge_cheapest, merge_closest
 from toremi_cli.topics.kmeans import STARTS, fit_kmeans, nearest, similarities
 from toremi_cli.topics.lda import Lda, fit_lda
+from toremi_cli.topics.reproduction import Half, merge_unreproduced
 from toremi_cli.topics.top2vec_model import DenseAreas
 from toremi_cli.topics.vectors.bags import Vocabulary, normalize_rows
 
@@ -140,7 +142,13 @@ def dampen(counts: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def fit_fused(
-    counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, areas: DenseAreas, num_topics: int, seed: int
+    counts: sp.csr_matrix,
+    vectors: np.ndarray,
+    vocabulary: Vocabulary,
+    areas: DenseAreas,
+    num_topics: int,
+    seed: int,
+    halves: Sequence[Half] = (),
 ) -> Fused:
     """Fit both views together.
 
@@ -151,6 +159,7 @@ def fit_fused(
         areas: what Top2Vec found, maybe nothing.
         num_topics: how many topics; fewer come out where there are fewer different vectors.
         seed: of k-means and LDA.
+        halves: what models of halves of the samples say at this number, to roll up topics which they don't tell apart.
     """
     bags = dampen(counts)
     refined = {
@@ -161,6 +170,8 @@ def fit_fused(
     posterior = refined[name][1]
     if len(alive(posterior)) < posterior.shape[1]:
         posterior, name = with_spare_topics(bags, vectors, num_topics, seed), "k-means with spare topics"
+    if halves:
+        posterior = roll_up_unreproduced(posterior, vectors, halves)
     posterior = posterior[:, np.argsort(-posterior.sum(axis=0), kind="stable")]  # topic 0 is the largest
     views = views_of(bags, vectors, posterior)
     posterior = softmax(views.joint(*views.scores(bags, vectors)))
@@ -197,6 +208,13 @@ def with_spare_topics(
     _, posterior = alternate(bags, vectors, topic, topic.max() + 1, rounds)
     topic = posterior[:, alive(posterior)].argmax(axis=1)
     return np.eye(num_topics)[split_widest(vectors, topic, num_topics, seed)]
+
+
+def roll_up_unreproduced(posterior: np.ndarray, vectors: np.ndarray, halves: Sequence[Half]) -> np.ndarray:
+    """Posterior (num_samples, at most num_topics) of the topics that halves of the samples tell apart."""
+    used, topic = np.unique(posterior.argmax(axis=1), return_inverse=True)
+    group = merge_unreproduced(topic, vectors, len(used), halves)
+    return np.eye(group.max() + 1)[group[topic]]
 
 
 def split_widest(vectors: np.ndarray, topic: np.ndarray, num_topics: int, seed: int) -> np.ndarray:

@@ -55,16 +55,32 @@ def merge_closest(sums: np.ndarray, num_groups: int) -> np.ndarray:
     Returns:
         (num_topics,) the group of each topic; a group is numbered as its first topic is ranked.
     """
-    from scipy.cluster.hierarchy import average, cut_tree
-    from scipy.spatial.distance import pdist
+    from scipy.cluster.hierarchy import cut_tree
 
     if len(sums) <= num_groups:
         return np.arange(len(sums))
-    centres = normalize_rows(sums)
-    centres = normalize_rows(centres - centres.mean(axis=0))
-    found = cut_tree(average(pdist(centres, "sqeuclidean")), num_groups).ravel()
+    found = cut_tree(_average_linkage(sums), num_groups).ravel()
     _, first, group = np.unique(found, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[group]
+
+
+def closest_first(sums: np.ndarray) -> list[tuple[int, int]]:
+    """The merges that `merge_closest` makes, in order: which two groups; merge i makes group num_topics + i.
+
+    Args:
+        sums: (num_topics, dim) the sum of the vectors of each topic's samples.
+    """
+    return [(int(first), int(second)) for first, second in _average_linkage(sums)[:, :2]] if len(sums) > 1 else []
+
+
+def _average_linkage(sums: np.ndarray) -> np.ndarray:
+    """SciPy's tree (num_topics - 1, 4) of at least two topics."""
+    from scipy.cluster.hierarchy import average
+    from scipy.spatial.distance import pdist
+
+    centres = normalize_rows(sums)
+    centres = normalize_rows(centres - centres.mean(axis=0))
+    return np.asarray(average(pdist(centres, "sqeuclidean")))
 
 
 def merge_cheapest(sums: np.ndarray, num_groups: int) -> np.ndarray:

@@ -12,10 +12,17 @@ All of the ladder is tried. Where topics lie within topics the score has more th
 that a falling score doesn't tell what comes after the valley. The halves are fitted as the whole will be, with spare
 topics where some die out: k-means' cuts of frequent kinds alone come out differently each time, and would speak against
 large numbers.
+
+Where topics die out, some kinds are far more frequent than others. Few topics then cut the frequent ones only, which
+always come out again, and the rare ones are thrown together; so, if in most halves topics die out at some number, only
+such numbers are compared, unless they make up more than they are worth (a score below 0). The many topics that this
+leads to still cut frequent kinds at places that halves don't agree about: those are rolled up
+(`reproduction.merge_unreproduced`). docs/topic-quality.md has the measurements.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +32,8 @@ from toremi_cli import console
 from toremi_cli.engine import in_processes
 from toremi_cli.topics.fusion import alive, alternate, views_of, with_spare_topics
 from toremi_cli.topics.kmeans import fit_kmeans, nearest, one_thread
+from toremi_cli.topics.reproduction import Half, entropy_of, score
 
-PENALTY = 1.5
 MOST_SAMPLES = 3000
 """Samples that are halved, at most."""
 SPLITS = 5
@@ -41,12 +48,28 @@ LEAST_SAMPLES_TO_SHARE = 500
 class Halving:
     """Samples to halve at one place, and a number of topics to fit to each half."""
 
+    rows: np.ndarray
+    """(num_samples,) which samples they are, in random order."""
     bags: sp.csr_matrix
-    """(num_samples, num_words) dampened counts, in random order."""
+    """(num_samples, num_words) their dampened counts."""
     vectors: np.ndarray
-    """(num_samples, dim) of the same samples."""
+    """(num_samples, dim)."""
     number: int
     seed: int
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The number of topics that was chosen.
+
+    `agreement`: of the halves' models on it, the mean (AMI); `compared`: the numbers it was chosen from, ascending;
+    `halves`: what its models say, where topics die out, so that those can be rolled up which they don't tell apart.
+    """
+
+    number: int
+    agreement: float
+    compared: list[int]
+    halves: list[Half]
 
 
 def ladder(most: int, also: int) -> list[int]:
@@ -67,8 +90,8 @@ def most_topics(num_samples: int, num_areas: int, min_topic_samples: int) -> int
 
 def reproducible_number(
     bags: sp.csr_matrix, vectors: np.ndarray, numbers: list[int], seed: int, workers: int = 1
-) -> tuple[int, float]:
-    """The largest of the numbers of topics that halves of the samples reproduce best, and the halves' agreement on it.
+) -> Chosen:
+    """The largest of the numbers of topics that halves of the samples reproduce best.
 
     Args:
         bags: (num_samples, num_words) dampened counts.
@@ -80,19 +103,33 @@ def reproducible_number(
     halvings = []
     for split in range(SPLITS):
         rows = np.random.default_rng((seed, split)).permutation(len(vectors))[:MOST_SAMPLES]
-        halvings += [Halving(bags[rows], vectors[rows], number, seed) for number in numbers]
+        halvings += [Halving(rows, bags[rows], vectors[rows], number, seed) for number in numbers]
     order = sorted(range(len(halvings)), key=lambda place: -halvings[place].number)  # they take longest
-    agreements = np.zeros(len(halvings))
-    scores = np.zeros(len(halvings))
+    found: dict[int, Reproduction] = {}
     if min(len(vectors), MOST_SAMPLES) < LEAST_SAMPLES_TO_SHARE:
         workers = 1
     with console.progress("choosing the number of topics", len(halvings), "fits") as bar:
-        for done, (agreement, entropy) in in_processes(_reproduction, [halvings[place] for place in order], workers):
-            agreements[order[done]] = agreement
-            scores[order[done]] = entropy * (agreement - PENALTY * (1 - agreement))
+        for done, result in in_processes(_reproduction, [halvings[place] for place in order], workers):
+            found[order[done]] = result
             bar.advance()
-    chosen = last_of_the_best(scores.reshape(SPLITS, len(numbers)).T)
-    return numbers[chosen], float(agreements.reshape(SPLITS, len(numbers))[:, chosen].mean())
+    by_number = {
+        number: [found[place] for place in range(at, len(halvings), len(numbers))] for at, number in enumerate(numbers)
+    }
+    scores = {
+        number: np.array([score(each.agreement, each.entropy) for each in by_number[number]]) for number in numbers
+    }
+    die_out = [number for number in numbers if _topics_die_out(by_number[number]) and scores[number].mean() > 0]
+    compared = die_out or numbers
+    number = compared[last_of_the_best(np.array([scores[each] for each in compared]))]
+    agreement = float(np.mean([each.agreement for each in by_number[number]]))
+    halves = [half for each in by_number[number] for half in each.halves] if die_out else []
+    return Chosen(number, agreement, compared, halves)
+
+
+def _topics_die_out(several: Sequence[Reproduction]) -> bool:
+    """Whether they do in most halves."""
+    died = [half.died for each in several for half in each.halves]
+    return 2 * sum(died) > len(died)
 
 
 def last_of_the_best(scores: np.ndarray) -> int:
@@ -109,27 +146,35 @@ def last_of_the_best(scores: np.ndarray) -> int:
     return int(np.flatnonzero(behind.mean(axis=1) <= error)[-1])
 
 
-def _reproduction(halving: Halving) -> tuple[float, float]:
-    """The agreement of the two halves' models on all samples, and the mean entropy of their labels in nats."""
+@dataclass(frozen=True)
+class Reproduction:
+    """What came out of one halving.
+
+    `agreement` of both halves' models on all samples (AMI), the mean `entropy` of their topics in nats, and `halves`.
+    """
+
+    agreement: float
+    entropy: float
+    halves: tuple[Half, Half]
+
+
+def _reproduction(halving: Halving) -> Reproduction:
     from sklearn.metrics import adjusted_mutual_info_score
 
-    middle = len(halving.vectors) // 2
+    middle = len(halving.rows) // 2
     with one_thread():
         one, two = (_fit_and_assign(halving, half) for half in (slice(None, middle), slice(middle, None)))
-    return float(adjusted_mutual_info_score(one, two)), (_entropy(one) + _entropy(two)) / 2
+    agreement = float(adjusted_mutual_info_score(one.topic, two.topic))
+    return Reproduction(agreement, (entropy_of(one.topic) + entropy_of(two.topic)) / 2, (one, two))
 
 
-def _fit_and_assign(halving: Halving, half: slice) -> np.ndarray:
+def _fit_and_assign(halving: Halving, half: slice) -> Half:
     bags, vectors, number, seed = halving.bags[half], halving.vectors[half], halving.number, halving.seed
     centres = fit_kmeans(vectors, number, seed, STARTS)
     views, posterior = alternate(bags, vectors, nearest(vectors, centres), len(centres), ROUNDS)
-    if len(alive(posterior)) < posterior.shape[1]:  # as it will be in the fit
+    died = len(alive(posterior)) < posterior.shape[1]
+    if died:  # as it will be in the fit
         posterior = with_spare_topics(bags, vectors, number, seed, STARTS, ROUNDS)
         views = views_of(bags, vectors, posterior)
-    return views.joint(*views.scores(halving.bags, halving.vectors)).argmax(axis=1)
-
-
-def _entropy(labels: np.ndarray) -> float:
-    share = np.bincount(labels) / len(labels)
-    share = share[share > 0]
-    return float(-(share * np.log(share)).sum())
+    topic = views.joint(*views.scores(halving.bags, halving.vectors)).argmax(axis=1)
+    return Half(halving.rows, topic.astype(np.int32), died)
