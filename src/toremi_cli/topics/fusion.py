@@ -10,6 +10,7 @@
    alternation reunites the pieces, and topics die out. Where some do, it starts again from SPARE times as many, drops
    the dead, and merges the closest of those that are left; where they are too few, the widest are split. So rare
    kinds get the topics that became free.
+   Where the number was found, not asked for, those that halves of the samples don't tell apart are then rolled up.
 4. LDA is fitted with `eta` = the word counts of the samples so assigned: it starts out knowing what topic k is about,
    and is free to explain single words of a sample by other topics.
 5. A sample's distribution is a mean of the joint posterior (one topic a sample) and LDA's mixture (many).
