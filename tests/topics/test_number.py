@@ -4,15 +4,13 @@ import scipy.sparse as sp
 from sklearn.metrics import adjusted_mutual_info_score
 
 from tests.topics.planted import planted_texts, planted_vectors
-from toremi_cli.topics import fit
 from toremi_cli.topics import number as number_of_topics
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
 from toremi_cli.topics.fusion import dampen, roll_up_unreproduced, with_spare_topics
 from toremi_cli.topics.lda import learn_vocabulary
-from toremi_cli.topics.number import last_of_the_best, reproducible_number
+from toremi_cli.topics.number import Halving, last_of_the_best, reproduce, reproducible_number
 from toremi_cli.topics.reproduction import Half, merge_unreproduced, reproduced_part
-from toremi_cli.topics.top2vec_model import DenseAreas
 from toremi_cli.topics.vectors.bags import word_lists
 
 
@@ -91,7 +89,6 @@ def test_where_topics_die_out_only_such_numbers_are_compared(monkeypatch):
 
 def test_the_reason_tells_of_topics_that_died_out_and_were_rolled_up(monkeypatch):
     monkeypatch.setattr(number_of_topics, "SPLITS", 2)
-    monkeypatch.setattr(fit, "find_dense_areas", lambda vectors, *_: DenseAreas(vectors[:0], "not looked for"))
     kind, counts, vectors = unequal_kinds()
     names = ["".join("abcdefghij"[int(digit)] for digit in f"{word:03}") for word in range(counts.shape[1])]
     texts = [" ".join(np.repeat(names, row).tolist()) for row in counts.toarray().astype(int)]
@@ -111,8 +108,9 @@ def test_numbers_that_make_up_more_than_they_are_worth_do_not_count_for_having_d
     bags = dampen(counts)
     chosen = reproducible_number(bags, vectors, [2, 20], seed=0)
     assert chosen.number == 2 and chosen.compared == [2, 20] and not chosen.halves
-    monkeypatch.setattr(number_of_topics, "score", lambda agreement, entropy: agreement)
-    assert reproducible_number(bags, vectors, [2, 20], seed=0).compared == [20], "topics do die out there"
+    rows = np.random.default_rng(0).permutation(len(vectors))
+    halving = Halving(rows, bags[rows], vectors[rows], number=20, seed=0)
+    assert all(half.died for half in reproduce(halving).halves), "topics do die out there"
 
 
 def test_a_split_is_reproduced_by_whatever_tells_its_sides_apart():

@@ -109,7 +109,7 @@ def reproducible_number(
     if min(len(vectors), MOST_SAMPLES) < LEAST_SAMPLES_TO_SHARE:
         workers = 1
     with console.progress("choosing the number of topics", len(halvings), "fits") as bar:
-        for done, result in in_processes(_reproduction, [halvings[place] for place in order], workers):
+        for done, result in in_processes(reproduce, [halvings[place] for place in order], workers):
             found[order[done]] = result
             bar.advance()
     by_number = {
@@ -158,7 +158,8 @@ class Reproduction:
     halves: tuple[Half, Half]
 
 
-def _reproduction(halving: Halving) -> Reproduction:
+def reproduce(halving: Halving) -> Reproduction:
+    """Fit both halves and compare what they say of all samples."""
     from sklearn.metrics import adjusted_mutual_info_score
 
     middle = len(halving.rows) // 2
