@@ -61,7 +61,8 @@ def main() -> None:
     try:
         train(differing, next(ports))
     except TrainingError as problem:
-        print("REFUSED", problem)
+        print("REFUSED", problem, flush=True)
+        os._exit(0)  # as a worker ends: taken down right after a reduction, a gloo group may wait for itself for good
 
 
 def train(settings: TrainConfig, port: str) -> None:
