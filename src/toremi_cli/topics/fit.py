@@ -96,7 +96,7 @@ def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabular
     found = fused.posterior.shape[1]
     reason = f"{reason}; first cut by {fused.start}, refined by both views"
     if halves and found < num_topics:
-        reason = f"{reason}; {num_topics} rolled up into the {found} that halves tell apart"
+        reason = f"{reason}; {num_topics} rolled up into {found}, as many as halves tell apart"
     return TopicModel("fused", found, reason, vocabulary, views=fused.views, lda=fused.lda)
 
 

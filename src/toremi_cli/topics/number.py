@@ -15,8 +15,8 @@ large numbers.
 
 Where topics die out, some kinds are far more frequent than others. Few topics then cut the frequent ones only, which
 always come out again, and the rare ones are thrown together; so, if in most halves topics die out at some number, only
-such numbers are compared, unless they make up more than they are worth (a score below 0). The many topics that this
-leads to still cut frequent kinds at places that halves don't agree about: those are rolled up
+such numbers are compared, if their score is at least two thirds of the best. The many topics that this leads to still
+cut frequent kinds at places that halves don't agree about: they are rolled up into as many as halves tell apart
 (`reproduction.merge_unreproduced`). docs/topic-quality.md has the measurements.
 """
 
@@ -40,6 +40,9 @@ SPLITS = 5
 ROUNDS, STARTS = 6, 4
 STEP = 1.2
 """The ladder's next number, relative to the last."""
+WORTH_COMPARING = 2 / 3
+"""Numbers at which topics die out come first only with a score of so much of the best: far too many topics of a few
+plain kinds die out as well."""
 LEAST_SAMPLES_TO_SHARE = 500
 """With fewer samples in a halving, starting processes takes longer than they save."""
 
@@ -118,7 +121,10 @@ def reproducible_number(
     scores = {
         number: np.array([score(each.agreement, each.entropy) for each in by_number[number]]) for number in numbers
     }
-    die_out = [number for number in numbers if _topics_die_out(by_number[number]) and scores[number].mean() > 0]
+    least = WORTH_COMPARING * max(each.mean() for each in scores.values())
+    die_out = [
+        number for number in numbers if _topics_die_out(by_number[number]) and scores[number].mean() > max(least, 0)
+    ]
     compared = die_out or numbers
     number = compared[last_of_the_best(np.array([scores[each] for each in compared]))]
     agreement = float(np.mean([each.agreement for each in by_number[number]]))
