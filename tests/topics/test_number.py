@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -9,6 +11,7 @@ from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
 from toremi_cli.topics.fusion import dampen, roll_up_unreproduced, with_spare_topics
 from toremi_cli.topics.lda import learn_vocabulary
+from toremi_cli.topics.model import load_model
 from toremi_cli.topics.number import Halving, last_of_the_best, reproduce, reproducible_number
 from toremi_cli.topics.reproduction import Half, merge_unreproduced, reproduced_part
 from toremi_cli.topics.vectors.bags import word_lists
@@ -83,21 +86,56 @@ def test_where_topics_die_out_only_such_numbers_are_compared(monkeypatch):
     chosen = reproducible_number(bags, vectors, [2, 3, 4, 10, 14], seed=0)
     assert chosen.compared[0] >= 10 and len(chosen.halves) == 6
     posterior = with_spare_topics(bags, vectors, chosen.number, seed=0)
-    found = roll_up_unreproduced(posterior, vectors, chosen.halves).argmax(axis=1)
+    posterior, topic_of_part = roll_up_unreproduced(posterior, vectors, chosen.halves)
+    found = topic_of_part[posterior.argmax(axis=1)]
     assert adjusted_mutual_info_score(kind, found) > 0.97
+
+
+def unequal_texts():
+    """(kind, texts, vectors) of the same, in words."""
+    kind, counts, vectors = unequal_kinds()
+    names = ["".join("abcdefghij"[int(digit)] for digit in f"{word:03}") for word in range(counts.shape[1])]
+    texts = [" ".join(np.repeat(names, row).tolist()) for row in counts.toarray().astype(int)]
+    return kind, texts, vectors.astype(np.float32)
+
+
+def test_a_topic_that_was_rolled_up_is_the_sum_of_its_parts(monkeypatch, tmp_path):
+    monkeypatch.setattr(number_of_topics, "SPLITS", 2)
+    _, texts, vectors = unequal_texts()
+    model = fit_model(texts, vectors, ClusterConfig()).model
+    assert model.views is not None and model.views.topic_of_part is not None
+    topic_of_part = model.views.topic_of_part
+    assert len(model.views.centres) == len(topic_of_part) > model.num_topics == topic_of_part.max() + 1
+    probs, agreement = model.assign(texts, vectors)
+    assert probs.shape == (len(texts), model.num_topics) and np.allclose(probs.sum(axis=1), 1, atol=1e-5)
+    by_part = replace(model, num_topics=len(topic_of_part), views=replace(model.views, topic_of_part=None))
+    probs_of_parts, agreement_of_parts = by_part.assign(texts, vectors)
+    for topic in range(model.num_topics):
+        assert np.allclose(probs[:, topic], probs_of_parts[:, topic_of_part == topic].sum(axis=1), atol=1e-6)
+    assert (agreement >= agreement_of_parts - 1e-6).all(), "views that name two parts of a topic name one topic"
+    sizes = np.bincount(probs.argmax(axis=1), minlength=model.num_topics)
+    assert sizes[0] == sizes.max()
+
+    alone, alone_agreement = model.assign(texts[5:6], vectors[5:6])
+    assert np.array_equal(alone, probs[5:6]) and np.array_equal(alone_agreement, agreement[5:6])
+    model.save(tmp_path, "x")
+    kept, kept_agreement = load_model(tmp_path).assign(texts, vectors)
+    assert np.array_equal(kept, probs) and np.array_equal(kept_agreement, agreement)
+    without_the_first = model.keep(np.arange(1, model.num_topics))
+    others, _ = without_the_first.assign(texts, vectors)
+    elsewhere = probs.argmax(axis=1) > 0
+    assert np.array_equal(others[elsewhere].argmax(axis=1) + 1, probs[elsewhere].argmax(axis=1))
 
 
 def test_the_reason_tells_of_topics_that_died_out_and_were_rolled_up(monkeypatch):
     monkeypatch.setattr(number_of_topics, "SPLITS", 2)
-    kind, counts, vectors = unequal_kinds()
-    names = ["".join("abcdefghij"[int(digit)] for digit in f"{word:03}") for word in range(counts.shape[1])]
-    texts = [" ".join(np.repeat(names, row).tolist()) for row in counts.toarray().astype(int)]
-    fitted = fit_model(texts, vectors.astype(np.float32), ClusterConfig())
-    topic = fitted.model.assign(texts, vectors.astype(np.float32))[0].argmax(axis=1)
+    kind, texts, vectors = unequal_texts()
+    fitted = fit_model(texts, vectors, ClusterConfig())
+    topic = fitted.model.assign(texts, vectors)[0].argmax(axis=1)
     assert adjusted_mutual_info_score(kind, topic) > 0.97
     assert ", where topics die out, among those" in fitted.model.reason
     assert f"rolled up into {fitted.model.num_topics}, as many as halves tell apart" in fitted.model.reason
-    asked_for = fit_model(texts, vectors.astype(np.float32), ClusterConfig(num_topics=12)).model
+    asked_for = fit_model(texts, vectors, ClusterConfig(num_topics=12)).model
     assert asked_for.num_topics == 12 and "rolled up" not in asked_for.reason
 
 

@@ -10,7 +10,7 @@
    alternation reunites the pieces, and topics die out. Where some do, it starts again from SPARE times as many, drops
    the dead, and merges the closest of those that are left; where they are too few, the widest are split. So rare
    kinds get the topics that became free.
-   Where the number was found, not asked for, those that halves of the samples don't tell apart are then rolled up.
+   Where the number was found, not asked for, those that halves of the samples don't tell apart become parts of one.
 4. LDA is fitted with `eta` = the word counts of the samples so assigned: it starts out knowing what topic k is about,
    and is free to explain single words of a sample by other topics.
 5. A sample's distribution is a mean of the joint posterior (one topic a sample) and LDA's mixture (many).
@@ -50,6 +50,7 @@ LEAST_SHARE = 0.3
 """A topic's prior is at least this part of an equal share, so that small topics don't vanish."""
 SPARE, SPARE_ROUNDS = 2, 8
 """Where topics die out: how many times the topics wanted to start from, and turns before the dead are dropped."""
+LEAST_PROBABILITY = 1e-300
 FEWEST_SAMPLES = 5
 """A topic of fewer samples is dead (of few samples: of fewer than a quarter of an equal share)."""
 POSTERIOR_SHARE = 2 / 3
@@ -58,11 +59,13 @@ POSTERIOR_SHARE = 2 / 3
 
 @dataclass(frozen=True)
 class Views:
-    """What the two views know of each topic.
+    """What the two views know of each topic, or of each part of one where topics were rolled up.
 
-    `centres` (num_topics, dim); `word_scores` (num_words, num_topics): log of a word's frequency in the topic over its
-    frequency in the corpus; `log_share` (num_topics,); `sharpness` scales cosines to log-likelihoods. `confidence`
+    `centres` (num_parts, dim); `word_scores` (num_words, num_parts): log of a word's frequency in the part over its
+    frequency in the corpus; `log_share` (num_parts,); `sharpness` scales cosines to log-likelihoods. `confidence`
     holds a factor for the scores of the words and of the vectors, by which each view alone says how sure it is.
+    `topic_of_part` (num_parts,): None where every topic has one part. A topic of several parts is a mixture of them:
+    one centre for all would lie where none of its samples are.
     """
 
     centres: np.ndarray
@@ -70,21 +73,31 @@ class Views:
     log_share: np.ndarray
     sharpness: float
     confidence: tuple[float, float] = (1.0, 1.0)
+    topic_of_part: np.ndarray | None = None
+
+    def by_topic(self, probs: np.ndarray) -> np.ndarray:
+        """(num_samples, num_topics) from probabilities of parts (num_samples, num_parts): their sums."""
+        if self.topic_of_part is None:
+            return probs
+        order = np.argsort(self.topic_of_part, kind="stable")
+        first_part = np.searchsorted(self.topic_of_part[order], np.arange(self.topic_of_part.max() + 1))
+        return np.asarray(np.add.reduceat(probs[:, order], first_part, axis=1))
 
     def scores(self, bags: sp.csr_matrix, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log-likelihoods (num_samples, num_topics) of the word view and of the vector view, up to a constant a row."""
+        """Log-likelihoods (num_samples, num_parts) of the word view and of the vector view, up to a constant a row."""
         length = np.asarray(bags.sum(axis=1))
         by_words = (bags @ self.word_scores) / np.sqrt(np.maximum(length, 1.0))
         return by_words, self.sharpness * similarities(vectors, self.centres)
 
     def joint(self, by_words: np.ndarray, by_vectors: np.ndarray) -> np.ndarray:
-        """(num_samples, num_topics) unnormalised log of the joint posterior."""
+        """(num_samples, num_parts) unnormalised log of the joint posterior."""
         return by_words + by_vectors + self.log_share
 
     def agreement(self, by_words: np.ndarray, by_vectors: np.ndarray) -> np.ndarray:
         """(num_samples,) probability, 0 to 1, that the views name the same topic when each is asked by itself."""
         words, vectors = self.confidence
-        return np.einsum("nk,nk->n", softmax(words * by_words + self.log_share), softmax(vectors * by_vectors))
+        named = softmax(words * by_words + self.log_share), softmax(vectors * by_vectors)
+        return np.einsum("nk,nk->n", *map(self.by_topic, named))
 
     def calibrated(self, by_words: np.ndarray, by_vectors: np.ndarray) -> Views:
         """The same views, each as sure of itself as it is right about the joint posterior (temperature scaling).
@@ -93,16 +106,34 @@ class Views:
         by itself a view would therefore look unsure where both agree (Guo et al. 2017, arXiv 1706.04599).
         """
         joint = softmax(self.joint(by_words, by_vectors))
-        words = _confidence(by_words, self.log_share, joint)
-        return replace(self, confidence=(words, _confidence(by_vectors, 0.0, joint)))
+        words = self._confidence(by_words, self.log_share, joint)
+        return replace(self, confidence=(words, self._confidence(by_vectors, 0.0, joint)))
+
+    def _confidence(self, scores: np.ndarray, prior: np.ndarray | float, joint: np.ndarray) -> float:
+        """The factor for `scores` under which what they say of topics predicts `joint` best (both of parts)."""
+        target = self.by_topic(joint)
+
+        def cross_entropy(log_factor: float) -> float:
+            probs = self.by_topic(softmax(np.exp(log_factor) * scores + prior))
+            return -float(np.einsum("nk,nk->n", target, np.log(np.maximum(probs, LEAST_PROBABILITY))).mean())
+
+        found = minimize_scalar(cross_entropy, bounds=(np.log(0.1), np.log(50.0)), method="bounded")
+        return float(np.exp(found.x))
+
+    def parts_of(self, topics: np.ndarray) -> np.ndarray:
+        """The parts of some topics."""
+        return topics if self.topic_of_part is None else np.flatnonzero(np.isin(self.topic_of_part, topics))
 
     def keep(self, topics: np.ndarray) -> Views:
-        """The views of some topics only."""
+        """The views of some topics only, ascending."""
+        parts = self.parts_of(topics)
+        topic_of_part = self.topic_of_part
         return replace(
             self,
-            centres=self.centres[topics],
-            word_scores=self.word_scores[:, topics],
-            log_share=self.log_share[topics],
+            centres=self.centres[parts],
+            word_scores=self.word_scores[:, parts],
+            log_share=self.log_share[parts],
+            topic_of_part=None if topic_of_part is None else np.searchsorted(topics, topic_of_part[parts]),
         )
 
 
@@ -121,18 +152,6 @@ class Fused:
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Rows as probabilities."""
     return np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
-
-
-def _confidence(scores: np.ndarray, prior: np.ndarray | float, target: np.ndarray) -> float:
-    """The factor for `scores` under which their softmax predicts `target` best (both (num_samples, num_topics))."""
-
-    def cross_entropy(log_factor: float) -> float:
-        log_probs = np.exp(log_factor) * scores + prior
-        log_probs = log_probs - logsumexp(log_probs, axis=1, keepdims=True)
-        return -float(np.einsum("nk,nk->n", target, log_probs).mean())
-
-    found = minimize_scalar(cross_entropy, bounds=(np.log(0.1), np.log(50.0)), method="bounded")
-    return float(np.exp(found.x))
 
 
 def dampen(counts: sp.csr_matrix) -> sp.csr_matrix:
@@ -171,15 +190,16 @@ def fit_fused(
     posterior = refined[name][1]
     if len(alive(posterior)) < posterior.shape[1]:
         posterior, name = with_spare_topics(bags, vectors, num_topics, seed), "k-means with spare topics"
-    if halves:
-        posterior = roll_up_unreproduced(posterior, vectors, halves)
     posterior = posterior[:, np.argsort(-posterior.sum(axis=0), kind="stable")]  # topic 0 is the largest
-    views = views_of(bags, vectors, posterior)
+    topic_of_part = None
+    if halves:
+        posterior, topic_of_part = roll_up_unreproduced(posterior, vectors, halves)
+    views = replace(views_of(bags, vectors, posterior), topic_of_part=topic_of_part)
     posterior = softmax(views.joint(*views.scores(bags, vectors)))
     lda = fit_lda(counts, vocabulary, views.centres.shape[0], seed, eta=(counts.T @ posterior).T + LDA_PRIOR)
     views = replace(views, word_scores=word_scores(lda.topic_words, counts))
     scores = views.scores(bags, vectors)
-    return Fused(views.calibrated(*scores), lda, softmax(views.joint(*scores)), name)
+    return Fused(views.calibrated(*scores), lda, views.by_topic(softmax(views.joint(*scores))), name)
 
 
 def likeliest(bags: sp.csr_matrix, vectors: np.ndarray, models: dict[str, Views]) -> str:
@@ -211,11 +231,19 @@ def with_spare_topics(
     return np.eye(num_topics)[split_widest(vectors, topic, num_topics, seed)]
 
 
-def roll_up_unreproduced(posterior: np.ndarray, vectors: np.ndarray, halves: Sequence[Half]) -> np.ndarray:
-    """Posterior (num_samples, at most num_topics) of the topics that halves of the samples tell apart."""
-    used, topic = np.unique(posterior.argmax(axis=1), return_inverse=True)
-    group = merge_unreproduced(topic, vectors, len(used), halves)
-    return np.eye(group.max() + 1)[group[topic]]
+def roll_up_unreproduced(
+    posterior: np.ndarray, vectors: np.ndarray, halves: Sequence[Half]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make parts of one topic out of topics that halves of the samples don't tell apart.
+
+    Returns:
+        The posterior (num_samples, num_parts), without parts that are no sample's first; (num_parts,) the topic of
+        each. Topics are ranked by their samples, the largest first.
+    """
+    used, part = np.unique(posterior.argmax(axis=1), return_inverse=True)
+    group = merge_unreproduced(part, vectors, len(used), halves)
+    rank = np.argsort(np.argsort(-np.bincount(group[part]), kind="stable"))
+    return posterior[:, used], rank[group]
 
 
 def split_widest(vectors: np.ndarray, topic: np.ndarray, num_topics: int, seed: int) -> np.ndarray:

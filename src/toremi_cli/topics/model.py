@@ -78,7 +78,7 @@ class TopicModel:
         by_words, by_vectors = self.views.scores(dampen(counts), vectors)
         posterior = softmax(self.views.joint(by_words, by_vectors))
         mixture = self.lda.infer(counts, start=posterior)
-        probs = POSTERIOR_SHARE * posterior + (1 - POSTERIOR_SHARE) * mixture
+        probs = self.views.by_topic(POSTERIOR_SHARE * posterior + (1 - POSTERIOR_SHARE) * mixture)
         return probs, self.views.agreement(by_words, by_vectors)
 
     def _assign_by_centres(self, vectors: np.ndarray) -> np.ndarray:
@@ -89,12 +89,13 @@ class TopicModel:
         return softmax(LONE_SHARPNESS * cosines)
 
     def keep(self, topics: np.ndarray) -> TopicModel:
-        """The same model with some of its topics only, numbered anew."""
+        """The same model with some of its topics only, ascending, numbered anew."""
+        parts = self.views.parts_of(topics) if self.views else topics
         return replace(
             self,
             num_topics=len(topics),
             views=self.views and self.views.keep(topics),
-            lda=self.lda and Lda(self.lda.topic_words[topics], self.lda.alpha[topics]),
+            lda=self.lda and Lda(self.lda.topic_words[parts], self.lda.alpha[parts]),
             centres=None if self.centres is None else self.centres[topics],
         )
 
@@ -120,6 +121,8 @@ class TopicModel:
         if self.views is not None:
             arrays |= {"view_centres": self.views.centres, "word_scores": self.views.word_scores}
             arrays |= {"log_share": self.views.log_share}
+            if self.views.topic_of_part is not None:
+                arrays["topic_of_part"] = self.views.topic_of_part
         if self.lda is not None:
             arrays |= {"lda_topic_words": self.lda.topic_words, "lda_alpha": self.lda.alpha}
         if self.centres is not None:
@@ -140,7 +143,7 @@ def load_model(folder: Path) -> TopicModel:
         if "view_centres" in found:
             words, by_vectors = description["confidence"]
             arrays = found["view_centres"], found["word_scores"], found["log_share"]
-            views = Views(*arrays, description["sharpness"], (words, by_vectors))
+            views = Views(*arrays, description["sharpness"], (words, by_vectors), found.get("topic_of_part"))
         if "lda_alpha" in found:
             lda = Lda(found["lda_topic_words"], found["lda_alpha"])
         return TopicModel(
