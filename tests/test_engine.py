@@ -9,7 +9,7 @@ from tests.realtext import news_articles
 from tests.shell import environment, toremi
 from toremi_cli.engine import run_shards
 from toremi_cli.errors import TableError, UsageError
-from toremi_cli.schemas import CLUSTERS, EMBEDDINGS
+from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, SAMPLES
 from toremi_cli.tables import TableReader
 from toremi_cli.topics.config import ClusterConfig
 
@@ -53,7 +53,7 @@ def build(folder, *flags, **env):
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
     root = tmp_path_factory.mktemp("engines")
-    write_corpus(root / "c", a=news_articles()[:80])
+    write_corpus(root / "c", a=news_articles()[:50], b=news_articles()[45:80])
     build(root / "one", "--workers", "1")
     return root
 
@@ -64,6 +64,19 @@ def test_two_processes_give_the_same_tables(local):
         assert values(table, local / "two" / name) == values(table, local / "one" / name)
     again = toremi("embed", local / "c", "-w", local / "two", "--workers", "1")
     assert again.stderr.count("up to date") == 2, "the number of workers changes nothing"
+
+
+CUT_IN_PARTS = """
+import sys
+from pathlib import Path
+from toremi_cli.corpus import parts
+from toremi_cli.corpus.config import CorpusConfig
+from toremi_cli.corpus.stage import build_samples
+from toremi_cli.layout import Workdir
+parts.PART_BYTES = 1
+config = CorpusConfig(shard_samples=30, vocab_size=600, max_tokens=128)
+build_samples(sys.argv[1], Workdir(Path(sys.argv[2])), config, engine="ray", workers=2)
+"""
 
 
 @pytest.mark.slow
@@ -90,8 +103,12 @@ def test_a_ray_cluster_of_two_workers_gives_the_same_tables(local, tmp_path):
         assert address, (tmp_path / "ray.log").read_text()
         said = build(local / "ray", "--engine", "ray", "--workers", "2", RAY_ADDRESS=address)
         assert "Traceback" not in said
+        command = [sys.executable, "-c", CUT_IN_PARTS, str(local / "c"), str(local / "ray-parts")]
+        cut = subprocess.run(command, env=environment(RAY_ADDRESS=address), capture_output=True, text=True)
+        assert cut.returncode == 0, cut.stderr
     finally:
         cluster.communicate("\n", timeout=60)
     for table, name in ((EMBEDDINGS, "embeddings"), (CLUSTERS, "clusters")):
         assert values(table, local / "ray" / name) == values(table, local / "one" / name)
         assert len(list((local / "ray" / name).glob("part-*"))) > 2
+    assert values(SAMPLES, local / "ray-parts" / "samples") == values(SAMPLES, local / "one" / "samples")

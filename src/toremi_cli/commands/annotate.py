@@ -97,7 +97,7 @@ def register(app: typer.Typer) -> None:
         if relabel or dry_run:
             _refuse_flags(corpus, flags, "--relabel" if relabel else "--dry-run")
         else:
-            _build_samples(place, corpus, _given(flags, CORPUS_FLAGS, seed))
+            _build_samples(place, corpus, _given(flags, CORPUS_FLAGS, seed), _given(flags, ENGINE_FLAGS, None))
             _build_vectors(place, _given(flags, VECTOR_FLAGS | ENGINE_FLAGS, seed))
             _build_clusters(place, _given(flags, CLUSTER_FLAGS | ENGINE_FLAGS, seed))
         _tell_cost(place, labels, as_json) if dry_run else _label(place, labels, as_json)
@@ -143,9 +143,10 @@ def _refuse_flags(corpus: str | None, flags: dict[str, Any], mode: str) -> None:
         raise UsageError(f"{mode} takes the clusters that are there: leave out {flag}, or leave out {mode}")
 
 
-def _build_samples(place: Layout, corpus: str | None, flags: dict[str, Any]) -> None:
+def _build_samples(place: Layout, corpus: str | None, flags: dict[str, Any], where: dict[str, Any]) -> None:
     """Cut the corpus into samples; without one, take the samples that are there."""
     from toremi_cli.corpus.stage import build_samples, previous_plan
+    from toremi_cli.engine import default_workers
     from toremi_cli.errors import UsageError
 
     if corpus is None:
@@ -157,7 +158,8 @@ def _build_samples(place: Layout, corpus: str | None, flags: dict[str, Any]) -> 
         corpus = (record or {}).get("corpus")
         if corpus is None:
             raise UsageError(f"{place.samples}: its corpus is not known; name one, as in `toremi annotate corpus/`")
-    build_samples(corpus, place, options.corpus_config(options.previous_samples(place, corpus), **flags))
+    settings = options.corpus_config(options.previous_samples(place, corpus), **flags)
+    build_samples(corpus, place, settings, **{"workers": default_workers(), **where})
 
 
 def _build_vectors(place: Layout, flags: dict[str, Any]) -> None:

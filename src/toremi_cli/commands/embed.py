@@ -72,7 +72,9 @@ def register(app: typer.Typer) -> None:
             engine=engine,
             seed=seed,
         )
-        samples = build_samples(corpus, place, corpus_settings)
+        samples = build_samples(
+            corpus, place, corpus_settings, engine=vector_settings.engine, workers=vector_settings.workers
+        )
         embeddings = build_embeddings(place, vector_settings)
         result = _summary(samples, embeddings)
         console.print_json(result) if as_json else _print(result)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any
+
+import pyarrow as pa
 
 from toremi_cli.schemas import TEST, TRAIN, VALIDATION
 
@@ -59,6 +62,14 @@ class Counts:
         """The counts of a source."""
         return self.sources.setdefault(source, SourceCounts())
 
+    def merge(self, other: Counts) -> None:
+        """Add the counts of other documents."""
+        for name, theirs in other.sources.items():
+            ours = self.of(name)
+            _add_up(ours, theirs)
+            for split, counts in theirs.splits.items():
+                _add_up(ours.splits[split], counts)
+
     def as_record(self) -> dict[str, Any]:
         """JSON-able, by source."""
         return {name: asdict(counts) for name, counts in sorted(self.sources.items())}
@@ -71,3 +82,20 @@ class Counts:
     def num_samples(self, split: str) -> int:
         """Samples of one split."""
         return sum(counts.splits[split].samples for counts in self.sources.values())
+
+
+def _add_up(ours: Any, theirs: Any) -> None:
+    for key, value in vars(theirs).items():
+        if isinstance(value, int):
+            setattr(ours, key, getattr(ours, key) + value)
+
+
+def count_samples(table: pa.Table) -> Counts:
+    """Counts of rows of `samples`, documents one after another."""
+    counts = Counts()
+    names = ("doc_id", "source", "split", "num_tokens", "num_bytes")
+    rows = zip(*(table[name].to_pylist() for name in names), strict=True)
+    for _, document in groupby(rows, key=lambda row: row[0]):
+        _, sources, splits, tokens, sizes = zip(*document, strict=True)
+        counts.of(sources[0]).add(list(splits), list(tokens), list(sizes))
+    return counts

@@ -100,6 +100,11 @@ def list_corpus(corpus: str) -> Listing:
     return _build(corpus, filesystem, base, entries)
 
 
+def filesystem_of(corpus: str) -> Any:
+    """The file system that holds a corpus, as fsspec knows it."""
+    return _open_filesystem(corpus)[0]
+
+
 def split_name(name: str) -> tuple[str, str | None, str | None]:
     """A file name's stem, format and compression; format None where it isn't supported."""
     path = PurePosixPath(name)

@@ -14,7 +14,7 @@ from typing import Any
 
 from toremi_cli.corpus.config import NO_ID_FIELD, CorpusConfig
 from toremi_cli.corpus.formats import ROW_READERS, BadRow, Wanted
-from toremi_cli.corpus.listing import CorpusFile, Listing, list_corpus
+from toremi_cli.corpus.listing import CorpusFile, Listing, filesystem_of, list_corpus
 from toremi_cli.corpus.opening import open_bytes
 from toremi_cli.errors import CorpusError
 
@@ -52,14 +52,14 @@ class ReadReport:
 class Corpus:
     """The files of a corpus, and how to read documents from them."""
 
-    def __init__(self, path: str, config: CorpusConfig) -> None:
-        """List the files.
+    def __init__(self, path: str, config: CorpusConfig, files: list[CorpusFile] | None = None) -> None:
+        """List the files, or take some that have been listed before.
 
         Raises:
             CorpusError: nothing readable there.
         """
         self.config = config
-        self.listing: Listing = list_corpus(path)
+        self.listing: Listing = list_corpus(path) if files is None else Listing(path, filesystem_of(path), files)
 
     def documents(self, report: ReadReport | None = None, only: set[str] | None = None) -> Iterator[Document]:
         """Stream the documents in the order of file names and lines; `only` names the files to read.

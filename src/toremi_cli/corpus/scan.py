@@ -1,19 +1,26 @@
 """The first pass over a corpus: every line is read once before anything is written.
 
 It finds broken input early, counts documents by source, refuses repeated ids, finds where to cut the held-out split and
-draws the text that the tokenizer is trained on.
+draws the text that the tokenizer is trained on. Each part is read by itself; then their hashes are laid side by side.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
 
 from toremi_cli import console
 from toremi_cli.corpus.chunking import Chunker
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.hashing import HashSet, keyed_hash, text_hashes
-from toremi_cli.corpus.readers import Corpus, Document, ReadReport
+from toremi_cli.corpus.parts import Advance, Parts
+from toremi_cli.corpus.readers import MAX_REMEMBERED_PROBLEMS, Corpus, Document, ReadReport
 from toremi_cli.corpus.split import (
     FLOOR_DOCUMENTS,
     FLOOR_SAMPLES,
@@ -27,11 +34,15 @@ from toremi_cli.corpus.split import (
 from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.corpus.tokenizer import TRAINING_BYTES
 from toremi_cli.errors import CorpusError
+from toremi_cli.tables import atomic_file, write_json
 
 BATCH_DOCUMENTS = 1024
 BATCH_CHARS = 4_000_000
 PIECE_CHARS = 1 << 16
 """A long document enters the tokenizer's training text in pieces of so many characters, each drawn or not."""
+LEAST_PART_BYTES = 250_000
+"""Of the tokenizer's training text, what each of very many parts offers at least."""
+FOUND, HASHES = "scan.json", "scan.npz"
 
 
 @dataclass
@@ -44,7 +55,7 @@ class Scan:
     finders: dict[str, CutFinder] = field(default_factory=dict)
     """By source; they have seen each distinct text once."""
     files_of: dict[str, set[str]] = field(default_factory=dict)
-    """By source of few documents so far: the files that hold them."""
+    """By source of few documents: the files that hold them."""
     tokenizer_text: StratifiedSample[str] = field(default_factory=lambda: StratifiedSample(TRAINING_BYTES))
 
 
@@ -62,24 +73,23 @@ def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def scan_corpus(corpus: Corpus, config: CorpusConfig) -> Scan:
+def scan_corpus(parts: Parts, corpus: Corpus, *, engine: str = "local", workers: int = 1) -> Scan:
     """Read the whole corpus once.
 
     Raises:
         CorpusError: broken input, a repeated id, or no text at all.
     """
-    scan = Scan()
-    ids, texts = HashSet(), HashSet()
+    pending = [index for index in range(parts.num_parts) if not (parts.folder(index) / FOUND).exists()]
     with console.progress("reading the corpus", unit="documents") as bar:
-        for batch in batches(corpus.documents(scan.report)):
-            is_new_id = ids.add(text_hashes(document.id for document in batch))
-            if not is_new_id.all():
-                _refuse_repeated_id(corpus, batch[int(is_new_id.argmin())])
-            is_new_text = texts.add(text_hashes(document.text for document in batch))
-            for document, is_new in zip(batch, is_new_text, strict=True):
-                _see(scan, document, bool(is_new), config)
-            scan.num_documents += len(batch)
-            bar.advance(len(batch))
+        parts.run(
+            partial(scan_part, parts),
+            pending,
+            advance=bar.advance,
+            documents_of=lambda index: _read_found(parts, index)["num_documents"],
+            engine=engine,
+            workers=workers,
+        )
+    scan = _side_by_side(parts, corpus)
     if not scan.num_documents:
         report = scan.report
         raise CorpusError(
@@ -87,6 +97,115 @@ def scan_corpus(corpus: Corpus, config: CorpusConfig) -> Scan:
             f"({report.num_empty:,} empty documents, {report.num_skipped:,} skipped{_first_of(report)})"
         )
     return scan
+
+
+def scan_part(parts: Parts, index: int, *, advance: Advance) -> None:
+    """Read one part and write down what was found.
+
+    Raises:
+        CorpusError: broken input.
+    """
+    budget = min(TRAINING_BYTES, max(LEAST_PART_BYTES, 8 * TRAINING_BYTES // parts.num_parts))
+    findings = _Findings(parts.config, budget)
+    for batch in batches(parts.corpus_of(index).documents(findings.report)):
+        findings.add(batch)
+        advance(len(batch))
+    folder = parts.folder(index)
+    with atomic_file(folder / HASHES) as path, path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **findings.arrays())
+    write_json(folder / FOUND, findings.as_record())
+
+
+class _Findings:
+    """What one part holds, while it is read."""
+
+    def __init__(self, config: CorpusConfig, budget: int) -> None:
+        self.report = ReadReport()
+        self._config = config
+        self._num_documents = 0
+        self._texts = HashSet()
+        self._sources: dict[str, int] = {}
+        self._files: dict[str, dict[str, None]] = {}
+        self._columns: list[tuple[np.ndarray, ...]] = []
+        self._tokenizer_text: StratifiedSample[tuple[str, int, int, str]] = StratifiedSample(budget)
+
+    def add(self, batch: list[Document]) -> None:
+        """See some documents."""
+        texts = text_hashes(document.text for document in batch)
+        sources = [self._sources.setdefault(document.source, len(self._sources)) for document in batch]
+        holdout = [holdout_hash(document.id) for document in batch]
+        ids = text_hashes(document.id for document in batch)
+        self._columns.append((ids, texts, np.array(holdout, np.uint64), np.array(sources, np.int32)))
+        for number, is_new in enumerate(self._texts.add(texts).tolist()):
+            if is_new:  # its samples would be dropped as duplicates otherwise
+                self._see(batch[number], self._num_documents + number)
+        self._num_documents += len(batch)
+
+    def _see(self, document: Document, number: int) -> None:
+        self._files.setdefault(document.source, {})[document.file] = None
+        if self._config.tokenizer is None:
+            for begin in range(0, len(document.text), PIECE_CHARS):
+                piece = document.text[begin : begin + PIECE_CHARS]
+                key = keyed_hash("tokenizer text", self._config.seed, document.id, begin)
+                self._tokenizer_text.add(
+                    document.source, key, len(piece.encode()), (document.source, key, number, piece)
+                )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Of each document, (num_documents,): hashes of its id and text, the one that splits, its source's number."""
+        names = ("ids", "texts", "holdout", "sources")
+        kinds = (np.uint64, np.uint64, np.uint64, np.int32)
+        columns = zip(*self._columns, strict=True) if self._columns else ([] for _ in names)
+        return {
+            name: np.concatenate([np.empty(0, kind), *column])
+            for name, kind, column in zip(names, kinds, columns, strict=True)
+        }
+
+    def as_record(self) -> dict[str, Any]:
+        """The rest, JSON-able."""
+        return {
+            "num_documents": self._num_documents,
+            "report": asdict(self.report),
+            "sources": list(self._sources),
+            "files": {source: list(files) for source, files in self._files.items()},
+            "tokenizer_text": self._tokenizer_text.items(),
+        }
+
+
+def _read_found(parts: Parts, index: int) -> dict[str, Any]:
+    return dict(json.loads((parts.folder(index) / FOUND).read_text(encoding="utf-8")))
+
+
+def _side_by_side(parts: Parts, corpus: Corpus) -> Scan:
+    """Put together what the parts hold, in their order: of equal texts the first counts."""
+    scan, ids, texts = Scan(), HashSet(), HashSet()
+    for index in range(parts.num_parts):
+        found = _read_found(parts, index)
+        with np.load(parts.folder(index) / HASHES, allow_pickle=False) as arrays:
+            is_new_id, is_new = ids.add(arrays["ids"]), texts.add(arrays["texts"])
+            holdout, sources = arrays["holdout"][is_new], arrays["sources"][is_new]
+        if not is_new_id.all():
+            _refuse_repeated_id(corpus, parts.corpus_of(index), int(is_new_id.argmin()))
+        for number, source in enumerate(found["sources"]):
+            finder = scan.finders.setdefault(source, CutFinder(parts.config.holdout, FLOOR_DOCUMENTS))
+            finder.add_all(holdout[sources == number])
+        for source, key, number, piece in found["tokenizer_text"]:
+            if is_new[number]:
+                scan.tokenizer_text.add(source, key, len(piece.encode()), piece)
+        _add_report(scan.report, found["report"])
+        scan.num_documents += found["num_documents"]
+    small = {source for source, finder in scan.finders.items() if finder.count < MIN_DOCUMENTS}
+    for index in range(parts.num_parts if small else 0):
+        for source, files in _read_found(parts, index)["files"].items():
+            if source in small:
+                scan.files_of.setdefault(source, set()).update(files)
+    return scan
+
+
+def _add_report(report: ReadReport, more: dict[str, Any]) -> None:
+    report.num_skipped += more["num_skipped"]
+    report.num_empty += more["num_empty"]
+    report.problems = [*report.problems, *more["problems"]][:MAX_REMEMBERED_PROBLEMS]
 
 
 def plan_split(corpus: Corpus, scan: Scan, config: CorpusConfig, chunker: Chunker) -> SplitPlan:
@@ -114,26 +233,8 @@ def sample_id(doc_id: str, number: int) -> str:
     return f"{doc_id}#{number}"
 
 
-def _see(scan: Scan, document: Document, is_new_text: bool, config: CorpusConfig) -> None:
-    source = document.source
-    finder = scan.finders.get(source)
-    if finder is None:
-        finder = scan.finders[source] = CutFinder(config.holdout, FLOOR_DOCUMENTS)
-    if not is_new_text:
-        return  # its samples will be dropped as duplicates: it must not fill the held-out floor
-    finder.add(holdout_hash(document.id))
-    if finder.count < MIN_DOCUMENTS:
-        scan.files_of.setdefault(source, set()).add(document.file)
-    elif finder.count == MIN_DOCUMENTS:
-        scan.files_of.pop(source, None)
-    if config.tokenizer is None:
-        for begin in range(0, len(document.text), PIECE_CHARS):
-            piece = document.text[begin : begin + PIECE_CHARS]
-            key = keyed_hash("tokenizer text", config.seed, document.id, begin)
-            scan.tokenizer_text.add(source, key, len(piece.encode()), piece)
-
-
-def _refuse_repeated_id(corpus: Corpus, document: Document) -> None:
+def _refuse_repeated_id(corpus: Corpus, part: Corpus, number: int) -> None:
+    document = next(islice(part.documents(), number, None))
     first = next(d for d in corpus.documents() if d.id == document.id)
     raise CorpusError(
         f"{document.place}: id '{document.id}' again, first at {first.place}; ids must differ: "

@@ -12,6 +12,8 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from toremi_cli.corpus.hashing import HASH_RANGE, keyed_hash
 from toremi_cli.schemas import TEST, TRAIN, VALIDATION
 
@@ -64,6 +66,17 @@ class CutFinder:
             self._num_validation += 1
         else:
             self._num_test += value < self._whole
+            _keep_smallest(self._smallest_past_half, value, self._floor)
+
+    def add_all(self, values: np.ndarray) -> None:
+        """See many hashes at once, (n,) uint64."""
+        self.count += len(values)
+        past_half = values[values >= np.uint64(self._half)]
+        self._num_validation += len(values) - len(past_half)
+        self._num_test += int((past_half < np.uint64(self._whole)).sum())
+        for value in np.sort(values)[: 2 * self._floor].tolist():
+            _keep_smallest(self._smallest, value, 2 * self._floor)
+        for value in np.sort(past_half)[: self._floor].tolist():
             _keep_smallest(self._smallest_past_half, value, self._floor)
 
     def cuts(self) -> Cuts:

@@ -1,28 +1,27 @@
 """The first stage: a corpus becomes the table `samples` and a tokenizer.
 
-Two passes over the files: one to look (see `scan`), one to cut and write. An interrupted run is continued at the first
-document that no finished shard holds.
+Two passes over the files, part by part: one to look (see `scan`), one to cut (see `cut`); then the parts are joined
+(see `join`). An interrupted run is continued at the first document of a part that no finished piece holds.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
 from contextlib import suppress
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from toremi_cli import console
-from toremi_cli.corpus.chunking import Chunk, Chunker
+from toremi_cli.corpus.chunking import Chunker
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.counts import Counts
-from toremi_cli.corpus.hashing import HashSet, text_hashes
-from toremi_cli.corpus.readers import Corpus, Document, ReadReport
-from toremi_cli.corpus.scan import Scan, batches, plan_split, sample_id, scan_corpus
+from toremi_cli.corpus.cut import cut_parts, read_progress
+from toremi_cli.corpus.join import join_parts
+from toremi_cli.corpus.parts import FOLDER, Parts, lay_out_parts
+from toremi_cli.corpus.readers import Corpus, ReadReport
+from toremi_cli.corpus.scan import Scan, plan_split, scan_corpus
 from toremi_cli.corpus.split import SplitPlan
 from toremi_cli.corpus.tokenizer import (
     END_OF_TEXT,
@@ -33,55 +32,67 @@ from toremi_cli.corpus.tokenizer import (
     tokenizer_fingerprint,
     train_tokenizer,
 )
+from toremi_cli.engine import check_engine
 from toremi_cli.errors import CorpusError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest, provenance_of
 from toremi_cli.schemas import SAMPLES, TEST, TRAIN, VALIDATION
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import open_shard, read_manifest, write_json
+from toremi_cli.tables import read_manifest, write_json
 
-PROGRESS = "_progress.json"
-"""How far the finished shards reach into the corpus, and the plan they belong to."""
-SHARD_BYTES = 64_000_000
-ROW_GROUP_ROWS = 4096
+PLAN = "_plan.json"
+"""The corpus and the settings that the samples beside it are made of, there from the first moment."""
+CUTTING_VERSION = 2
+"""Of how a corpus is cut: with another one, tables of before are made anew."""
 
 
-def build_samples(corpus: str, workdir: Workdir, config: CorpusConfig) -> dict[str, Any]:
+def build_samples(
+    corpus: str, workdir: Workdir, config: CorpusConfig, *, engine: str = "local", workers: int = 1
+) -> dict[str, Any]:
     """Write `samples` and the tokenizer, or see that both are up to date; return the manifest.
+
+    `engine` and `workers` say where the parts are worked on; the tables don't depend on it.
 
     Raises:
         CorpusError: nothing to read, broken input, a tokenizer that cannot be had.
+        UsageError: no such engine.
     """
+    check_engine(engine, workers)
     source = Corpus(corpus, config)
     location = absolute_corpus(corpus)
-    inputs = {"corpus": source.listing.fingerprint, "tokenizer": tokenizer_fingerprint(config.tokenizer)}
+    tokenizer = tokenizer_fingerprint(config.tokenizer)
+    inputs = {"corpus": source.listing.fingerprint, "tokenizer": tokenizer, "method": f"version {CUTTING_VERSION}"}
     stage = StageFolder(workdir.samples, SAMPLES, provenance_of(SAMPLES, "toremi embed", asdict(config), inputs))
     tokenizer_key = _tokenizer_key(config, inputs)
     if stage.is_finished() and is_saved(workdir.tokenizer, tokenizer_key):
         console.note(f"{workdir.samples}: up to date")
         stage.confirm()
+        shutil.rmtree(workdir.samples / FOLDER, ignore_errors=True)
         return read_manifest(workdir.samples) or {}
     _tell_passed_over(source)
     stage.begin()
-    progress = _read_progress(stage)
-    scan = scan_corpus(source, config)
+    _save_plan(stage, location, config)
+    parts = lay_out_parts(workdir.samples, source, location, stage.provenance)
+    scan = scan_corpus(parts, source, engine=engine, workers=workers)
     _tell_skipped(scan.report)
     _make_tokenizer(workdir.tokenizer, config, scan, tokenizer_key)
-    chunker = Chunker(load_tokenizer(workdir.tokenizer), config.max_tokens)
-    plan = plan_split(source, scan, config, chunker)
-    writer = _SampleWriter(stage, config, location, progress)
-    _write_samples(source, scan, chunker, plan, writer)
-    _warn_of_holdout(plan, writer.counts, config)
+    plan = plan_split(source, scan, config, Chunker(load_tokenizer(workdir.tokenizer), config.max_tokens))
+    _tell_progress(stage, parts)
+    cut_parts(parts, workdir.tokenizer, plan, scan.num_documents, engine=engine, workers=workers)
+    num_shards, counts = join_parts(parts, stage, engine=engine, workers=workers)
+    _warn_of_holdout(plan, counts, config)
     facts = {
         "corpus": location,
         "num_files": len(source.listing.files),
         "num_documents_read": scan.num_documents,
         "num_empty_texts": scan.report.num_empty,
         "num_skipped": scan.report.num_skipped,
-        "totals": writer.counts.totals(),
-        "sources": writer.counts.as_record(),
+        "totals": counts.totals(),
+        "sources": counts.as_record(),
     }
-    return stage.finish(writer.num_shards, **facts)
+    manifest = stage.finish(num_shards, **facts)
+    shutil.rmtree(parts.root, ignore_errors=True)
+    return manifest
 
 
 def previous_plan(folder: Path) -> dict[str, Any] | None:
@@ -89,101 +100,20 @@ def previous_plan(folder: Path) -> dict[str, Any] | None:
     record = read_manifest(folder)
     if record is None:
         with suppress(OSError, ValueError):
-            record = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+            record = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     return record
 
 
-class _SampleWriter:
-    """Collects samples and writes a shard whenever one is full. Shards end where documents end."""
-
-    def __init__(self, stage: StageFolder, config: CorpusConfig, corpus: str, progress: dict[str, Any]) -> None:
-        self.stage, self.config, self.corpus = stage, config, corpus
-        self.num_shards: int = progress["num_shards"]
-        self.num_documents: int = progress["num_documents"]
-        self.counts = Counts(progress["counts"])
-        self.seen = HashSet()
-        for index in range(self.num_shards):
-            for batch in open_shard(stage.path(index), SAMPLES).iter_batches(columns=["text"]):
-                self.seen.add(text_hashes(batch.column(0).to_pylist()))
-        if self.num_shards:
-            console.note(f"{stage.folder}: going on after {self.num_shards} finished shards")
-        self._clear()
-        if not self.num_shards:
-            self._save_progress()
-
-    def add(self, documents: list[Document], chunks: list[list[Chunk]], plan: SplitPlan) -> None:
-        """Add the samples of some documents, without those whose text has been seen."""
-        is_new = iter(self.seen.add(text_hashes(chunk.text for pieces in chunks for chunk in pieces)).tolist())
-        for document, pieces in zip(documents, chunks, strict=True):
-            kept = [number for number in range(len(pieces)) if next(is_new)]
-            self._add_document(document, pieces, kept, plan)
-            if len(self._rows["text"]) >= self.config.shard_samples or self._num_bytes >= SHARD_BYTES:
-                self.flush()
-
-    def flush(self) -> None:
-        """Write what has been collected as a shard."""
-        if not self._rows["text"]:
-            return
-        table = pa.table(self._rows, schema=SAMPLES.arrow_schema())
-        with self.stage.writer(self.num_shards) as writer:
-            for begin in range(0, table.num_rows, ROW_GROUP_ROWS):
-                writer.write(table.slice(begin, ROW_GROUP_ROWS))
-        self.num_shards += 1
-        self._clear()
-        self._save_progress()
-
-    def _add_document(self, document: Document, pieces: list[Chunk], kept: list[int], plan: SplitPlan) -> None:
-        ids = [sample_id(document.id, number) for number in kept]
-        splits = plan.splits(document.source, document.id, ids)
-        texts = [pieces[number].text for number in kept]
-        tokens = [pieces[number].num_tokens for number in kept]
-        sizes = [len(text.encode()) for text in texts]
-        same = {"doc_id": document.id, "source": document.source}
-        columns = {"sample_id": ids, "split": splits, "text": texts, "num_tokens": tokens, "num_bytes": sizes}
-        for name, values in columns.items():
-            self._rows[name].extend(values)  # type: ignore[arg-type]
-        for name, value in same.items():
-            self._rows[name].extend([value] * len(kept))
-        self._num_bytes += sum(sizes)
-        self.num_documents += 1
-        counts = self.counts.of(document.source)
-        counts.add(splits, tokens, sizes)
-        counts.duplicates += len(pieces) - len(kept)
-
-    def _clear(self) -> None:
-        self._rows: dict[str, list[Any]] = {name: [] for name in SAMPLES.column_names}
-        self._num_bytes = 0
-
-    def _save_progress(self) -> None:
-        progress = {
-            "fingerprint": self.stage.provenance.fingerprint,
-            "corpus": self.corpus,
-            "config": asdict(self.config),
-            "num_shards": self.num_shards,
-            "num_documents": self.num_documents,
-            "counts": self.counts.as_record(),
-        }
-        write_json(self.stage.folder / PROGRESS, progress)
+def _save_plan(stage: StageFolder, location: str, config: CorpusConfig) -> None:
+    """Remember what is being made, so that an interrupted run can be gone on with without naming it again."""
+    plan = {"fingerprint": stage.provenance.fingerprint, "corpus": location, "config": asdict(config)}
+    write_json(stage.folder / PLAN, plan)
 
 
-def _write_samples(source: Corpus, scan: Scan, chunker: Chunker, plan: SplitPlan, writer: _SampleWriter) -> None:
-    remaining: Iterator[Document] = islice(source.documents(), writer.num_documents, None)
-    with console.progress("cutting documents", total=scan.num_documents, unit="documents") as bar:
-        bar.advance(writer.num_documents)
-        for batch in batches(remaining):
-            writer.add(batch, chunker.cut([document.text for document in batch]), plan)
-            bar.advance(len(batch))
-    writer.flush()
-
-
-def _read_progress(stage: StageFolder) -> dict[str, Any]:
-    """How far an interrupted run of the same plan came."""
-    with suppress(OSError, ValueError, KeyError):
-        progress = json.loads((stage.folder / PROGRESS).read_text(encoding="utf-8"))
-        shards_stand = all(stage.is_shard_done(index) for index in range(progress["num_shards"]))
-        if progress["fingerprint"] == stage.provenance.fingerprint and shards_stand:
-            return progress
-    return {"num_shards": 0, "num_documents": 0, "counts": {}}
+def _tell_progress(stage: StageFolder, parts: Parts) -> None:
+    num_pieces = sum(len(read_progress(parts, index)["pieces"]) for index in range(parts.num_parts))
+    if num_pieces:
+        console.note(f"{stage.folder}: going on after {num_pieces} finished shards")
 
 
 def _tokenizer_key(config: CorpusConfig, inputs: dict[str, str]) -> str:

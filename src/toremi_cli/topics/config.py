@@ -41,7 +41,7 @@ class ClusterConfig:
     """'local' or 'ray': where shards are assigned; the result is the same."""
 
     def __post_init__(self) -> None:
-        check_engine(self.engine)
+        check_engine(self.engine, self.workers)
         if self.method not in METHODS:
             raise UsageError(f"--method {self.method}: expected one of {', '.join(METHODS)}")
         for flag in ("num_topics", "num_clusters", "fit_samples", "workers", "levels"):

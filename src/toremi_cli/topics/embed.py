@@ -59,9 +59,7 @@ class EmbedConfig:
             raise UsageError(
                 "--vectors sentence-transformers: needs --vector-model, a name such as BAAI/bge-m3 or a path"
             )
-        check_engine(self.engine)
-        if self.workers < 1:
-            raise UsageError(f"--workers {self.workers}: expected 1 or more")
+        check_engine(self.engine, self.workers)
         if self.dim < 2:
             raise UsageError(f"--vector-dim {self.dim}: expected 2 or more")
         if self.fit_samples < 1:

@@ -1,0 +1,169 @@
+"""The second pass: a part's documents are cut into samples, in pieces that become shards of the table `samples`.
+
+An interrupted part is continued at the first document that no finished piece holds.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from toremi_cli import console
+from toremi_cli.corpus.chunking import Chunk, Chunker
+from toremi_cli.corpus.counts import Counts
+from toremi_cli.corpus.hashing import HashSet, text_hashes
+from toremi_cli.corpus.parts import Advance, Parts
+from toremi_cli.corpus.readers import Document
+from toremi_cli.corpus.scan import batches, sample_id
+from toremi_cli.corpus.split import SplitPlan
+from toremi_cli.corpus.tokenizer import load_tokenizer
+from toremi_cli.schemas import SAMPLES
+from toremi_cli.stage import StageFolder
+from toremi_cli.tables import atomic_file, write_json
+
+PROGRESS = "progress.json"
+"""How far a part's finished pieces reach."""
+SHARD_BYTES = 64_000_000
+ROW_GROUP_ROWS = 4096
+
+
+def cut_parts(
+    parts: Parts, tokenizer: Path, plan: SplitPlan, num_documents: int, *, engine: str = "local", workers: int = 1
+) -> None:
+    """Cut all parts that aren't yet.
+
+    Args:
+        parts: of the corpus.
+        tokenizer: its folder.
+        plan: how sources are split.
+        num_documents: of the whole corpus, for the progress bar.
+        engine: where to work, as for `toremi_cli.engine.run_shards`.
+        workers: processes.
+    """
+    so_far = {index: read_progress(parts, index) for index in range(parts.num_parts)}
+    pending = [index for index, progress in so_far.items() if not progress["finished"]]
+    with console.progress("cutting documents", total=num_documents, unit="documents") as bar:
+        bar.advance(sum(progress["num_documents"] for progress in so_far.values()))
+        parts.run(
+            partial(cut_part, parts, tokenizer.resolve(), plan),
+            pending,
+            advance=bar.advance,
+            documents_of=lambda index: read_progress(parts, index)["num_documents"] - so_far[index]["num_documents"],
+            engine=engine,
+            workers=workers,
+        )
+
+
+def cut_part(parts: Parts, tokenizer: Path, plan: SplitPlan, index: int, *, advance: Advance) -> None:
+    """Cut the documents of one part, without samples whose text came before in it."""
+    chunker, writer = Chunker(load_tokenizer(tokenizer), parts.config.max_tokens), _PieceWriter(parts, index)
+    remaining = islice(parts.corpus_of(index).documents(), writer.num_documents, None)
+    for batch in batches(remaining):
+        writer.add(batch, chunker.cut([document.text for document in batch]), plan)
+        advance(len(batch))
+    writer.finish()
+
+
+def piece_path(parts: Parts, index: int, number: int) -> Path:
+    """Where piece `number` of a part stands until it becomes a shard."""
+    return _stage(parts, index).path(number)
+
+
+def piece_hashes(parts: Parts, index: int, number: int) -> np.ndarray:
+    """(num_samples,) uint64 hashes of the texts in a piece."""
+    return np.asarray(np.load(_hash_path(parts, index, number), allow_pickle=False))
+
+
+def read_progress(parts: Parts, index: int) -> dict[str, Any]:
+    """How far a part is cut: documents done, counts of each finished piece, and whether that is all."""
+    with suppress(OSError, ValueError):
+        return dict(json.loads((parts.folder(index) / PROGRESS).read_text(encoding="utf-8")))
+    return {"num_documents": 0, "pieces": [], "finished": False}
+
+
+class _PieceWriter:
+    """Collects samples and writes a piece whenever one is full. Pieces end where documents end."""
+
+    def __init__(self, parts: Parts, index: int) -> None:
+        self._parts, self._index = parts, index
+        self._stage = _stage(parts, index)
+        self._stage.begin()
+        progress = read_progress(parts, index)
+        self.num_documents: int = progress["num_documents"]
+        self._pieces: list[dict[str, Any]] = progress["pieces"]
+        self._seen = HashSet()
+        for number in range(len(self._pieces)):
+            self._seen.add(piece_hashes(parts, index, number))
+        self._clear()
+
+    def add(self, documents: list[Document], chunks: list[list[Chunk]], plan: SplitPlan) -> None:
+        """Add the samples of some documents, without those whose text has been seen."""
+        hashes = text_hashes(chunk.text for pieces in chunks for chunk in pieces)
+        is_new = self._seen.add(hashes)
+        begin = 0
+        for document, pieces in zip(documents, chunks, strict=True):
+            end = begin + len(pieces)
+            kept = np.flatnonzero(is_new[begin:end])
+            self._hashes.append(hashes[begin:end][kept])
+            self._add_document(document, pieces, kept.tolist(), plan)
+            begin = end
+            if len(self._rows["text"]) >= self._parts.config.shard_samples or self._num_bytes >= SHARD_BYTES:
+                self._flush()
+
+    def finish(self) -> None:
+        """Write what is left; the part is done."""
+        self._flush(finished=True)
+
+    def _flush(self, finished: bool = False) -> None:
+        number = len(self._pieces)
+        if self._rows["text"]:
+            with atomic_file(_hash_path(self._parts, self._index, number)) as path, path.open("wb") as file:
+                np.save(file, np.concatenate(self._hashes), allow_pickle=False)
+            table = pa.table(self._rows, schema=SAMPLES.arrow_schema())
+            with self._stage.writer(number) as writer:
+                for begin in range(0, table.num_rows, ROW_GROUP_ROWS):
+                    writer.write(table.slice(begin, ROW_GROUP_ROWS))
+        if self._rows["text"] or self._counts.sources:
+            self._pieces.append({"num_samples": len(self._rows["text"]), "counts": self._counts.as_record()})
+        self._clear()
+        progress = {"num_documents": self.num_documents, "pieces": self._pieces, "finished": finished}
+        write_json(self._parts.folder(self._index) / PROGRESS, progress)
+
+    def _add_document(self, document: Document, pieces: list[Chunk], kept: list[int], plan: SplitPlan) -> None:
+        ids = [sample_id(document.id, number) for number in kept]
+        splits = plan.splits(document.source, document.id, ids)
+        texts = [pieces[number].text for number in kept]
+        tokens = [pieces[number].num_tokens for number in kept]
+        sizes = [len(text.encode()) for text in texts]
+        same = {"doc_id": document.id, "source": document.source}
+        columns = {"sample_id": ids, "split": splits, "text": texts, "num_tokens": tokens, "num_bytes": sizes}
+        for name, values in columns.items():
+            self._rows[name].extend(values)  # type: ignore[arg-type]
+        for name, value in same.items():
+            self._rows[name].extend([value] * len(kept))
+        self._num_bytes += sum(sizes)
+        self.num_documents += 1
+        counts = self._counts.of(document.source)
+        counts.add(splits, tokens, sizes)
+        counts.duplicates += len(pieces) - len(kept)
+
+    def _clear(self) -> None:
+        self._rows: dict[str, list[Any]] = {name: [] for name in SAMPLES.column_names}
+        self._hashes: list[np.ndarray] = []
+        self._counts = Counts()
+        self._num_bytes = 0
+
+
+def _stage(parts: Parts, index: int) -> StageFolder:
+    return StageFolder(parts.folder(index), SAMPLES, parts.provenance)
+
+
+def _hash_path(parts: Parts, index: int, number: int) -> Path:
+    return parts.folder(index) / f"hashes-{number:05d}.npy"

@@ -1,0 +1,123 @@
+"""A corpus in parts: files that follow one another, worked on by one process and kept in a folder of its own.
+
+A part depends on its files alone, so it can be read on any core of any machine, and what comes out doesn't depend on
+which. What concerns them all (repeated ids, duplicates, the held-out split) is settled between them by hashes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from toremi_cli.corpus.config import CorpusConfig
+from toremi_cli.corpus.listing import CorpusFile
+from toremi_cli.corpus.readers import Corpus
+from toremi_cli.engine import run_shards
+from toremi_cli.provenance import Provenance
+from toremi_cli.tables import write_json
+
+FOLDER = "_parts"
+FILES = "files.json"
+PART_BYTES = 64_000_000
+"""Text in a part, about; one file is never divided."""
+MOST_PARTS = 16_384
+"""In a larger corpus the parts are larger."""
+EXPANSION = 4
+"""How many bytes of text a byte of a compressed file holds, about."""
+
+Advance = Callable[[int], None]
+"""Told how many more documents are done."""
+PartWork = Callable[..., None]
+"""What is done with a part: called with its number and `advance`. Has to be picklable."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a corpus, as a process anywhere finds them.
+
+    `root` holds a folder for each; `corpus` is the corpus' location, `provenance` that of the table they become.
+    """
+
+    root: Path
+    corpus: str
+    config: CorpusConfig
+    provenance: Provenance
+    num_parts: int
+
+    def folder(self, index: int) -> Path:
+        """Where everything about a part stands."""
+        return self.root / f"{index:05d}"
+
+    def corpus_of(self, index: int) -> Corpus:
+        """A part's files, as a corpus."""
+        files = json.loads((self.folder(index) / FILES).read_text(encoding="utf-8"))
+        return Corpus(self.corpus, self.config, [CorpusFile(**file) for file in files])
+
+    def run(
+        self,
+        work: PartWork,
+        pending: Sequence[int],
+        *,
+        advance: Advance,
+        documents_of: Callable[[int], int],
+        engine: str,
+        workers: int,
+    ) -> None:
+        """Do `work` for the parts of these numbers.
+
+        Where this process does it, `advance` hears of documents as they are done; of parts that others do,
+        `documents_of` tells how many one has when it is finished.
+        """
+        alone = engine == "local" and (workers == 1 or len(pending) < 2)
+        doing = partial(work, advance=advance) if alone else partial(_work_among_others, work)
+        for index in run_shards(doing, pending, engine=engine, workers=workers):
+            if not alone:
+                advance(documents_of(index))
+
+
+def part_files(files: Sequence[CorpusFile]) -> list[list[CorpusFile]]:
+    """Files in their order, grouped into parts of about PART_BYTES of text."""
+    sizes = [file.size * (EXPANSION if file.compression or file.format == "parquet" else 1) for file in files]
+    least = max(PART_BYTES, sum(sizes) // MOST_PARTS)
+    parts: list[list[CorpusFile]] = [[]]
+    filled = 0
+    for file, size in zip(files, sizes, strict=True):
+        if parts[-1] and filled + size > least:
+            parts.append([])
+            filled = 0
+        parts[-1].append(file)
+        filled += size
+    return parts
+
+
+def lay_out_parts(samples: Path, corpus: Corpus, location: str, provenance: Provenance) -> Parts:
+    """Make the parts' folders, or find those of an interrupted run of the same plan."""
+    root = samples / FOLDER
+    plan = root / "plan.json"
+    grouped = part_files(corpus.listing.files)
+    parts = Parts(root.resolve(), location, corpus.config, provenance, len(grouped))
+    wanted = {"fingerprint": provenance.fingerprint, "num_parts": len(grouped)}
+    if _read(plan) != wanted:
+        shutil.rmtree(root, ignore_errors=True)
+        for index, files in enumerate(grouped):
+            write_json(parts.folder(index) / FILES, [asdict(file) for file in files])
+        write_json(plan, wanted)
+    return parts
+
+
+def _work_among_others(work: PartWork, index: int) -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the other cores have parts of their own
+    work(index, advance=lambda count: None)
+
+
+def _read(path: Path) -> Any:
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None
