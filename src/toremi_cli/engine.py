@@ -22,10 +22,10 @@ ShardWork = Callable[[int], None]
 """Does what is to be done for the shard of this number. Has to be picklable."""
 
 
-def check_engine(name: str, workers: int) -> None:
+def check_engine(engine: str, workers: int) -> None:
     """Refuse an engine that doesn't exist, and to work with no process."""
-    if name not in ENGINES:
-        raise UsageError(f"--engine {name}: expected one of {', '.join(ENGINES)}")
+    if engine not in ENGINES:
+        raise UsageError(f"--engine {engine}: expected one of {', '.join(ENGINES)}")
     if workers < 1:
         raise UsageError(f"--workers {workers}: expected 1 or more")
 

@@ -1,3 +1,5 @@
+import shutil
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -7,6 +9,7 @@ from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import ANNOTATED, TOPICS
 from toremi_cli.tables import TableReader, shard_name
+from toremi_cli.topics import annotate
 from toremi_cli.topics.annotate import AnnotateConfig, build_annotated
 
 TOPIC_OF_SAMPLE = [0, 1, 2, -1, 0, 1, 0, 0, 1, 2]
@@ -107,6 +110,15 @@ def test_an_interrupted_run_goes_on_where_it_stopped(workdir):
     after = times(workdir.annotated)
     assert {name for name in after if after[name] != before[name]} == {shard_name(1)}
     assert rows_of(workdir) == whole
+
+
+def test_two_processes_write_the_same_rows(workdir, monkeypatch):
+    build_annotated(workdir, AnnotateConfig())
+    whole, before = rows_of(workdir), times(workdir.annotated)
+    shutil.rmtree(workdir.annotated)
+    monkeypatch.setattr(annotate, "LEAST_SHARDS_TO_SHARE", 0)
+    build_annotated(workdir, AnnotateConfig(), workers=2)
+    assert rows_of(workdir) == whole and times(workdir.annotated).keys() == before.keys()
 
 
 def test_new_clusters_are_labelled_anew(workdir):

@@ -94,13 +94,14 @@ def register(app: typer.Typer) -> None:
         """
         place = options.workdir_at(workdir)
         labels = _label_settings(place, flags, seed)
+        where = options.where_to_work(flags["engine"], flags["workers"])
         if relabel or dry_run:
             _refuse_flags(corpus, flags, "--relabel" if relabel else "--dry-run")
         else:
-            _build_samples(place, corpus, _given(flags, CORPUS_FLAGS, seed), _given(flags, ENGINE_FLAGS, None))
+            _build_samples(place, corpus, _given(flags, CORPUS_FLAGS, seed), where)
             _build_vectors(place, _given(flags, VECTOR_FLAGS | ENGINE_FLAGS, seed))
             _build_clusters(place, _given(flags, CLUSTER_FLAGS | ENGINE_FLAGS, seed))
-        _tell_cost(place, labels, as_json) if dry_run else _label(place, labels, as_json)
+        _tell_cost(place, labels, as_json) if dry_run else _label(place, labels, where, as_json)
 
     groups = (LABEL_FLAGS, LLM_FLAGS, CLUSTER_FLAGS, CORPUS_FLAGS, VECTOR_FLAGS, ENGINE_FLAGS)
     command(app, "annotate", "Stages")(_with_flags(annotate, *groups))
@@ -146,7 +147,6 @@ def _refuse_flags(corpus: str | None, flags: dict[str, Any], mode: str) -> None:
 def _build_samples(place: Layout, corpus: str | None, flags: dict[str, Any], where: dict[str, Any]) -> None:
     """Cut the corpus into samples; without one, take the samples that are there."""
     from toremi_cli.corpus.stage import build_samples, previous_plan
-    from toremi_cli.engine import default_workers
     from toremi_cli.errors import UsageError
 
     if corpus is None:
@@ -159,7 +159,7 @@ def _build_samples(place: Layout, corpus: str | None, flags: dict[str, Any], whe
         if corpus is None:
             raise UsageError(f"{place.samples}: its corpus is not known; name one, as in `toremi annotate corpus/`")
     settings = options.corpus_config(options.previous_samples(place, corpus), **flags)
-    build_samples(corpus, place, settings, **{"workers": default_workers(), **where})
+    build_samples(corpus, place, settings, **where)
 
 
 def _build_vectors(place: Layout, flags: dict[str, Any]) -> None:
@@ -192,11 +192,11 @@ def _tell_cost(place: Layout, labels: AnnotateConfig, as_json: bool) -> None:
     )
 
 
-def _label(place: Layout, labels: AnnotateConfig, as_json: bool) -> None:
+def _label(place: Layout, labels: AnnotateConfig, where: dict[str, Any], as_json: bool) -> None:
     from toremi_cli.commands.topics import print_topics, read_topics
     from toremi_cli.topics.annotate import build_annotated
 
-    manifest = build_annotated(place, labels)
+    manifest = build_annotated(place, labels, **where)
     topics = read_topics(place.root)
     result = {
         "annotated": str(place.annotated),

@@ -72,9 +72,7 @@ def register(app: typer.Typer) -> None:
             engine=engine,
             seed=seed,
         )
-        samples = build_samples(
-            corpus, place, corpus_settings, engine=vector_settings.engine, workers=vector_settings.workers
-        )
+        samples = build_samples(corpus, place, corpus_settings, **options.where_to_work(engine, workers))
         embeddings = build_embeddings(place, vector_settings)
         result = _summary(samples, embeddings)
         console.print_json(result) if as_json else _print(result)

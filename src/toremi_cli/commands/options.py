@@ -185,6 +185,15 @@ def embed_config(previous: dict[str, Any] | None, **flags: Any) -> EmbedConfig:
     return _filled(EmbedConfig, previous, {"workers": default_workers(), **_without_none(flags)})
 
 
+def where_to_work(engine: str | None, workers: int | None) -> dict[str, Any]:
+    """Engine and number of processes, for stages whose tables don't depend on them; every core where none is given."""
+    from toremi_cli.engine import check_engine, default_workers
+
+    where: dict[str, Any] = {"engine": engine or "local", "workers": default_workers() if workers is None else workers}
+    check_engine(**where)
+    return where
+
+
 def previous_samples(workdir: Workdir, corpus: str) -> dict[str, Any] | None:
     """How the samples in the workdir were made, finished or not; None if they come from another corpus."""
     from toremi_cli.corpus.stage import absolute_corpus, previous_plan

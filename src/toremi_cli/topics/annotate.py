@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toremi_cli import console
+from toremi_cli.engine import run_shards
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
@@ -29,6 +31,8 @@ COMMAND = "toremi annotate"
 BATCH_ROWS = 4096
 BATCH_PROBS = 4_000_000
 """Bound of rows times topics in memory at once."""
+LEAST_SHARDS_TO_SHARE = 8
+"""With fewer, starting processes takes longer than they save."""
 LLM_CACHE = "llm_answers.jsonl"
 """File under the workdir."""
 OPTIONS = "_options.json"
@@ -58,8 +62,12 @@ class AnnotateConfig:
                 raise UsageError(f"{flag} {value}: expected a number from 0 to 1")
 
 
-def build_annotated(workdir: Workdir, config: AnnotateConfig) -> dict[str, Any]:
+def build_annotated(
+    workdir: Workdir, config: AnnotateConfig, *, engine: str = "local", workers: int = 1
+) -> dict[str, Any]:
     """Label the topics in `topics.parquet` and write `annotated`; what is up to date already is left alone.
+
+    `engine` and `workers` say where shards are written; the tables don't depend on it.
 
     Returns:
         The manifest of `annotated`.
@@ -86,14 +94,23 @@ def build_annotated(workdir: Workdir, config: AnnotateConfig) -> dict[str, Any]:
         folder.confirm()
         return manifest
     folder.begin()
-    labels_of_topic = _labels_column(labelled)
+    pending = list(folder.pending(len(samples.shards)))
+    if len(pending) < LEAST_SHARDS_TO_SHARE:
+        engine, workers = "local", 1
+    work = partial(label_shard, Workdir(workdir.root.resolve()), provenance, _labels_column(labelled))
     with console.progress("labelling samples", samples.num_rows) as progress:
-        for shard in folder.pending(len(samples.shards)):
-            with folder.writer(shard) as writer:
-                for rows in _joined(samples, clusters, shard, labels_of_topic):
-                    writer.write(rows)
-                    progress.advance(rows.num_rows)
+        progress.advance(samples.num_rows - sum(samples.rows_per_shard[shard] for shard in pending))
+        for shard in run_shards(work, pending, engine=engine, workers=workers):
+            progress.advance(samples.rows_per_shard[shard])
     return folder.finish(len(samples.shards), num_labelled_topics=sum(bool(row["labels"]) for row in labelled))
+
+
+def label_shard(workdir: Workdir, provenance: Provenance, labels_of_topic: pa.Array, shard: int) -> None:
+    """Write shard `shard` of `annotated`; runs in a process of its own or not."""
+    samples, clusters = TableReader(workdir.samples, SAMPLES), TableReader(workdir.clusters, CLUSTERS)
+    with StageFolder(workdir.annotated, ANNOTATED, provenance).writer(shard) as writer:
+        for rows in _joined(samples, clusters, shard, labels_of_topic):
+            writer.write(rows)
 
 
 def label_topics(
