@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ PIECE_CHARS = 1 << 16
 """A long document enters the tokenizer's training text in pieces of so many characters, each drawn or not."""
 LEAST_PART_BYTES = 250_000
 """Of the tokenizer's training text, what each of very many parts offers at least."""
-FOUND, HASHES = "scan.json", "scan.npz"
+HASHES, TEXT, FOUND = "scan.npz", "tokenizer-text.json", "scan.json"
+"""What a part's folder holds once it is read; FOUND comes last."""
 
 
 @dataclass
@@ -85,7 +86,7 @@ def scan_corpus(parts: Parts, corpus: Corpus, *, engine: str = "local", workers:
             partial(scan_part, parts),
             pending,
             advance=bar.advance,
-            documents_of=lambda index: _read_found(parts, index)["num_documents"],
+            documents_of=lambda index: _read(parts, index, FOUND)["num_documents"],
             engine=engine,
             workers=workers,
         )
@@ -113,6 +114,7 @@ def scan_part(parts: Parts, index: int, *, advance: Advance) -> None:
     folder = parts.folder(index)
     with atomic_file(folder / HASHES) as path, path.open("wb") as file:
         np.savez(file, allow_pickle=False, **findings.arrays())
+    write_json(folder / TEXT, findings.tokenizer_text.items())
     write_json(folder / FOUND, findings.as_record())
 
 
@@ -127,7 +129,7 @@ class _Findings:
         self._sources: dict[str, int] = {}
         self._files: dict[str, dict[str, None]] = {}
         self._columns: list[tuple[np.ndarray, ...]] = []
-        self._tokenizer_text: StratifiedSample[tuple[str, int, int, str]] = StratifiedSample(budget)
+        self.tokenizer_text: StratifiedSample[tuple[str, int, int, str]] = StratifiedSample(budget)
 
     def add(self, batch: list[Document]) -> None:
         """See some documents."""
@@ -147,7 +149,7 @@ class _Findings:
             for begin in range(0, len(document.text), PIECE_CHARS):
                 piece = document.text[begin : begin + PIECE_CHARS]
                 key = keyed_hash("tokenizer text", self._config.seed, document.id, begin)
-                self._tokenizer_text.add(
+                self.tokenizer_text.add(
                     document.source, key, len(piece.encode()), (document.source, key, number, piece)
                 )
 
@@ -168,35 +170,36 @@ class _Findings:
             "report": asdict(self.report),
             "sources": list(self._sources),
             "files": {source: list(files) for source, files in self._files.items()},
-            "tokenizer_text": self._tokenizer_text.items(),
         }
 
 
-def _read_found(parts: Parts, index: int) -> dict[str, Any]:
-    return dict(json.loads((parts.folder(index) / FOUND).read_text(encoding="utf-8")))
+def _read(parts: Parts, index: int, name: str) -> Any:
+    return json.loads((parts.folder(index) / name).read_text(encoding="utf-8"))
 
 
 def _side_by_side(parts: Parts, corpus: Corpus) -> Scan:
     """Put together what the parts hold, in their order: of equal texts the first counts."""
     scan, ids, texts = Scan(), HashSet(), HashSet()
     for index in range(parts.num_parts):
-        found = _read_found(parts, index)
+        found = _read(parts, index, FOUND)
         with np.load(parts.folder(index) / HASHES, allow_pickle=False) as arrays:
             is_new_id, is_new = ids.add(arrays["ids"]), texts.add(arrays["texts"])
             holdout, sources = arrays["holdout"][is_new], arrays["sources"][is_new]
         if not is_new_id.all():
             _refuse_repeated_id(corpus, parts.corpus_of(index), int(is_new_id.argmin()))
-        for number, source in enumerate(found["sources"]):
+        by_source = np.argsort(sources, kind="stable")
+        bounds = np.searchsorted(sources[by_source], np.arange(len(found["sources"]) + 1))
+        for source, (begin, end) in zip(found["sources"], pairwise(bounds), strict=True):
             finder = scan.finders.setdefault(source, CutFinder(parts.config.holdout, FLOOR_DOCUMENTS))
-            finder.add_all(holdout[sources == number])
-        for source, key, number, piece in found["tokenizer_text"]:
+            finder.add_all(holdout[by_source[begin:end]])
+        for source, key, number, piece in _read(parts, index, TEXT):
             if is_new[number]:
                 scan.tokenizer_text.add(source, key, len(piece.encode()), piece)
         _add_report(scan.report, found["report"])
         scan.num_documents += found["num_documents"]
     small = {source for source, finder in scan.finders.items() if finder.count < MIN_DOCUMENTS}
     for index in range(parts.num_parts if small else 0):
-        for source, files in _read_found(parts, index)["files"].items():
+        for source, files in _read(parts, index, FOUND)["files"].items():
             if source in small:
                 scan.files_of.setdefault(source, set()).update(files)
     return scan
