@@ -1,6 +1,9 @@
 import functools
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +33,46 @@ def test_every_shard_is_done_once(tmp_path, workers):
 def test_an_error_in_a_worker_is_the_users(tmp_path, workers):
     with pytest.raises(TableError, match="shard 13 is damaged"):
         list(run_shards(functools.partial(note_shard, tmp_path), [13, 1], workers=workers))
+
+
+SLEEPING = """
+import os, sys, time
+from functools import partial
+from pathlib import Path
+from toremi_cli.engine import run_shards
+
+def sleep(folder, shard):
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    list(run_shards(partial(sleep, sys.argv[1]), [0, 1], workers=2))
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed(tmp_path):
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    (tmp_path / "pids").mkdir()
+    parent = subprocess.Popen([sys.executable, tmp_path / "sleeping.py", tmp_path / "pids"], env=environment())
+    wait_until(lambda: len(list((tmp_path / "pids").iterdir())) == 2)
+    pids = [int(path.name) for path in (tmp_path / "pids").iterdir()]
+    parent.kill()
+    parent.wait(30)
+    wait_until(lambda: not any(map(is_running, pids)))
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid):
+    """Whether a process runs: one that ended may stay listed until somebody asks for its status."""
+    with suppress(OSError):
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
 
 
 def test_an_unknown_engine():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
@@ -68,7 +69,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers:
         yield from ((number, work(item)) for number, item in enumerate(items))
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(items)), mp_context=spawn) as pool:
+    with ProcessPoolExecutor(min(workers, len(items)), mp_context=spawn, initializer=_end_with_parent) as pool:
         jobs = {pool.submit(work, item): number for number, item in enumerate(items)}
         try:
             for job in as_completed(jobs):
@@ -76,6 +77,18 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """End this process with the one that started it, which cannot tell it to when it is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 class _OnShard:
