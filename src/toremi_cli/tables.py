@@ -52,6 +52,16 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def read_json(path: Path) -> Any:
+    """Read what `write_json` wrote.
+
+    Raises:
+        OSError: it isn't there.
+        ValueError: it is damaged.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 class ShardWriter:
     """Writes batches of rows to one open Parquet file."""
 

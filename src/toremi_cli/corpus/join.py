@@ -6,10 +6,10 @@ one with repeated texts is written again. So no text is read twice, and no two s
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,16 +24,17 @@ from toremi_cli.engine import run_shards
 from toremi_cli.errors import TableError
 from toremi_cli.schemas import SAMPLES
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import atomic_file, write_json
+from toremi_cli.tables import atomic_file, read_json, write_json
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """A shard to be: the piece it is made of, and the rows of it that stay (None: all)."""
+    """A shard to be: the piece it is made of, and whether some of its rows don't stay."""
 
-    piece: Path
+    part: int
+    piece: int
     counts: Counts
-    kept: Path | None
+    is_cut_down: bool
 
 
 def join_parts(parts: Parts, stage: StageFolder, *, engine: str = "local", workers: int = 1) -> tuple[int, Counts]:
@@ -43,29 +44,37 @@ def join_parts(parts: Parts, stage: StageFolder, *, engine: str = "local", worke
         TableError: a piece that was finished is gone.
     """
     shards, counts = _shards(parts)
-    again = []
+    pending = []
     for index, shard in enumerate(shards):
-        if shard.kept is not None:
+        if shard.is_cut_down:
             if not (stage.is_shard_done(index) and _counts_path(parts, index).exists()):
-                again.append(index)
+                pending.append(index)
         elif not stage.is_shard_done(index):
-            if not shard.piece.exists():
-                raise TableError(
-                    f"{stage.path(index)}: is damaged, and its piece {shard.piece} is gone; "
-                    f"remove {parts.root} and run the same command again"
-                )
-            shard.piece.replace(stage.path(index))
-    if again:
-        work = partial(_write_without_repeated, parts, stage, shards)
-        with console.progress("dropping repeated texts", total=len(again), unit="shards") as bar:
-            for _ in run_shards(work, again, engine=engine, workers=workers):
+            _move(piece_path(parts, shard.part, shard.piece), stage.path(index), parts.root)
+    if pending:
+        work = partial(cut_down_shard, parts, stage)
+        with console.progress("dropping repeated texts", total=len(pending), unit="shards") as bar:
+            for _ in run_shards(work, pending, engine=engine, workers=workers):
                 bar.advance()
     for index, shard in enumerate(shards):
-        if shard.kept is None:
-            counts.merge(shard.counts)
-        else:
-            counts.merge(Counts(json.loads(_counts_path(parts, index).read_text(encoding="utf-8"))))
+        counts.merge(Counts(read_json(_counts_path(parts, index))) if shard.is_cut_down else shard.counts)
     return len(shards), counts
+
+
+def cut_down_shard(parts: Parts, stage: StageFolder, index: int) -> None:
+    """Write shard `index` of its piece's rows that stay, and what they count."""
+    origin = read_json(_origin_path(parts, index))
+    is_new = np.load(_kept_path(parts, index), allow_pickle=False)
+    piece = pq.read_table(piece_path(parts, origin["part"], origin["piece"]), schema=SAMPLES.arrow_schema())
+    table = piece.filter(pa.array(is_new))
+    with stage.writer(index) as writer:
+        for begin in range(0, table.num_rows, ROW_GROUP_ROWS):
+            writer.write(table.slice(begin, ROW_GROUP_ROWS))
+    counts = count_samples(table)
+    for source, before in Counts(origin["counts"]).sources.items():
+        ours = counts.of(source)
+        ours.duplicates = before.duplicates + before.samples - ours.samples
+    write_json(_counts_path(parts, index), counts.as_record())
 
 
 def _shards(parts: Parts) -> tuple[list[_Shard], Counts]:
@@ -73,40 +82,38 @@ def _shards(parts: Parts) -> tuple[list[_Shard], Counts]:
     shards: list[_Shard] = []
     without = Counts()
     seen = HashSet()
-    for index in range(parts.num_parts):
-        for number, piece in enumerate(read_progress(parts, index)["pieces"]):
+    for part in range(parts.num_parts):
+        for number, piece in enumerate(read_progress(parts, part)["pieces"]):
             counts = Counts(piece["counts"])
             if not piece["num_samples"]:
                 without.merge(counts)
                 continue
-            kept = None
+            is_cut_down = False
             if parts.num_parts > 1:  # within a part they have been dropped
-                is_new = seen.add(piece_hashes(parts, index, number))
-                if not is_new.all():
-                    kept = parts.folder(index) / f"kept-{number:05d}.npy"
-                    with atomic_file(kept) as path, path.open("wb") as file:
-                        np.save(file, is_new, allow_pickle=False)
+                is_new = seen.add(piece_hashes(parts, part, number))
                 if not is_new.any():
                     without.merge(_all_repeated(counts))
                     continue
-            shards.append(_Shard(piece_path(parts, index, number), counts, kept))
+                is_cut_down = not is_new.all()
+                if is_cut_down:
+                    _note(parts, len(shards), is_new, {"part": part, "piece": number, "counts": piece["counts"]})
+            shards.append(_Shard(part, number, counts, is_cut_down))
     return shards, without
 
 
-def _write_without_repeated(parts: Parts, stage: StageFolder, shards: list[_Shard], index: int) -> None:
-    shard = shards[index]
-    assert shard.kept is not None
-    is_new = np.load(shard.kept, allow_pickle=False)
-    whole = pq.read_table(shard.piece, schema=SAMPLES.arrow_schema())
-    table = whole.filter(pa.array(is_new))
-    with stage.writer(index) as writer:
-        for begin in range(0, table.num_rows, ROW_GROUP_ROWS):
-            writer.write(table.slice(begin, ROW_GROUP_ROWS))
-    counts = count_samples(table)
-    for source, before in shard.counts.sources.items():
-        ours = counts.of(source)
-        ours.duplicates = before.duplicates + before.samples - ours.samples
-    write_json(_counts_path(parts, index), counts.as_record())
+def _note(parts: Parts, index: int, is_new: np.ndarray, origin: dict[str, Any]) -> None:
+    """Leave word for whoever writes shard `index`."""
+    with atomic_file(_kept_path(parts, index)) as path, path.open("wb") as file:
+        np.save(file, is_new, allow_pickle=False)
+    write_json(_origin_path(parts, index), origin)
+
+
+def _move(piece: Path, shard: Path, root: Path) -> None:
+    if not piece.exists():
+        raise TableError(
+            f"{shard}: is damaged, and its piece {piece} is gone; remove {root} and run the same command again"
+        )
+    piece.replace(shard)
 
 
 def _all_repeated(counts: Counts) -> Counts:
@@ -114,6 +121,14 @@ def _all_repeated(counts: Counts) -> Counts:
     for source, before in counts.sources.items():
         repeated.of(source).duplicates = before.duplicates + before.samples
     return repeated
+
+
+def _origin_path(parts: Parts, index: int) -> Path:
+    return parts.root / f"origin-{index:05d}.json"
+
+
+def _kept_path(parts: Parts, index: int) -> Path:
+    return parts.root / f"kept-{index:05d}.npy"
 
 
 def _counts_path(parts: Parts, index: int) -> Path:

@@ -6,7 +6,6 @@ which. What concerns them all (repeated ids, duplicates, the held-out split) is 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from toremi_cli.corpus.listing import CorpusFile
 from toremi_cli.corpus.readers import Corpus
 from toremi_cli.engine import run_shards
 from toremi_cli.provenance import Provenance
-from toremi_cli.tables import write_json
+from toremi_cli.tables import read_json, write_json
 
 FOLDER = "_parts"
 FILES = "files.json"
@@ -57,7 +56,7 @@ class Parts:
 
     def corpus_of(self, index: int) -> Corpus:
         """A part's files, as a corpus."""
-        files = json.loads((self.folder(index) / FILES).read_text(encoding="utf-8"))
+        files = read_json(self.folder(index) / FILES)
         return Corpus(self.corpus, self.config, [CorpusFile(**file) for file in files])
 
     def run(
@@ -119,5 +118,5 @@ def _work_among_others(work: PartWork, index: int) -> None:
 
 def _read(path: Path) -> Any:
     with suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     return None

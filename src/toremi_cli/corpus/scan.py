@@ -6,7 +6,6 @@ draws the text that the tokenizer is trained on. Each part is read by itself; th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -34,7 +33,7 @@ from toremi_cli.corpus.split import (
 from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.corpus.tokenizer import TRAINING_BYTES
 from toremi_cli.errors import CorpusError
-from toremi_cli.tables import atomic_file, write_json
+from toremi_cli.tables import atomic_file, read_json, write_json
 
 BATCH_DOCUMENTS = 1024
 BATCH_CHARS = 4_000_000
@@ -86,7 +85,7 @@ def scan_corpus(parts: Parts, corpus: Corpus, *, engine: str = "local", workers:
             partial(scan_part, parts),
             pending,
             advance=bar.advance,
-            documents_of=lambda index: _read(parts, index, FOUND)["num_documents"],
+            documents_of=lambda index: read_json(parts.folder(index) / FOUND)["num_documents"],
             engine=engine,
             workers=workers,
         )
@@ -173,15 +172,11 @@ class _Findings:
         }
 
 
-def _read(parts: Parts, index: int, name: str) -> Any:
-    return json.loads((parts.folder(index) / name).read_text(encoding="utf-8"))
-
-
 def _side_by_side(parts: Parts, corpus: Corpus) -> Scan:
     """Put together what the parts hold, in their order: of equal texts the first counts."""
     scan, ids, texts = Scan(), HashSet(), HashSet()
     for index in range(parts.num_parts):
-        found = _read(parts, index, FOUND)
+        found = read_json(parts.folder(index) / FOUND)
         with np.load(parts.folder(index) / HASHES, allow_pickle=False) as arrays:
             is_new_id, is_new = ids.add(arrays["ids"]), texts.add(arrays["texts"])
             holdout, sources = arrays["holdout"][is_new], arrays["sources"][is_new]
@@ -192,14 +187,14 @@ def _side_by_side(parts: Parts, corpus: Corpus) -> Scan:
         for source, (begin, end) in zip(found["sources"], pairwise(bounds), strict=True):
             finder = scan.finders.setdefault(source, CutFinder(parts.config.holdout, FLOOR_DOCUMENTS))
             finder.add_all(holdout[by_source[begin:end]])
-        for source, key, number, piece in _read(parts, index, TEXT):
+        for source, key, number, piece in read_json(parts.folder(index) / TEXT):
             if is_new[number]:
                 scan.tokenizer_text.add(source, key, len(piece.encode()), piece)
         _add_report(scan.report, found["report"])
         scan.num_documents += found["num_documents"]
     small = {source for source, finder in scan.finders.items() if finder.count < MIN_DOCUMENTS}
     for index in range(parts.num_parts if small else 0):
-        for source, files in _read(parts, index, FOUND)["files"].items():
+        for source, files in read_json(parts.folder(index) / FOUND)["files"].items():
             if source in small:
                 scan.files_of.setdefault(source, set()).update(files)
     return scan

@@ -6,7 +6,6 @@ Two passes over the files, part by part: one to look (see `scan`), one to cut (s
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
@@ -38,7 +37,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest, provenance_of
 from toremi_cli.schemas import SAMPLES, TEST, TRAIN, VALIDATION
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import read_manifest, write_json
+from toremi_cli.tables import read_json, read_manifest, write_json
 
 PLAN = "_plan.json"
 """The corpus and the settings that the samples beside it are made of, there from the first moment."""
@@ -100,7 +99,7 @@ def previous_plan(folder: Path) -> dict[str, Any] | None:
     record = read_manifest(folder)
     if record is None:
         with suppress(OSError, ValueError):
-            record = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+            record = read_json(folder / PLAN)
     return record
 
 
