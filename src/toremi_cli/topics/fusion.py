@@ -51,6 +51,7 @@ LEAST_SHARE = 0.3
 SPARE, SPARE_ROUNDS = 2, 8
 """Where topics die out: how many times the topics wanted to start from, and turns before the dead are dropped."""
 LEAST_PROBABILITY = 1e-300
+"""Floor of what a logarithm is taken of."""
 FEWEST_SAMPLES = 5
 """A topic of fewer samples is dead (of few samples: of fewer than a quarter of an equal share)."""
 POSTERIOR_SHARE = 2 / 3
