@@ -14,12 +14,13 @@ from tests.corpus.test_stage import build, write_corpus
 from tests.realtext import news_articles
 from tests.shell import environment
 from toremi_cli.corpus import parts as corpus_parts
+from toremi_cli.corpus import stage
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.listing import CorpusFile
 from toremi_cli.corpus.parts import part_files
 from toremi_cli.corpus.split import CutFinder
 from toremi_cli.corpus.stage import build_samples
-from toremi_cli.errors import CorpusError, UsageError
+from toremi_cli.errors import CorpusError, TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import SAMPLES
 from toremi_cli.tables import TableReader
@@ -139,6 +140,29 @@ def test_a_killed_run_goes_on_where_it_stopped(corpus, whole, tmp_path, many_par
     process.wait(60)
     assert list(samples.glob(awaited))
     manifest, rows = build_with(corpus, tmp_path / "out", 1, shard_samples=30)
+    assert rows == whole[1]
+    for fact in FACTS:
+        assert manifest[fact] == whole[0][fact], fact
+
+
+@pytest.mark.parametrize("what", ["damaged", "lost"])
+def test_a_piece_that_does_not_stand_is_cut_anew(corpus, whole, tmp_path, many_parts, monkeypatch, what):
+    def stop(*arguments, **where):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "join_parts", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build_with(corpus, tmp_path, 1)
+    part = tmp_path / "samples" / "_parts" / "00000"
+    piece = part / PIECE
+    if what == "damaged":
+        piece.write_bytes(piece.read_bytes()[:100])
+    else:
+        piece.unlink()
+        with pytest.raises(TableError, match="is damaged; run the same command again to make it anew"):
+            build_with(corpus, tmp_path, 1)
+    manifest, rows = build_with(corpus, tmp_path, 1)
     assert rows == whole[1]
     for fact in FACTS:
         assert manifest[fact] == whole[0][fact], fact

@@ -281,8 +281,10 @@ def test_a_damaged_shard_is_made_again(news, tmp_path):
     data = last.read_bytes()
     last.write_bytes(data[:100])
     assert build(news, tmp_path, shard_samples=50)[1] == rows
+    stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "samples").glob("part-*")}
     (tmp_path / "samples" / MANIFEST).unlink()
     assert build(news, tmp_path, shard_samples=50)[1] == rows
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "samples").glob("part-*")} == stamps
 
 
 def test_other_peoples_files_are_not_overwritten(news, tmp_path):

@@ -25,7 +25,7 @@ from toremi_cli.corpus.split import SplitPlan
 from toremi_cli.corpus.tokenizer import load_tokenizer
 from toremi_cli.schemas import SAMPLES
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import atomic_file, read_json, write_json
+from toremi_cli.tables import ShardWriter, atomic_file, read_json, write_json
 
 PROGRESS = "progress.json"
 """How far a part's finished pieces reach."""
@@ -46,6 +46,9 @@ def cut_parts(
         engine: where to work, as for `toremi_cli.engine.run_shards`.
         workers: processes.
     """
+    for index in range(parts.num_parts):
+        if not _pieces_stand(parts, index):
+            forget_progress(parts, index)
     so_far = {index: read_progress(parts, index) for index in range(parts.num_parts)}
     pending = [index for index, progress in so_far.items() if not progress["finished"]]
     with console.progress("cutting documents", total=num_documents, unit="documents") as bar:
@@ -85,6 +88,26 @@ def read_progress(parts: Parts, index: int) -> dict[str, Any]:
     with suppress(OSError, ValueError):
         return dict(read_json(parts.folder(index) / PROGRESS))
     return {"num_documents": 0, "pieces": [], "finished": False}
+
+
+def forget_progress(parts: Parts, index: int) -> None:
+    """Let a part be cut anew."""
+    (parts.folder(index) / PROGRESS).unlink(missing_ok=True)
+
+
+def _pieces_stand(parts: Parts, index: int) -> bool:
+    """Whether a part's finished pieces are whole; of a finished part some may have become shards."""
+    progress, stage = read_progress(parts, index), _stage(parts, index)
+    numbers = [number for number, piece in enumerate(progress["pieces"]) if piece["num_samples"]]
+    return all(
+        stage.is_shard_done(number) or (progress["finished"] and not stage.path(number).exists()) for number in numbers
+    )
+
+
+def write_rows(writer: ShardWriter, table: pa.Table) -> None:
+    """Write rows of `samples` in row groups of one size."""
+    for begin in range(0, table.num_rows, ROW_GROUP_ROWS):
+        writer.write(table.slice(begin, ROW_GROUP_ROWS))
 
 
 class _PieceWriter:
@@ -127,8 +150,7 @@ class _PieceWriter:
                 np.save(file, np.concatenate(self._hashes), allow_pickle=False)
             table = pa.table(self._rows, schema=SAMPLES.arrow_schema())
             with self._stage.writer(number) as writer:
-                for begin in range(0, table.num_rows, ROW_GROUP_ROWS):
-                    writer.write(table.slice(begin, ROW_GROUP_ROWS))
+                write_rows(writer, table)
         if self._rows["text"] or self._counts.sources:
             self._pieces.append({"num_samples": len(self._rows["text"]), "counts": self._counts.as_record()})
         self._clear()

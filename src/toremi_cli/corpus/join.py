@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from toremi_cli import console
 from toremi_cli.corpus.counts import Counts, count_samples
-from toremi_cli.corpus.cut import ROW_GROUP_ROWS, piece_hashes, piece_path, read_progress
+from toremi_cli.corpus.cut import forget_progress, piece_hashes, piece_path, read_progress, write_rows
 from toremi_cli.corpus.hashing import HashSet
 from toremi_cli.corpus.parts import Parts
 from toremi_cli.engine import run_shards
@@ -41,7 +41,7 @@ def join_parts(parts: Parts, stage: StageFolder, *, engine: str = "local", worke
     """Make shards of all pieces; return how many, and what all of them hold.
 
     Raises:
-        TableError: a piece that was finished is gone.
+        TableError: a shard that was made of a piece is damaged.
     """
     shards, counts = _shards(parts)
     pending = []
@@ -50,7 +50,11 @@ def join_parts(parts: Parts, stage: StageFolder, *, engine: str = "local", worke
             if not (stage.is_shard_done(index) and _counts_path(parts, index).exists()):
                 pending.append(index)
         elif not stage.is_shard_done(index):
-            _move(piece_path(parts, shard.part, shard.piece), stage.path(index), parts.root)
+            piece = piece_path(parts, shard.part, shard.piece)
+            if not piece.exists():
+                forget_progress(parts, shard.part)
+                raise TableError(f"{stage.path(index)}: is damaged; run the same command again to make it anew")
+            piece.replace(stage.path(index))
     if pending:
         work = partial(cut_down_shard, parts, stage)
         with console.progress("dropping repeated texts", total=len(pending), unit="shards") as bar:
@@ -68,8 +72,7 @@ def cut_down_shard(parts: Parts, stage: StageFolder, index: int) -> None:
     piece = pq.read_table(piece_path(parts, origin["part"], origin["piece"]), schema=SAMPLES.arrow_schema())
     table = piece.filter(pa.array(is_new))
     with stage.writer(index) as writer:
-        for begin in range(0, table.num_rows, ROW_GROUP_ROWS):
-            writer.write(table.slice(begin, ROW_GROUP_ROWS))
+        write_rows(writer, table)
     counts = count_samples(table)
     for source, before in Counts(origin["counts"]).sources.items():
         ours = counts.of(source)
@@ -106,14 +109,6 @@ def _note(parts: Parts, index: int, is_new: np.ndarray, origin: dict[str, Any]) 
     with atomic_file(_kept_path(parts, index)) as path, path.open("wb") as file:
         np.save(file, is_new, allow_pickle=False)
     write_json(_origin_path(parts, index), origin)
-
-
-def _move(piece: Path, shard: Path, root: Path) -> None:
-    if not piece.exists():
-        raise TableError(
-            f"{shard}: is damaged, and its piece {piece} is gone; remove {root} and run the same command again"
-        )
-    piece.replace(shard)
 
 
 def _all_repeated(counts: Counts) -> Counts:

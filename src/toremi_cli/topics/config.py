@@ -44,7 +44,7 @@ class ClusterConfig:
         check_engine(self.engine, self.workers)
         if self.method not in METHODS:
             raise UsageError(f"--method {self.method}: expected one of {', '.join(METHODS)}")
-        for flag in ("num_topics", "num_clusters", "fit_samples", "workers", "levels"):
+        for flag in ("num_topics", "num_clusters", "fit_samples", "levels"):
             value = getattr(self, flag)
             if value is not None and value < 1:
                 raise UsageError(f"--{flag.replace('_', '-')} {value}: expected at least 1")
