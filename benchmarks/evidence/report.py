@@ -66,11 +66,11 @@ def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
     lines += [f"| {' | '.join(_row(policy, groups[policy], base, arm))} |" for policy in order]
     folder = page.with_suffix("")
     folder.mkdir(exist_ok=True)
-    curves = folder / f"{arm.name}-curves.png"
+    curves = folder / f"{arm.name}-curves.svg"
     write_curves(groups, curves)
     lines += ["", f"![learning curves]({folder.name}/{curves.name})"]
     if arm.noise:
-        courses = folder / f"{arm.name}-noise.png"
+        courses = folder / f"{arm.name}-noise.svg"
         write_noise_courses(groups, courses)
         lines += ["", f"![weight of the noisy topics]({folder.name}/{courses.name})"]
     return "\n".join([*lines, ""])
