@@ -27,13 +27,21 @@ def brute_force(clean, corrupted):
 
 def test_auroc_equals_counting_pairs():
     truth = Truth(
-        clean=Counter({("a",): 3, ("a", "b"): 2, (): 4}), corrupted=Counter({("b",): 5, ("a",): 1, ("unheard",): 2})
+        clean=Counter({(("a", 1.0),): 3, (("a", 0.5), ("b", 0.5)): 2, (): 4}),
+        corrupted=Counter({(("b", 1.0),): 5, (("a", 1.0),): 1, (("unheard", 1.0),): 2}),
     )
     weights = {"a": 2.0, "b": 0.5}
     clean = [2.0] * 3 + [1.25] * 2 + [1.0] * 4
     corrupted = [0.5] * 5 + [2.0] + [1.0] * 2
     assert auroc(truth, weights) == pytest.approx(brute_force(clean, corrupted))
-    assert math.isnan(auroc(Truth(clean=Counter({("a",): 1})), weights))
+    assert math.isnan(auroc(Truth(clean=Counter({(("a", 1.0),): 1})), weights))
+
+
+def test_a_mixture_weighs_by_its_parts():
+    mostly_noise, mostly_text = (("noise", 0.9), ("text", 0.1)), (("noise", 0.1), ("text", 0.9))
+    truth = Truth(clean=Counter({mostly_text: 8}), corrupted=Counter({mostly_noise: 2}))
+    assert truth.noisy_topics() == ["noise"]  # 1.8 of its 2.6 samples, and 0.2 of the text's 7.4
+    assert auroc(truth, {"noise": 0.1, "text": 1.0}) == 1.0
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import json
 from collections import Counter
 
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 import yaml
 import zstandard
@@ -70,10 +71,25 @@ def test_uniform_weights_give_the_corpus_back(workdir):
     make_recorded_run(workdir, "uniform", TOPICS, policy="uniform")
     history = read_history(Run("uniform", workdir / "runs" / "uniform"))
     mixture, weigher = build_mixture(history, Workdir(workdir), "final")
-    facts = write_corpus(mixture, weigher, Workdir(workdir), workdir / "mix", 0, "parquet", 0)
+    facts = write_corpus(mixture, weigher, workdir / "mix", 0, "parquet", 0)
     rows = ds.dataset(workdir / "mix", exclude_invalid_files=True).to_table().to_pylist()
     assert len(rows) == facts["copies"] == facts["samples"] == 15
     assert facts["tokens"] == sum(train_tokens().values())
+
+
+def test_a_run_on_another_table_counts_that_table(workdir, history):
+    table = ds.dataset(workdir / "annotated" / "part-00000.parquet").to_table()
+    other = table.filter(ds.field("source") == "radio").replace_schema_metadata(None)
+    pq.write_table(other, workdir / "other.parquet")
+    record = json.loads((history.run.folder / "run.json").read_text())
+    record["config"]["annotated"] = str(workdir / "other.parquet")
+    (history.run.folder / "run.json").write_text(json.dumps(record))
+    mixture, weigher = build_mixture(history, Workdir(workdir), "final")
+    assert mixture.tokens == train_tokens()["radio"]
+    assert mixture.shares("source") == {"radio": 1.0}
+    write_corpus(mixture, weigher, workdir / "mix", 0, "parquet", 0)
+    rows = ds.dataset(workdir / "mix", exclude_invalid_files=True).to_table(["source"]).to_pylist()
+    assert {row["source"] for row in rows} == {"radio"}
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "jsonl.zst"])
@@ -81,7 +97,7 @@ def test_a_resampled_corpus_meets_its_target_and_shares(workdir, history, file_f
     mixture, weigher = build_mixture(history, Workdir(workdir), "final")
     target = 40 * mixture.tokens
     out = workdir / "mix"
-    facts = write_corpus(mixture, weigher, Workdir(workdir), out, target, file_format, 3)
+    facts = write_corpus(mixture, weigher, out, target, file_format, 3)
     assert facts["tokens"] == pytest.approx(target, rel=0.02)
     if file_format == "parquet":
         rows = ds.dataset(sorted(out.glob("*.parquet"))).to_table().to_pylist()
@@ -94,7 +110,7 @@ def test_a_resampled_corpus_meets_its_target_and_shares(workdir, history, file_f
         tokens[row["source"]] += len(row["text"].split())
     shares = {source: count / facts["tokens"] for source, count in tokens.items()}
     assert shares == pytest.approx(mixture.shares("source"), rel=0.03)
-    again = write_corpus(mixture, weigher, Workdir(workdir), out, target, file_format, 3)
+    again = write_corpus(mixture, weigher, out, target, file_format, 3)
     assert again == facts, "the same seed gives the same corpus"
 
 

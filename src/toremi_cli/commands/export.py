@@ -68,7 +68,7 @@ def register(app: typer.Typer) -> None:
         if to == "corpus":
             if out is None:
                 raise UsageError("--to corpus: name its folder with --out")
-            facts = write_corpus(mixture, weigher, place, out, _count(tokens), file_format, seed)
+            facts = write_corpus(mixture, weigher, out, _count(tokens), file_format, seed)
             console.print_json(facts)
             return
         text = render(mixture, to, by, data_path)

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from toremi_cli.errors import CorpusError, TableError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest
-from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TOPICS
+from toremi_cli.sample_topics import SampleTopics
+from toremi_cli.schemas import ANNOTATED
 from toremi_cli.tables import TableReader
 
 
@@ -64,15 +65,15 @@ def held_out(workdir: Workdir, split: str, topics: str) -> EvalSet:
             "or name other text with --data"
         )
     reader = TableReader(workdir.annotated, ANNOTATED)
-    names = _fine_names(workdir) if topics == "fine" else []
+    of_sample = None if topics == "none" else SampleTopics(topics, workdir.topics)
     result = EvalSet(suite=split, fingerprint=digest(reader.fingerprint, split))
     seen: set[str] = set()
-    columns = ("sample_id", "doc_id", "source", "split", "text", "topic", "labels")
+    columns = ("sample_id", "doc_id", "source", "split", "text", *(of_sample.columns if of_sample else ()))
     for batch in reader.iter_batches(columns):
         sources, splits = batch.column("source"), batch.column("split")
         seen.update(sources.unique().to_pylist())
         for row in batch.filter(pc.equal(splits, split)).to_pylist():
-            own = row["labels"] or [] if topics == "labels" else _fine_topic(names, row["topic"], topics)
+            own = of_sample.of(row) if of_sample else ()
             result.add(row["sample_id"], row["doc_id"], row["source"], row["text"], own)
     if not result.texts:
         raise TableError(
@@ -81,18 +82,6 @@ def held_out(workdir: Workdir, split: str, topics: str) -> EvalSet:
         )
     result.empty_domains = sorted(seen - set(result.sources))
     return result
-
-
-def _fine_names(workdir: Workdir) -> list[str]:
-    table = TableReader(workdir.topics, TOPICS).read(["topic", "name"]).to_pylist()
-    names = {row["topic"]: row["name"] for row in table}
-    return [names.get(i, str(i)) for i in range(max(names, default=-1) + 1)]
-
-
-def _fine_topic(names: list[str], topic: int, topics: str) -> list[str]:
-    if topics == "none" or topic is None or topic == NO_TOPIC:
-        return []
-    return [names[topic] if topic < len(names) else str(topic)]
 
 
 def corpus_texts(path: str) -> EvalSet:

@@ -7,7 +7,7 @@ its topics' weights; the AUROC is the chance that a corrupted sample weighs less
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +23,8 @@ from toremi_cli.evaluate.history import History, read_history
 from toremi_cli.evaluate.run_facts import read_facts
 from toremi_cli.evaluate.runs import Run
 from toremi_cli.layout import Workdir
-from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TOPICS, TRAIN
+from toremi_cli.sample_topics import SampleTopics
+from toremi_cli.schemas import ANNOTATED, TRAIN
 from toremi_cli.tables import TableReader
 
 TRUTH = "corrupted"
@@ -32,24 +33,27 @@ MOSTLY = 0.5
 """Share of its training samples from which a topic or source counts as noisy."""
 
 
+Topics = tuple[tuple[str, float], ...]
+"""A sample's topics, each with its part of the sample; a mixture's parts in hundredths, to group samples."""
+
+
 @dataclass
 class Truth:
     """How many training samples of each set of topics are clean and corrupted."""
 
-    clean: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    corrupted: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    clean: Counter[Topics] = field(default_factory=Counter)
+    corrupted: Counter[Topics] = field(default_factory=Counter)
     sources: dict[str, float] = field(default_factory=dict)
     """Share of each source's training samples that is corrupted."""
 
     def noisy_topics(self) -> list[str]:
-        """Topics of whose samples at least half are corrupted."""
-        total: Counter[str] = Counter()
-        noisy: Counter[str] = Counter()
-        for counts, target in ((self.clean, (total,)), (self.corrupted, (total, noisy))):
+        """Topics of whose samples, by their parts, at least half are corrupted."""
+        clean, noisy = defaultdict[str, float](float), defaultdict[str, float](float)
+        for counts, sums in ((self.clean, clean), (self.corrupted, noisy)):
             for topics, number in counts.items():
-                for counter in target:
-                    counter.update(dict.fromkeys(topics, number))
-        return sorted(topic for topic in total if noisy[topic] / total[topic] >= MOSTLY)
+                for topic, part in topics:
+                    sums[topic] += number * part
+        return sorted(topic for topic in noisy if noisy[topic] / (noisy[topic] + clean[topic]) >= MOSTLY)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def noise_reports(runs: Sequence[Run], workdir: Workdir, suite: str) -> list[Noi
     Raises:
         TableError: none of the runs was trained on a corrupted table.
     """
-    tables = [_table_of(run, workdir) for run in runs]
+    tables = [run.annotated(workdir) for run in runs]
     corrupted = [path for path in tables if path.exists() and TRUTH in TableReader(path, ANNOTATED).schema.names]
     if not corrupted:
         raise TableError(
@@ -102,37 +106,21 @@ def noise_reports(runs: Sequence[Run], workdir: Workdir, suite: str) -> list[Noi
     return reports
 
 
-def _table_of(run: Run, workdir: Workdir) -> Path:
-    return Path(run.config.get("annotated") or workdir.annotated)
-
-
 def read_truth(path: Path, run: Run, workdir: Workdir) -> Truth:
     """Count clean and corrupted training samples by the topics that the run gave them."""
-    mode = str(run.config.get("topics", "labels"))
-    names: dict[int, str] = {}
-    if mode in ("fine", "soft"):
-        rows = TableReader(workdir.topics, TOPICS).read(["topic", "name"]).to_pylist()
-        names = {row["topic"]: row["name"] for row in rows}
+    of_sample = SampleTopics(run.topic_mode, workdir.topics)
     truth = Truth()
     sources: dict[str, list[int]] = {}
-    columns = ["split", "source", "topic", "labels", TRUTH]
+    columns = list(dict.fromkeys(["split", "source", *of_sample.columns, TRUTH]))
     for batch in TableReader(path, ANNOTATED).iter_batches(columns):
         for row in batch.filter(pc.equal(batch.column("split"), pa.scalar(TRAIN))).to_pylist():
-            topics = _topics_of(row, mode, names)
+            topics = tuple(sorted((topic, round(part, 2)) for topic, part in of_sample.of(row).items()))
             (truth.corrupted if row[TRUTH] else truth.clean)[topics] += 1
             count = sources.setdefault(row["source"], [0, 0])
             count[0] += 1
             count[1] += bool(row[TRUTH])
     truth.sources = {source: noisy / total for source, (total, noisy) in sources.items()}
     return truth
-
-
-def _topics_of(row: dict[str, Any], mode: str, names: dict[int, str]) -> tuple[str, ...]:
-    if mode == "source":
-        return (row["source"],)
-    if mode == "labels":
-        return tuple(sorted(row["labels"] or []))
-    return () if row["topic"] in (None, NO_TOPIC) else (names.get(row["topic"], str(row["topic"])),)
 
 
 def judge(run: Run, truth: Truth, suite: str) -> NoiseReport:
@@ -164,7 +152,8 @@ def auroc(truth: Truth, weights: dict[str, float]) -> float:
     groups: dict[float, list[int]] = {}
     for position, counts in enumerate((truth.clean, truth.corrupted)):
         for topics, number in counts.items():
-            weight = float(np.mean([weights.get(topic, 1.0) for topic in topics])) if topics else 1.0
+            parts = sum(part for _, part in topics)
+            weight = sum(part * weights.get(topic, 1.0) for topic, part in topics) / parts if topics else 1.0
             groups.setdefault(round(weight, 12), [0, 0])[position] += number
     num_clean, num_corrupted = truth.clean.total(), truth.corrupted.total()
     if not num_clean or not num_corrupted:

@@ -68,6 +68,15 @@ class Run:
         """The run's settings (`TrainConfig`), empty where unknown."""
         return self.record.get("config", {})
 
+    @property
+    def topic_mode(self) -> str:
+        """What it took a sample's topics to be: one of `sample_topics.TOPIC_MODES`."""
+        return str(self.config.get("topics", "labels"))
+
+    def annotated(self, workdir: Workdir) -> Path:
+        """The table that it was trained on."""
+        return Path(self.config.get("annotated") or workdir.annotated)
+
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoint folders, by step, whole or not."""
         if self.is_bare_model:

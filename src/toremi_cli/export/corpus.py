@@ -16,7 +16,6 @@ from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.shards import JsonlShards
 from toremi_cli.errors import UsageError
 from toremi_cli.export.shares import Mixture, SampleWeigher, training_rows
-from toremi_cli.layout import Workdir
 from toremi_cli.tables import shard_name, write_json
 
 FORMATS = ("parquet", "jsonl.zst")
@@ -44,13 +43,12 @@ def copies_of(sample_id: str, expected: float, seed: int) -> int:
 
 
 def write_corpus(
-    mixture: Mixture, weigher: SampleWeigher, workdir: Workdir, out: Path, tokens: float, file_format: str, seed: int
+    mixture: Mixture, weigher: SampleWeigher, out: Path, tokens: float, file_format: str, seed: int
 ) -> dict[str, Any]:
     """Write about `tokens` training tokens, every sample as often as its weight says.
 
     Args:
         mixture, weigher: by `build_mixture`.
-        workdir: where the annotated corpus is.
         out: a folder that is new, empty, or an earlier export.
         tokens: target in tokens; 0: as many as the corpus has.
         file_format: 'parquet' or 'jsonl.zst'.
@@ -75,7 +73,7 @@ def write_corpus(
     columns = [*weigher.columns, "sample_id", "text", "labels"]
     try:
         with writer, console.progress("resampling", total=target, unit="tokens") as bar:
-            for row in training_rows(workdir, columns):
+            for row in training_rows(mixture.annotated, columns):
                 weight = weigher.weigh(row)
                 number = copies_of(row["sample_id"], weight * rate, seed)
                 shown = {key: row[key] for key in ("source", "text", "labels")}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ import pyarrow.compute as pc
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.evaluate.history import History
 from toremi_cli.layout import Workdir
-from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TOPICS, TRAIN
+from toremi_cli.sample_topics import SampleTopics
+from toremi_cli.schemas import ANNOTATED, TRAIN
 from toremi_cli.tables import TableReader
 
 WEIGHTS = ("final", "mean")
@@ -49,38 +51,14 @@ def learnt_weights(history: History, which: str) -> dict[str, float]:
 class SampleWeigher:
     """Weights of samples of the annotated table."""
 
-    def __init__(self, workdir: Workdir, topics: str, weights: dict[str, float]) -> None:
-        """`topics` is the run's way to choose a sample's topics: labels, fine, soft or source."""
-        self.mode, self.weights = topics, weights
-        self.names: list[str] = []
-        if topics in ("fine", "soft"):
-            rows = TableReader(workdir.topics, TOPICS).read(["topic", "name"]).to_pylist()
-            by_id = {row["topic"]: row["name"] for row in rows}
-            self.names = [by_id.get(i, str(i)) for i in range(max(by_id, default=-1) + 1)]
-
-    @property
-    def columns(self) -> list[str]:
-        """What it needs of the table."""
-        own = {"labels": ["labels"], "fine": ["topic"], "soft": ["probs"], "source": []}
-        return ["source", "split", "num_tokens", *own[self.mode]]
-
-    def topics_of(self, row: dict[str, Any]) -> dict[str, float]:
-        """A sample's topics, each with its part of the sample; parts sum to 1, empty without topics."""
-        if self.mode == "source":
-            return {row["source"]: 1.0}
-        if self.mode == "fine":
-            topic = row["topic"]
-            return {} if topic is None or topic == NO_TOPIC else {self.names[topic]: 1.0}
-        if self.mode == "soft":
-            parts = row["probs"] or []
-            total = sum(parts)
-            return {self.names[i]: p / total for i, p in enumerate(parts) if p > 0} if total > 0 else {}
-        labels = row["labels"] or []
-        return {label: 1 / len(labels) for label in labels}
+    def __init__(self, topics: SampleTopics, weights: dict[str, float]) -> None:
+        """`topics` chooses a sample's topics as the run does; `weights` are the run's, by topic."""
+        self.topics, self.weights = topics, weights
+        self.columns = ["source", "split", "num_tokens", *topics.columns]
 
     def weigh(self, row: dict[str, Any]) -> float:
         """A sample's weight; topics that the run never saw weigh 1."""
-        topics = self.topics_of(row)
+        topics = self.topics.of(row)
         return sum(part * self.weights.get(name, 1.0) for name, part in topics.items()) if topics else 1.0
 
 
@@ -100,6 +78,8 @@ class Mixture:
 
     run: str
     which: str
+    annotated: Path
+    """The table whose samples it counts."""
     weights: dict[str, float]
     by_topic: dict[str, Part] = field(default_factory=dict)
     by_source: dict[str, Part] = field(default_factory=dict)
@@ -138,34 +118,35 @@ class Mixture:
         return rows
 
 
-def training_rows(workdir: Workdir, columns: list[str]) -> Iterator[dict[str, Any]]:
-    """The training samples of the annotated table, one after another."""
-    for batch in TableReader(workdir.annotated, ANNOTATED).iter_batches(list(dict.fromkeys(columns))):
+def training_rows(annotated: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """The training samples of an annotated table, one after another."""
+    for batch in TableReader(annotated, ANNOTATED).iter_batches(list(dict.fromkeys(columns))):
         train = batch.filter(pc.equal(batch.column("split"), TRAIN))
         yield from train.to_pylist()
 
 
 def build_mixture(history: History, workdir: Workdir, which: str) -> tuple[Mixture, SampleWeigher]:
-    """One pass over the annotated corpus.
+    """One pass over the annotated corpus that the run was trained on.
 
     Raises:
         TableError: no weights, or no annotated corpus.
     """
     weights = learnt_weights(history, which)
-    weigher = SampleWeigher(workdir, str(history.run.config.get("topics", "labels")), weights)
-    mixture = Mixture(history.name, which, weights)
-    for row in training_rows(workdir, weigher.columns):
+    annotated = history.run.annotated(workdir)
+    weigher = SampleWeigher(SampleTopics(history.run.topic_mode, workdir.topics), weights)
+    mixture = Mixture(history.name, which, annotated, weights)
+    for row in training_rows(annotated, weigher.columns):
         tokens, weight = row["num_tokens"], weigher.weigh(row)
         mixture.tokens += tokens
         mixture.weighted += tokens * weight
         for parts, shares in (
             (mixture.by_source, {row["source"]: 1.0}),
-            (mixture.by_topic, weigher.topics_of(row) or {NO_LABEL: 1.0}),
+            (mixture.by_topic, weigher.topics.of(row) or {NO_LABEL: 1.0}),
         ):
             for name, share in shares.items():
                 part = parts.setdefault(name, Part())
                 part.tokens += tokens * share
                 part.weighted += tokens * weight * share
     if mixture.weighted <= 0:
-        raise TableError(f"{workdir.annotated}: no training tokens there; annotate a corpus first")
+        raise TableError(f"{annotated}: no training tokens there; annotate a corpus first")
     return mixture, weigher

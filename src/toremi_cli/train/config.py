@@ -12,8 +12,8 @@ from typing import Any
 
 from toremi_cli.errors import UsageError
 from toremi_cli.layout import Workdir
+from toremi_cli.sample_topics import TOPIC_MODES
 
-TOPIC_MODES = ("labels", "fine", "soft", "source")
 SCHEDULES = ("cosine", "linear", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 LOSS_AVERAGES = ("sample", "token")

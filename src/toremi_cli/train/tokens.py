@@ -23,6 +23,7 @@ import pyarrow as pa
 from toremi_cli import console
 from toremi_cli.errors import TrainingError
 from toremi_cli.provenance import digest
+from toremi_cli.sample_topics import MIN_PROBABILITY, read_topic_names, topic_name
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TOPICS, TRAIN, VALIDATION
 from toremi_cli.tables import TableReader, write_json
 from toremi_cli.train.npy import NpyAppender, read_npy
@@ -31,8 +32,6 @@ from toremi_cli.train.tokenizer import TokenizerFolder, open_tokenizer
 CACHE_VERSION = 2
 BATCH_ROWS = 1024
 COLUMNS = ("text", "source", "split", "topic", "labels", "probs", "num_bytes")
-MIN_PROBABILITY = 0.01
-"""Smaller entries of a soft mixture are dropped, and the rest sums to 1 again: they would cost most of the pairs."""
 ARRAYS = {
     "offset": np.int64,
     "length": np.int32,
@@ -129,7 +128,7 @@ class TokenCache:
         return self.tokens[start : start + int(self.length[sample])]
 
     def topic_pairs(self, mode: str) -> TopicPairs:
-        """The topics by one of `config.TOPIC_MODES`; topics without a training sample are left out."""
+        """The topics by one of `sample_topics.TOPIC_MODES`; topics without a training sample are left out."""
         crowding = None
         if mode == "source":
             count, topic, names = np.ones(len(self.source), np.int64), self.source, self.sources
@@ -224,12 +223,10 @@ def _fine_topics(workdir: Path) -> FineTopics:
         return FineTopics([], None)
     reader = TableReader(path, TOPICS)
     extra = ["crowding"] if "crowding" in reader.schema.names else []
-    rows = reader.read(["topic", "name", *extra]).sort_by("topic").to_pylist()
-    of_topic = {row["topic"]: row for row in rows}
-    number = max(of_topic, default=-1) + 1
-    names = [of_topic[k]["name"] if k in of_topic else f"topic-{k}" for k in range(number)]
+    rows = reader.read(["topic", *extra]).sort_by("topic").to_pylist()
     crowding = [row["crowding"] for row in rows if row.get("crowding") is not None]
-    return FineTopics(names, crowding if len(crowding) == number else None)
+    names = read_topic_names(path)
+    return FineTopics(names, crowding if len(crowding) == len(names) else None)
 
 
 def _build(folder: Path, reader: TableReader, tokenizer: TokenizerFolder, topics: FineTopics, fingerprint: str) -> None:
@@ -307,7 +304,7 @@ class _CacheWriter:
         self._append("soft_count", counts)
 
     def _name_topics(self, num_topics: int) -> None:
-        self.fine_names += [f"topic-{i}" for i in range(len(self.fine_names), num_topics)]
+        self.fine_names += [topic_name(self.fine_names, topic) for topic in range(len(self.fine_names), num_topics)]
 
     def _append(self, name: str, values: Any) -> None:
         self.arrays[name].append(values)

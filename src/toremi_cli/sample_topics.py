@@ -1,0 +1,56 @@
+"""Which topics a sample has, by each of the ways that `--topics` names: training and all that judges it agree on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from toremi_cli.schemas import NO_TOPIC, TOPICS
+from toremi_cli.tables import TableReader
+
+TOPIC_MODES = ("labels", "fine", "soft", "source")
+MIN_PROBABILITY = 0.01
+"""Smaller entries of a soft mixture are dropped, and the rest sums to 1 again: they would cost most of the pairs."""
+
+
+def topic_name(names: list[str], topic: int) -> str:
+    """Name of a topic, by the table `topics` or, where that lacks it, by its number."""
+    return names[topic] if topic < len(names) else f"topic-{topic}"
+
+
+def read_topic_names(table: Path) -> list[str]:
+    """Names of topics 0, 1, … by the table `topics`; none where there is no table."""
+    if not table.is_file():
+        return []
+    rows = TableReader(table, TOPICS).read(["topic", "name"]).to_pylist()
+    by_id = {row["topic"]: row["name"] for row in rows}
+    return [by_id.get(topic, f"topic-{topic}") for topic in range(max(by_id, default=-1) + 1)]
+
+
+class SampleTopics:
+    """Reads a sample's topics off a row of the annotated table."""
+
+    def __init__(self, mode: str, table: Path) -> None:
+        """`mode` is one of TOPIC_MODES, `table` the workdir's `topics`."""
+        self.mode = mode
+        self.names = read_topic_names(table) if mode in ("fine", "soft") else []
+
+    @property
+    def columns(self) -> list[str]:
+        """What it needs of the annotated table."""
+        return {"labels": ["labels"], "fine": ["topic"], "soft": ["probs"], "source": ["source"]}[self.mode]
+
+    def of(self, row: Mapping[str, Any]) -> dict[str, float]:
+        """Names of a sample's topics, each with its part of the sample; parts sum to 1, empty without topics."""
+        if self.mode == "source":
+            return {row["source"]: 1.0}
+        if self.mode == "labels":
+            labels = dict.fromkeys(row["labels"] or ())
+            return dict.fromkeys(labels, 1 / max(len(labels), 1))
+        if self.mode == "fine":
+            topic = row["topic"]
+            return {} if topic is None or topic == NO_TOPIC else {topic_name(self.names, topic): 1.0}
+        kept = {k: p for k, p in enumerate(row["probs"] or ()) if p >= MIN_PROBABILITY}
+        total = sum(kept.values())
+        return {topic_name(self.names, k): p / total for k, p in kept.items()}
