@@ -23,7 +23,7 @@ def describe_table(path: Path, num_rows: int) -> dict[str, Any]:
     """
     table = _kind_of(path)
     reader = TableReader(path, table)
-    known = {column.name: column for column in table.columns}
+    known = {column.name: column for column in (*table.columns, *table.optional)}
     columns = [
         {
             "name": field.name,

@@ -6,7 +6,7 @@ writes the same columns; extra columns are carried along by readers that don't k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -18,6 +18,8 @@ TEST = "test"
 """Held-out split that only reports."""
 NO_TOPIC = -1
 """`topic` of a sample on which no topic is settled: it stays unlabelled and trains with weight 1."""
+CORRUPTED = "corrupted"
+"""Column of `toremi corrupt`: the truth about its noise."""
 ALL_DOMAINS = "all"
 """`domain` of a number that speaks of no single domain."""
 
@@ -42,6 +44,10 @@ class Table:
     columns: tuple[Column, ...]
     command: str = ""
     """What writes it, as a user would type it."""
+    optional: tuple[Column, ...] = ()
+    """Columns that only some such tables have."""
+    grows: bool = False
+    """Whether it is appended to while a run lives: then it has no manifest, and is whole at any moment."""
 
     @property
     def shown(self) -> str:
@@ -57,6 +63,10 @@ class Table:
     def column_names(self) -> list[str]:
         """Names of the columns, in order."""
         return [c.name for c in self.columns]
+
+    def with_optional(self, *names: str) -> Table:
+        """The same table with these of its optional columns."""
+        return replace(self, columns=(*self.columns, *(c for c in self.optional if c.name in names)))
 
 
 def vector_type(dim: int | None) -> pa.DataType:
@@ -126,6 +136,11 @@ TOPICS = Table(
         ),
     ),
     "toremi cluster",
+    optional=(
+        Column("crowding", pa.float32(), "how many topics there are of the topic's kind, itself included", "topics"),
+        Column("parents", pa.list_(pa.int32()), "its coarse topic on each of --levels, finest first"),
+        Column("parent_names", pa.list_(pa.string()), "their names"),
+    ),
 )
 ANNOTATED = Table(
     "annotated",
@@ -140,6 +155,7 @@ ANNOTATED = Table(
         *_TOPIC_COLUMNS[1:],
     ),
     "toremi annotate CORPUS",
+    optional=(Column(CORRUPTED, pa.bool_(), "whether `toremi corrupt` planted noise in the sample"),),
 )
 WEIGHTS = Table(
     "weights",
@@ -157,12 +173,14 @@ WEIGHTS = Table(
         Column("num_samples", pa.int64(), "samples of the topic seen in the interval, all ranks", "samples"),
     ),
     "toremi pretrain",
+    grows=True,
 )
 LOSSES = Table(
     "losses",
     1,
     "Topic losses by interval: what `toremi replay` reads. A 'weights' table is one.",
     tuple(c for c in WEIGHTS.columns if c.name in ("step", "topic", "loss", "num_samples")),
+    grows=True,
 )
 METRICS = Table(
     "metrics",
@@ -176,6 +194,7 @@ METRICS = Table(
         Column("value", pa.float64(), "the number, in the unit that its name implies"),
     ),
     "toremi pretrain",
+    grows=True,
 )
 EVAL = Table(
     "eval",

@@ -245,17 +245,13 @@ def _check_finished(path: Path, table: Table, files: Sequence[pq.ParquetFile]) -
     """Refuse a folder that one of our stages left half-written."""
     records = [read_record(file.schema_arrow.metadata) for file in files]
     ours = [r for r in records if r is not None]
-    if not ours or path.is_file() or table.name in APPENDED:
+    if not ours or path.is_file() or table.grows:
         return
     manifest = read_manifest(path)
     fingerprints = {r["fingerprint"] for r in ours}
     if manifest is None or fingerprints != {manifest["fingerprint"]} or manifest["num_shards"] != len(files):
         command = ours[0].get("command", "the command that writes it").split(" ")[0:2]
         raise TableError(f"{path}: this '{table.name}' table is unfinished; run `{' '.join(command)}` again to go on")
-
-
-APPENDED = {"weights", "metrics", "losses"}
-"""Tables that grow while a run lives: they have no manifest and are whole at any moment."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

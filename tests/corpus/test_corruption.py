@@ -4,12 +4,12 @@ import pyarrow as pa
 import pytest
 
 from tests.realtext import news_articles
-from toremi_cli.corpus.corruption import KINDS, TRUTH, CorruptionConfig, build_corrupted
+from toremi_cli.corpus.corruption import KINDS, CorruptionConfig, build_corrupted
 from toremi_cli.corpus.tokenizer import END_OF_TEXT, load_tokenizer, save_tokenizer, train_tokenizer
 from toremi_cli.errors import UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
-from toremi_cli.schemas import ANNOTATED, TOPICS
+from toremi_cli.schemas import ANNOTATED, CORRUPTED, TOPICS
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import TableReader, write_table
 
@@ -65,13 +65,13 @@ def corrupted(workdir, out, **config):
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_the_topic_is_corrupted_and_the_truth_is_kept(workdir, tmp_path, kind):
     manifest, before, after = corrupted(workdir, tmp_path / "out", kind=kind)
-    assert manifest["num_corrupted"] == sum(row[TRUTH] for row in after) == 27
+    assert manifest["num_corrupted"] == sum(row[CORRUPTED] for row in after) == 27
     tokenizer = load_tokenizer(workdir.tokenizer)
     for old, new in zip(before, after, strict=True):
-        assert new[TRUTH] == ("Technology" in old["labels"] and old["split"] == "train")
-        assert (new["text"] != old["text"]) == new[TRUTH]
-        if not new[TRUTH]:
-            assert {k: v for k, v in new.items() if k != TRUTH} == old
+        assert new[CORRUPTED] == ("Technology" in old["labels"] and old["split"] == "train")
+        assert (new["text"] != old["text"]) == new[CORRUPTED]
+        if not new[CORRUPTED]:
+            assert {k: v for k, v in new.items() if k != CORRUPTED} == old
         assert new["num_tokens"] == tokenizer.count([new["text"]])[0]
         assert new["num_bytes"] == len(new["text"].encode())
 
@@ -79,7 +79,7 @@ def test_only_the_topic_is_corrupted_and_the_truth_is_kept(workdir, tmp_path, ki
 def test_what_each_kind_does(workdir, tmp_path):
     for kind in KINDS:
         _, before, after = corrupted(workdir, tmp_path / kind, kind=kind)
-        old, new = next((b["text"], a["text"]) for b, a in zip(before, after, strict=True) if a[TRUTH])
+        old, new = next((b["text"], a["text"]) for b, a in zip(before, after, strict=True) if a[CORRUPTED])
         if kind == "shuffle-chars":
             assert Counter(old) == Counter(new)
         elif kind == "shuffle-words":
@@ -115,7 +115,7 @@ def test_a_second_noise_is_added_to_the_first(workdir, tmp_path):
     config = CorruptionConfig(topic="Sports", kind="truncate")
     both = build_corrupted(tmp_path / "one", tmp_path / "two", workdir.tokenizer, workdir.topics, config)
     assert both["num_corrupted"] == 54
-    assert pa.types.is_boolean(TableReader(tmp_path / "two", ANNOTATED).schema.field(TRUTH).type)
+    assert pa.types.is_boolean(TableReader(tmp_path / "two", ANNOTATED).schema.field(CORRUPTED).type)
 
 
 def test_unknown_names_are_refused(workdir, tmp_path):

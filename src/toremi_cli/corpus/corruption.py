@@ -17,11 +17,10 @@ from toremi_cli.corpus.hashing import HASH_RANGE, keyed_hash
 from toremi_cli.corpus.tokenizer import TextTokenizer, load_tokenizer
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.provenance import digest, provenance_of
-from toremi_cli.schemas import ANNOTATED, TOPICS, TRAIN, Column, Table
+from toremi_cli.schemas import ANNOTATED, CORRUPTED, TOPICS, TRAIN, Column, Table
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import TableReader, read_manifest
 
-TRUTH = "corrupted"
 WAYS = ("label", "topic", "source")
 BATCH_ROWS = 2048
 BOILERPLATE = (
@@ -201,8 +200,8 @@ KINDS: dict[str, Callable[[str, random.Random, Corruptor], str]] = {
 
 def _corrupted_rows(batch: pa.RecordBatch, chosen: list[bool], corruptor: Corruptor, table: Table) -> pa.Table:
     columns = {name: batch.column(name) for name in batch.schema.names}
-    before = columns[TRUTH].to_pylist() if TRUTH in columns else [False] * batch.num_rows
-    columns[TRUTH] = pa.array([bool(a or b) for a, b in zip(before, chosen, strict=True)])
+    before = columns[CORRUPTED].to_pylist() if CORRUPTED in columns else [False] * batch.num_rows
+    columns[CORRUPTED] = pa.array([bool(a or b) for a, b in zip(before, chosen, strict=True)])
     if any(chosen):
         ids, texts = columns["sample_id"].to_pylist(), columns["text"].to_pylist()
         tokens, sizes = columns["num_tokens"].to_pylist(), columns["num_bytes"].to_pylist()
@@ -219,10 +218,9 @@ def _corrupted_rows(batch: pa.RecordBatch, chosen: list[bool], corruptor: Corrup
 
 def _with_truth(reader: TableReader) -> Table:
     """The kind of table that is written: the columns that are there, and the truth."""
-    known = set(ANNOTATED.column_names) | {TRUTH}
+    known = {*ANNOTATED.column_names, CORRUPTED}
     extra = [Column(f.name, f.type, "carried along") for f in reader.schema if f.name not in known]
-    truth = Column(TRUTH, pa.bool_(), "whether noise was planted in this sample")
-    return replace(ANNOTATED, columns=(*ANNOTATED.columns, *extra, truth))
+    return replace(ANNOTATED, columns=(*ANNOTATED.columns, *extra)).with_optional(CORRUPTED)
 
 
 def _refuse_absent_topic(reader: TableReader, chosen: _Chosen) -> None:
@@ -258,4 +256,4 @@ def _truth_columns(stage: StageFolder, num_shards: int) -> Iterator[pa.ChunkedAr
         path = stage.path(index)
         if not path.exists():
             raise TableError(f"{path}: was not written; run the same command again")
-        yield pq.read_table(path, columns=[TRUTH])[TRUTH]
+        yield pq.read_table(path, columns=[CORRUPTED])[CORRUPTED]

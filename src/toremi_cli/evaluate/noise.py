@@ -24,10 +24,9 @@ from toremi_cli.evaluate.run_facts import read_facts
 from toremi_cli.evaluate.runs import Run
 from toremi_cli.layout import Workdir
 from toremi_cli.sample_topics import SampleTopics
-from toremi_cli.schemas import ANNOTATED, TRAIN
+from toremi_cli.schemas import ANNOTATED, CORRUPTED, TRAIN
 from toremi_cli.tables import TableReader
 
-TRUTH = "corrupted"
 PASSED = 0.9
 MOSTLY = 0.5
 """Share of its training samples from which a topic or source counts as noisy."""
@@ -93,10 +92,10 @@ def noise_reports(runs: Sequence[Run], workdir: Workdir, suite: str) -> list[Noi
         TableError: none of the runs was trained on a corrupted table.
     """
     tables = [run.annotated(workdir) for run in runs]
-    corrupted = [path for path in tables if path.exists() and TRUTH in TableReader(path, ANNOTATED).schema.names]
+    corrupted = [path for path in tables if path.exists() and CORRUPTED in TableReader(path, ANNOTATED).schema.names]
     if not corrupted:
         raise TableError(
-            f"{', '.join(run.name for run in runs)}: none was trained on a table with a column '{TRUTH}'; make one "
+            f"{', '.join(run.name for run in runs)}: none was trained on a table with a column '{CORRUPTED}'; make one "
             "with `toremi corrupt` and train on it with --annotated"
         )
     reports = []
@@ -111,14 +110,14 @@ def read_truth(path: Path, run: Run, workdir: Workdir) -> Truth:
     of_sample = SampleTopics(run.topic_mode, workdir.topics)
     truth = Truth()
     sources: dict[str, list[int]] = {}
-    columns = list(dict.fromkeys(["split", "source", *of_sample.columns, TRUTH]))
+    columns = list(dict.fromkeys(["split", "source", *of_sample.columns, CORRUPTED]))
     for batch in TableReader(path, ANNOTATED).iter_batches(columns):
         for row in batch.filter(pc.equal(batch.column("split"), pa.scalar(TRAIN))).to_pylist():
             topics = tuple(sorted((topic, round(part, 2)) for topic, part in of_sample.of(row).items()))
-            (truth.corrupted if row[TRUTH] else truth.clean)[topics] += 1
+            (truth.corrupted if row[CORRUPTED] else truth.clean)[topics] += 1
             count = sources.setdefault(row["source"], [0, 0])
             count[0] += 1
-            count[1] += bool(row[TRUTH])
+            count[1] += bool(row[CORRUPTED])
     truth.sources = {source: noisy / total for source, (total, noisy) in sources.items()}
     return truth
 

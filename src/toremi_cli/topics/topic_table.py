@@ -22,8 +22,6 @@ from toremi_cli.topics.keywords import topic_name
 
 WORDS = "words.json"
 """Keywords, coarser levels and crowding, beside the model."""
-CROWDING = pa.field("crowding", pa.float32())
-PARENTS = (pa.field("parents", pa.list_(pa.int32())), pa.field("parent_names", pa.list_(pa.string())))
 
 
 def topics_are_current(path: Path, clusters: str) -> bool:
@@ -36,15 +34,11 @@ def topics_are_current(path: Path, clusters: str) -> bool:
 
 
 def write_topics(workdir: Workdir, clusters: Provenance) -> None:
-    """Count the topics' samples, tokens and sources, and write the table.
-
-    A column is added, `crowding`: how many topics there are of the topic's kind, itself included. With coarser levels,
-    two more: `parents`, the topic's coarse topic on each level, finest first, and `parent_names`, their names.
-    """
+    """Count the topics' samples, tokens and sources, and write the table."""
     described = json.loads((workdir.clusters / "_model" / WORDS).read_text(encoding="utf-8"))
     keywords: list[list[str]] = described["keywords"]
     levels: list[dict[str, Any]] = described["levels"]
-    crowding = described.get("crowding", [None] * len(keywords))  # a model fitted by an earlier version has none
+    crowding: list[float] = described["crowding"]
     sizes = _count(workdir, len(keywords))
     taken: set[str] = set()
     rows: list[dict[str, Any]] = []
@@ -57,8 +51,8 @@ def write_topics(workdir: Workdir, clusters: Provenance) -> None:
         names = [level["names"][parent] for level, parent in zip(levels, parents, strict=True)]
         rows[-1] |= {"parents": parents, "parent_names": names}
     plan = provenance_of(TOPICS, clusters.command, dict(clusters.config), {"clusters": clusters.fingerprint})
-    added = (CROWDING, *(PARENTS if levels else ()))
-    schema = pa.schema([*TOPICS.arrow_schema(), *added]).with_metadata(plan.metadata())
+    table = TOPICS.with_optional("crowding", *(("parents", "parent_names") if levels else ()))
+    schema = table.arrow_schema().with_metadata(plan.metadata())
     with atomic_file(workdir.topics) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression=COMPRESSION)
 
