@@ -1,7 +1,7 @@
 """Run the grid, or go on with it, and write its tables and figures.
 
     python -m benchmarks.evidence --preset quick
-    python -m benchmarks.evidence --preset cpu --domains DIR --report docs/evidence.md
+    python -m benchmarks.evidence --preset cpu --domains DIR
 
 Everything lies under --out; a run that is there is not run again, so that an interrupted grid goes on where it stopped.
 DIR is a folder of .jsonl or .jsonl.zst files with `text`, one a source. --until stops starting new runs after so many

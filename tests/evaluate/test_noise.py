@@ -95,3 +95,4 @@ def test_command(workdir):
     assert_one_line_error(
         toremi("eval", "-w", workdir, "--noise"), "none was trained on a table with a column 'corrupted'"
     )
+    assert_one_line_error(toremi("eval", "-w", workdir, "--noise", "--tasks", "piqa"), "give one of them")

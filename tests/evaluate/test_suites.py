@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,23 @@ def test_the_papers_suite_is_shipped():
     assert all(domain.data.startswith("hf://datasets/allenai/paloma/") for domain in suite.domains)
 
 
-def test_the_example_is_a_suite():
-    path = Path(__file__).parents[2] / "examples" / "suites" / "domains.toml"
-    assert len(load_suite(str(path)).domains) >= 5
+def test_the_example_reads_what_the_demo_harvests(tmp_path):
+    from examples.harvest_corpus import SOURCES
+
+    example = Path(__file__).parents[2] / "examples" / "suites" / "domains.toml"
+    (tmp_path / "examples" / "suites").mkdir(parents=True)
+    (tmp_path / "demo-out" / "corpus").mkdir(parents=True)
+    shutil.copy(example, tmp_path / "examples" / "suites")
+    for source in SOURCES:
+        row = json.dumps({"id": "a", "source": source.name, "text": f"text of {source.name}"})
+        (tmp_path / "demo-out" / "corpus" / f"{source.name}.jsonl").write_text(row)
+    texts = suite_texts(load_suite(str(tmp_path / "examples" / "suites" / "domains.toml")))
+    assert dict(zip(texts.sources, texts.texts, strict=True)) == {
+        "encyclopaedia": "text of encyclopaedia",
+        "news": "text of news",
+        "newsgroups": "text of newsgroups",
+        "code": "text of python_code",
+    }
 
 
 def test_eval_on_a_suite(folder):

@@ -96,7 +96,7 @@ def register(app: typer.Typer) -> None:
         Example: [bold]toremi eval uniform toremi-2 --noise[/]
         """
         from toremi_cli import layout
-        from toremi_cli.evaluate.config import EvalConfig
+        from toremi_cli.evaluate.config import EvalConfig, check_config
         from toremi_cli.evaluate.evaluate import evaluate_runs
         from toremi_cli.evaluate.tasks.evaluate import evaluate_tasks
 
@@ -107,6 +107,7 @@ def register(app: typer.Typer) -> None:
             data=data,
             suite=suite,
             tasks=tasks,
+            noise=noise,
             finetune=finetune,
             task_data=task_data,
             limit=limit,
@@ -116,10 +117,11 @@ def register(app: typer.Typer) -> None:
             batch_tokens=batch_tokens,
             device=device,
         )
-        if noise:
+        if config.noise:
             from toremi_cli.evaluate.noise import noise_reports
             from toremi_cli.evaluate.runs import find_runs
 
+            check_config(config)
             place = layout.Workdir(workdir)
             reports = noise_reports(find_runs(config.runs, place), place, split)
             console.print_json([r.to_json() for r in reports]) if as_json else _print_noise(reports, split)

@@ -62,8 +62,13 @@ def register(app: typer.Typer) -> None:
             str, _option(_POLICY, "What weights act on: loss, sampling, both; auto: as the policy was made for.")
         ] = "auto",
         topics: Annotated[
-            str, _option(_POLICY, "What a sample's topics are: labels, fine, soft (mixture), source.")
-        ] = "labels",
+            str,
+            _option(
+                _POLICY,
+                "What a sample's topics are: labels, fine, soft (mixture), source; auto: labels for the paper's "
+                "policies, else fine.",
+            ),
+        ] = "auto",
         interval: Annotated[int, _option(_POLICY, "Steps between two updates of the weights.", min=1)] = 100,
         alpha: Annotated[float, _option(_POLICY, "Step size of an update.")] = 1.0,
         w_min: Annotated[float, _option(_POLICY, "Lower bound of a weight.")] = 0.1,
@@ -73,8 +78,12 @@ def register(app: typer.Typer) -> None:
         ] = "multiplicative",
         normalize: Annotated[bool, _option(_POLICY, "Keep the mean weight at 1.", "--normalize")] = False,
         stage_switch: Annotated[
-            str, _option(_POLICY, "When stage 2 begins: plateau, step:N, fraction:F, never.")
-        ] = "plateau",
+            str,
+            _option(
+                _POLICY,
+                "When stage 2 begins: plateau, step:N, fraction:F, never; auto: fraction:0.1 for toremi, else plateau.",
+            ),
+        ] = "auto",
         plateau_threshold: Annotated[
             float, _option(_POLICY, "Relative decrease of the validation loss that counts as a plateau.")
         ] = 0.01,

@@ -35,6 +35,8 @@ class EvalConfig:
     """Most tokens in a batch."""
     tasks: str = ""
     """Downstream tasks instead of text: 'piqa,sciq=FILE'."""
+    noise: bool = False
+    """Judge how the runs dealt with planted noise instead of measuring text."""
     finetune: str = ""
     """GLUE tasks to fine-tune on instead of text: 'cola,sst2'."""
     task_data: str = ""
@@ -55,8 +57,8 @@ def check_config(config: EvalConfig) -> None:
         raise UsageError(f"--split {config.split}: expected {' or '.join(SPLITS)}")
     if config.topics not in TOPIC_MODES:
         raise UsageError(f"--topics {config.topics}: expected one of {', '.join(TOPIC_MODES)}")
-    if sum(map(bool, (config.data, config.suite, config.tasks, config.finetune))) > 1:
-        raise UsageError("--data, --suite, --tasks and --finetune: give one of them")
+    if sum(map(bool, (config.data, config.suite, config.tasks, config.finetune, config.noise))) > 1:
+        raise UsageError("--data, --suite, --tasks, --finetune and --noise: give one of them")
     if config.checkpoint not in ("last", "all") and not config.checkpoint.removeprefix("checkpoint-").isdigit():
         raise UsageError(f"--checkpoint {config.checkpoint}: expected last, all or a step")
     if config.context_length < 0 or config.stride < 0 or config.batch_tokens < 1:

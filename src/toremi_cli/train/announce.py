@@ -6,7 +6,9 @@ from toremi_cli import console
 from toremi_cli.train.run import Run
 from toremi_cli.train.sharding import fsdp_is_asked_for, is_sharded
 
-FEW_INTERVALS = 4
+FEW_INTERVALS = 20
+MEASURED_INTERVALS = 80
+"""Updates of the weights in the paper's run, and in those that `docs/evidence.md` tells of."""
 
 
 def announce(run: Run, num_parameters: int) -> None:
@@ -30,7 +32,7 @@ def announce(run: Run, num_parameters: int) -> None:
     if intervals < FEW_INTERVALS and run.policy.name != "uniform":
         console.warn(
             f"the weights change only {intervals} time{'s' if intervals != 1 else ''} in {schedule.max_steps} steps; "
-            f"try --interval {max(schedule.max_steps // 20, 1)}"
+            f"try --interval {max(schedule.max_steps // MEASURED_INTERVALS, 1)}"
         )
     most = run.policy.config.max_repeats
     if run.sampling is not None and 0 < most < schedule.epochs:

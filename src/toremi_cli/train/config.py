@@ -14,6 +14,7 @@ from toremi_cli.errors import UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.sample_topics import TOPIC_MODES
 
+AUTO = "auto"
 SCHEDULES = ("cosine", "linear", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 LOSS_AVERAGES = ("sample", "token")
@@ -240,6 +241,22 @@ def _check_accelerate_config(path: str) -> None:
         raise UsageError(f"--accelerate-config {path}: cannot be read as YAML ({reason})") from None
     if not isinstance(found, dict) or "compute_environment" not in found:
         raise UsageError(f"--accelerate-config {path}: no config of accelerate: 'compute_environment' is not in it")
+
+
+def resolve_auto(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags with `auto` replaced by what the policy was made for, so that a run's record holds the settings themselves.
+
+    `--topics`: the paper's policies weigh labels, all others were measured with the fine topics. `--stage-switch`: the
+    paper waits for a plateau; `toremi` was measured with a tenth of the run for its first stage.
+    """
+    policy = dict(values["policy"])
+    acting = policy.get("of") if policy["name"] == "shuffled-topics" else policy["name"]
+    if policy.get("stage_switch") == AUTO:
+        policy["stage_switch"] = "fraction:0.1" if acting == "toremi" else "plateau"
+    resolved = {**values, "policy": policy}
+    if values.get("topics") == AUTO:
+        resolved["topics"] = "labels" if acting in ("toremi-1", "toremi-2") else "fine"
+    return resolved
 
 
 def model_config_path(model: str) -> Path | None:

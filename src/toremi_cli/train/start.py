@@ -12,7 +12,7 @@ from typing import Any
 from toremi_cli import console
 from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.layout import Workdir
-from toremi_cli.train.config import RUNTIME_FIELDS, TrainConfig, check_config
+from toremi_cli.train.config import RUNTIME_FIELDS, TrainConfig, check_config, resolve_auto
 from toremi_cli.train.launch import is_launched, launch, resolve_devices
 from toremi_cli.train.record import FINISHED, differences, read_run
 
@@ -33,6 +33,7 @@ def start_run(
         UsageError: flags that cannot work, or that contradict the run to resume.
         TrainingError: what stopped the run, or stands in its way.
     """
+    values = resolve_auto(values)
     if resume and overwrite:
         raise UsageError("--resume and --overwrite: give one of the two")
     config = _config(values, debug)
@@ -54,7 +55,7 @@ def plan_only(values: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: flags that cannot work.
         TrainingError: no corpus.
     """
-    config = _config(values, debug=False)
+    config = _config(resolve_auto(values), debug=False)
     check_config(config)
     _check_inputs(config)
     _, processes = resolve_devices(config)
