@@ -15,11 +15,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.evidence.corpora import prepare
+from benchmarks.evidence.corpora import prepare, unseen_text
 from benchmarks.evidence.grid import PRESETS, Arm, Preset, cells
 from benchmarks.evidence.report import write_report
 from benchmarks.evidence.results import collect, write_results
-from benchmarks.evidence.runs import measure, train
+from benchmarks.evidence.runs import measure, measure_unseen, train
 from benchmarks.evidence.tuning import chosen_rate, tune
 
 
@@ -57,6 +57,8 @@ def run_grid(preset: Preset, out: Path, domains: Path | None, deadline: float) -
             tune(cell.arm.tuned_on, cell.base_policy, preset, out, table_of(cell.arm.tuned_on))
         train(cell, preset, out, table_of(cell.arm), chosen_rate(cell.arm, cell.base_policy, out))
         measure(cell, out)
+        if cell.arm.corpus == "mixed" and domains is not None:
+            measure_unseen(cell, out, unseen_text(cell.arm.corpus, domains, out))
         print(f"{cell.name}: done", flush=True)
 
 

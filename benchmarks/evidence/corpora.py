@@ -26,6 +26,11 @@ MAX_TOKENS = 256
 NUM_TOPICS = 40
 """Set, not found: so that all grids have topics of the same fineness."""
 TOLERANCE = 0.02
+UNSEEN = "unseen"
+UNSEEN_CHARACTERS = 100_000
+"""Of a source in the text of documents that are not in the mixture."""
+UNSEEN_DOCUMENTS = 16
+"""A source with fewer such documents is left out."""
 
 
 def workdir_of(out: Path, corpus: str) -> Path:
@@ -76,6 +81,45 @@ def pieces(path: Path) -> Iterator[tuple[str, str]]:
         for number, line in enumerate(file):
             text = json.loads(line)["text"]
             yield from ((f"{path.name}:{number}:{k}", text[k : k + PIECE]) for k in range(0, len(text), PIECE))
+
+
+def unseen_text(corpus: str, domains: Path, out: Path) -> Path:
+    """Write text of documents of which nothing is in the mixture: the beginning of each, a file a source.
+
+    The mixture's own test split holds other pieces of documents that are trained on, since some sources are a few
+    documents in all. These documents are new to every run.
+    """
+    folder = out / f"{corpus}-{UNSEEN}"
+    if folder.exists():
+        return folder
+    mixed = {document_of(row["id"]) for path in (out / f"{corpus}-text").glob("*.jsonl") for row in rows_of(path)}
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    for path in sorted(p for p in domains.iterdir() if p.name.endswith((".jsonl", ".jsonl.zst"))):
+        beginnings = ((name, text) for name, text in pieces(path) if name.endswith(":0"))
+        unseen = [(document_of(name), text) for name, text in beginnings if document_of(name) not in mixed and text]
+        if len(unseen) < UNSEEN_DOCUMENTS:
+            continue
+        source, left = path.name.split(".")[0], UNSEEN_CHARACTERS
+        with (partial / f"{source}.jsonl").open("w", encoding="utf-8") as file:
+            for name, text in sorted(unseen, key=lambda p: hashlib.md5(p[0].encode()).digest()):
+                if left > 0:
+                    file.write(json.dumps({"id": name, "source": source, "text": text}) + "\n")
+                    left -= len(text)
+    partial.rename(folder)
+    return folder
+
+
+def document_of(piece: str) -> str:
+    """Name of the document that a piece is part of."""
+    return piece.rsplit(":", 1)[0]
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL file."""
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
 
 
 def plant_noise(arm: Arm, workdir: Path) -> Path:

@@ -22,7 +22,9 @@ topic weights every {interval} steps. How it is read stands at the end.
 FOOT = """\
 ## How to read it
 Bits per byte on the test split, macro averaged over the sources; with noise, over those that are clean. `±` is the
-standard deviation over seeds; differences are paired by seed, with their 95% t interval (none for one seed). *Tokens
+standard deviation over seeds; differences are paired by seed, with their 95% t interval (none for one seed).
+*Unseen*: on documents of which nothing was in the corpus, of the sources that have enough; the test split itself holds
+other pieces of documents that were trained on, where a source is a few documents in all. *Tokens
 saved*: share of `uniform`'s tokens (same seed) not yet used when its final macro value was reached, linear between the
 checkpoints measured, which lie from a quarter of a run on; *never*: it ended above. *Worst domain*: the
 largest increase over `uniform` on any clean source, of the means over seeds. *AUROC*: how well low weights tell
@@ -55,7 +57,8 @@ def write_report(name: str, preset: Preset, results: list[Result], out: Path, pa
 def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
     """Table and figures of one arm."""
     title = f"## {arm.corpus}, topics by {arm.topics}, " + (f"{arm.noise:.0%} {arm.kind}" if arm.noise else "clean")
-    columns = ["policy", "seeds", "rate", "macro", "less uniform", "micro", "tokens saved", "worst domain"]
+    columns = ["policy", "seeds", "rate", "macro", "less uniform", "the same, unseen", "micro", "tokens saved"]
+    columns += ["worst domain"]
     columns += ["AUROC", "noisy weight", "at the bound"] if arm.noise else []
     lines = [title, "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
     groups: dict[str, list[Result]] = {}
@@ -78,7 +81,8 @@ def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
 
 def _row(policy: str, own: Sequence[Result], base: Sequence[Result], arm: Arm) -> list[str]:
     row = [f"`{policy}`", str(len(own)), f"{own[0].learning_rate:g}"]
-    row += [spread([r.bits_per_byte["macro"] for r in own]), _difference(own, base, "macro")]
+    row += [spread([r.bits_per_byte["macro"] for r in own]), _difference(own, base, macro)]
+    row += [_difference(own, base, lambda r: r.unseen_bits_per_byte)]
     row += [spread([r.bits_per_byte["micro"] for r in own]), _saving(own, base), _worst_domain(own, base)]
     if arm.noise:
         row += [_mean(own, lambda r: r.noise.auroc if r.noise else math.nan, ".3f")]
@@ -93,9 +97,15 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
 
 
-def _difference(own: Sequence[Result], base: Sequence[Result], domain: str) -> str:
-    partners = {r.cell.seed: r.bits_per_byte[domain] for r in base}
-    values = [r.bits_per_byte[domain] - partners[r.cell.seed] for r in own if r.cell.seed in partners]
+def macro(result: Result) -> float:
+    """Macro bits per byte on the test split."""
+    return result.bits_per_byte["macro"]
+
+
+def _difference(own: Sequence[Result], base: Sequence[Result], number: Callable[[Result], float]) -> str:
+    partners = {r.cell.seed: number(r) for r in base}
+    values = [number(r) - partners[r.cell.seed] for r in own if r.cell.seed in partners]
+    values = [value for value in values if not math.isnan(value)]
     if not values or own[0].cell.policy == BASELINE:
         return ""
     if len(values) == 1:

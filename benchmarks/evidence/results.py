@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from benchmarks.evidence.corpora import UNSEEN
 from benchmarks.evidence.grid import Arm, Cell, Preset, cells
 from benchmarks.evidence.runs import is_measured
 from benchmarks.evidence.scores import clean_bits, noisy_sources, run_of
@@ -42,6 +43,8 @@ class Result:
     noisy_sources: set[str] = field(default_factory=set)
     lower_bound_part: float = math.nan
     """Part of the run at which the noisy topics' mean weight came down to their lowest bound; nan: never."""
+    unseen_bits_per_byte: float = math.nan
+    """Macro over the clean sources on documents of which nothing was in the corpus; nan: not measured."""
     validation: list[tuple[int, float]] = field(default_factory=list)
     """Tokens and macro bits per byte (all sources) in the run."""
 
@@ -82,6 +85,9 @@ def _result(cell: Cell, out: Path, learning_rate: float) -> Result:
         noisy_sources=noisy,
         validation=_validation(facts),
     )
+    unseen = read_facts(run, f"{cell.arm.corpus}-{UNSEEN}").final
+    if unseen is not None:
+        result.unseen_bits_per_byte = clean_bits(unseen, noisy)["macro"]
     if truth is not None:
         result.noise = judge(run, truth, TEST)
         result.lower_bound_part = _lower_bound_part(run, facts, result.noise)
@@ -112,7 +118,11 @@ def rows_of(result: Result) -> Iterator[dict[str, object]]:
         yield {**head, "tokens": tokens, "metric": "test_curve", "domain": "macro", "value": value}
     for tokens, value in result.validation:
         yield {**head, "tokens": tokens, "metric": "validation_curve", "domain": "macro", "value": value}
-    single = {"compute_saved": result.saved, "tokens_per_second": result.tokens_per_second}
+    single = {
+        "compute_saved": result.saved,
+        "unseen_bits_per_byte": result.unseen_bits_per_byte,
+        "tokens_per_second": result.tokens_per_second,
+    }
     if result.noise is not None:
         single |= {"noise_auroc": result.noise.auroc, "noisy_weight": result.noise.noisy_weight}
         single["lower_bound_part"] = result.lower_bound_part

@@ -21,13 +21,13 @@ models got stuck by chance: 2.597 bits a byte where the same run came to 2.451 w
 def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -> Path:
     """Train a cell, or go on where it stopped; return the run's folder.
 
+    A finished one is left alone, but by `toremi pretrain`, which refuses a run of that name with other settings.
+
     Raises:
         SystemExit: it was stopped on the way, which is no failure to `toremi`, but no result here.
     """
     workdir = workdir_of(out, cell.arm.corpus)
     folder = workdir / "runs" / cell.name
-    if run_status(folder) == "finished":
-        return folder
     every = preset.steps // preset.checkpoints
     toremi(
         "pretrain", "--workdir", workdir, "--annotated", annotated, "--name", cell.name, "--seed", cell.seed,
@@ -55,6 +55,16 @@ def measure(cell: Cell, out: Path) -> None:
     checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for checkpoint in checkpoints[:-1]:
         shutil.rmtree(checkpoint)
+    done.touch()
+
+
+def measure_unseen(cell: Cell, out: Path, text: Path) -> None:
+    """Score the last checkpoint on documents of which nothing was in the corpus."""
+    folder = workdir_of(out, cell.arm.corpus) / "runs" / cell.name
+    done = folder / "measured-unseen"
+    if done.exists():
+        return
+    toremi("eval", cell.name, "--workdir", workdir_of(out, cell.arm.corpus), "--data", text, "--topics", "none")
     done.touch()
 
 
