@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.reweight.test_toremi import stats
+from tests.reweight.policies.test_toremi_paper import stats
 from toremi_cli.reweight import POLICIES, PolicyConfig, PolicyData, make_policy, weight_course
 
 TOPICS = ["a", "b", "c", "d"]

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.reweight.policies.test_toremi_paper import stats
 from tests.reweight.reference import GOLDEN
-from tests.reweight.test_toremi import stats
 from toremi_cli.reweight import PolicyConfig, PolicyData, make_policy
 
 COURSES = ["toremi", "group-dro", "shearing", "odm", "ado", "stratified", "temperature"]

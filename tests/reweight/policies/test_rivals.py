@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.reweight.policies.test_all import DATA, TOPICS, make
-from tests.reweight.test_toremi import stats
+from tests.reweight.policies.test_toremi_paper import stats
 from toremi_cli.reweight import PolicyConfig, PolicyData, make_policy, weight_course
 from toremi_cli.reweight.policies.ado import fit_power_laws
 from toremi_cli.reweight.policies.linupper import linupper

@@ -13,12 +13,12 @@ from toremi_cli.reweight.policies.frozen import Frozen
 from toremi_cli.reweight.policies.group_dro import GroupDro
 from toremi_cli.reweight.policies.linupper import LinUpper
 from toremi_cli.reweight.policies.odm import Odm
-from toremi_cli.reweight.policies.ours import Toremi
 from toremi_cli.reweight.policies.random_weights import RandomWeights
 from toremi_cli.reweight.policies.shearing import Shearing
 from toremi_cli.reweight.policies.shuffled_topics import ShuffledTopics
 from toremi_cli.reweight.policies.stratified import Stratified, Temperature
-from toremi_cli.reweight.policies.toremi import ToremiOne, ToremiTwo
+from toremi_cli.reweight.policies.toremi import Toremi
+from toremi_cli.reweight.policies.toremi_paper import ToremiOne, ToremiTwo
 from toremi_cli.reweight.policies.uniform import Uniform
 
 POLICIES: dict[str, type[Policy]] = {

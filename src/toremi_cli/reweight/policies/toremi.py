@@ -1,75 +1,279 @@
-"""ToReMi's two policies (arXiv 2504.00695, §2; code: github.com/zxx000728/ToReMi, train/trainer.py).
+"""`toremi`: two stages, gradient sensitivity and learning state joined. Ours; reasons in docs/policy.md.
 
-Per interval, over the topics seen in it: L_l the topic's mean loss, Lbar their unweighted mean, w the topic's weight.
+*Learning state.* For each topic, a regression of log loss on log samples seen, over the intervals that saw it, gives
+its progress r_l = -d log L / d log n, and its standard error s_l. What lies back by `memory` in log samples counts
+1/e. Progress has no unit and doesn't know levels: a topic of high entropy and an easy one are alike if both lose 5%
+for a doubling of their data; what stands still, because it is noise or because it is learnt, has none.
 
-    gap = (L_l - Lbar) / Lbar                   rule `multiplicative`, the code's
-    stage 1   gap > 0:   w <- min(w * (1 + a*gap), w_max)           else unchanged
-    stage 2   gap > 0:   w <- max(w * (1 - a*gap), w_min)
-              gap <= 0:  w <- min(w * (1 + a*|gap|), w_max)
+    m, d   = median of r over topics, and their spread: max(1.4826 MAD, |m| / 3)
+    z_l    = (r_l - m) / sqrt(d^2 + s_l^2)                   unsure topics are drawn to the middle
+    v_l    = tanh(max(z_l - 3/2, 0) / 2) / 2                 to gain is a bet: half as strong, and from the
+           - tanh(max(-z_l - 3/2, 0) / 2)                    8th interval on only; near the median nothing moves
 
-    d = L_l - Lbar                              rule `additive`, the paper's
-    stage 1   d > 0:     w <- min(w + a*d, w_max)                   else w <- 1
-    stage 2   d > 0:     w <- max(w - a*d, w_min)
-              d <= 0:    w <- min(w + a*|d|, w_max)
+*Gradient sensitivity* g_l. A topic of high loss should move the model much; one whose loss a byte is above the others'
+while its gradients are below them holds nothing that can be learnt. Either alone misleads: code and tables have small
+gradients because they are easy, poetry and chat high losses because they are hard.
 
-`toremi-1` stays in stage 1; `toremi-2` enters stage 2 at the run's stage switch. A topic not seen in the interval
-keeps its weight and doesn't enter Lbar.
+    h_l, q_l = score of log loss a byte, score of - log g_l                          each less the interval's median,
+             score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       averaged with half that memory;
+                                                                                      m the median over topics
+    u_l    = tanh(max(max(h_l, 0)^(2/3) max(q_l, c_l)^(1/3) - 1, 0))                 noise; such a topic never gains
+    c_l    = max(1 - 2 f_l, 0) min(max(1 + q_l, 0), 1)       what is condemned has to become easier, or to move the
+                                                             model more than other text does: like any other it moves
+                                                             it again just for not being trained on
 
-Where the sources differ: the paper prints stage 1 additively, with the weight reset to 1 as soon as the loss isn't
-above the mean, and names the upper bound beta; the code multiplies and leaves such a weight as it was, with a=1, 0.1
-and 5.0 as constants. The code counts an unseen topic as loss 0, which would double its weight in stage 2; here it is
-left alone. Where every loss is 0, nothing changes, as in the code.
+A topic that is easy and moves nothing is learnt out: boilerplate, templates, near-duplicates. Its slope in log loss
+stays steep, but of what it loses hardly anything is left. Deviations don't tell it from code; halvings do.
+
+    e_l, o_l = halvings of loss a byte and of g_l below the interval's median, averaged in the same way
+    t_l    = tanh(max(max(e_l, 0)^(2/3) max(o_l, 0)^(1/3) - 3/2, 0))                 learnt; never gains either
+
+    log f_l <- (log f_l + gain * (v_l - 2 (u_l + t_l))) / 2  within the bounds; where the topic was seen, or falls by
+                                                             its levels
+
+    stage 1   1/2 <= f_l <= w_max      explore: what stands still keeps half of its share; noise (u_l > 0) does not,
+                                       since what noise does to a young model stays
+    stage 2   w_min <= f_l <= w_max    commit
+
+    b_l    = (size_l^(1/T) / k_l / sum) / (size_l / sum)     what makes natural shares tempered; k_l topics of a kind
+                                                             share what one that stands alone gets (`crowding`); none
+                                                             below `stratify_floor`: large topics don't pay for it
+    w_l    = f_l * b_l^min(f_l, 1), scaled to mean 1 over the training text; w_min where f_l is
+
+A verdict against a topic takes its share of the tempering away as well: a small noisy topic must not be drawn often
+because it is small. Ablations: `sensitivity`, `learning_state`, `stratify`, `spread`.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from toremi_cli.reweight.policies.base import Policy, mean
+from toremi_cli.reweight.policies.base import Policy
+from toremi_cli.reweight.policies.data import tempered_shares, weights_of_shares
+from toremi_cli.reweight.sampling import shares_between
 from toremi_cli.reweight.stats import IntervalStats
 
+EXPLORE_FLOOR = 0.5
+"""Lower bound of the factor in stage 1, but for noise."""
+DEAD_ZONE = 1.0
+"""Standard score of noise, a geometric mean of two, that is left alone."""
+LEARNT = 1.5
+"""Halvings of loss and sensitivity, their geometric mean, up to which easy text is left alone: code and tables are."""
+HARDNESS = 2 / 3
+"""Part of the loss in that mean: it is the surer witness, gradients the one that tells noise from what is hard."""
+PROGRESS_DEAD_ZONE = 1.5
+"""Standard score of progress that is left alone: weights that follow the jitter of slopes cost more than they find."""
+BET = 0.5
+"""How strongly a topic gains, relative to how strongly one loses."""
+CONVICTION = 0.5
+"""Factor below which a topic is believed to be still, the more the less weight it has; less so where its gradients are
+larger than those of others, and from a standard score of 1 on not at all."""
+INERTIA = 0.5
+"""What is left of the old log factor at an update."""
+LEAST_SPREAD = 0.02
+"""Of a logarithm over topics: what differs by less than 2% is the same."""
+LEVELS_COUNT = 2.0
+"""How strongly levels act, relative to standing still: two measures bear witness."""
+MIN_INTERVALS = 4
+"""Intervals that must have seen a topic before its progress is judged."""
+PATIENCE = 8
+"""Intervals before a topic may gain: at first all fall, noise the fastest, as the counts of its letters are learnt."""
+_WEIGHT, _X, _Y, _XX, _XY, _YY, _SEEN = range(7)
 
-class ToremiOne(Policy):
-    """Emphasize only: hard topics gain weight, none loses it."""
 
-    name: ClassVar[str] = "toremi-1"
-    summary: ClassVar[str] = "the paper's first stage throughout: topics of high loss gain weight"
+class Toremi(Policy):
+    """Hard and learnable topics gain weight, topics that stand still lose it, from stratified shares."""
+
+    name: ClassVar[str] = "toremi"
+    summary: ClassVar[str] = "ours: stratified shares; noise and boilerplate lose, found by gradients"
+    num_stages: ClassVar[int] = 2
+    acts_on: ClassVar[str] = "sampling"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        num_topics = len(self.topics)
+        self.log_factor = torch.zeros(num_topics, dtype=torch.float64)
+        self.moments = torch.zeros(7, num_topics, dtype=torch.float64)
+        """Forgetful sums for the regression of log loss on log samples."""
+        self.samples = torch.zeros(num_topics, dtype=torch.float64)
+        """(num_topics,) samples seen so far."""
+        self.levels = torch.full((2, num_topics), torch.nan, dtype=torch.float64)
+        """Logarithms of the loss a byte and of the gradient sensitivity, less the median over the interval's topics;
+        NaN where not measured. Relative, since levels of a young model move faster than a small topic is seen."""
+        self.evidence = torch.zeros(num_topics, dtype=torch.float64)
+        """(num_topics,) samples behind `levels`, the older ones forgotten in part."""
+        self.weights = self._weights()
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
-        average = mean(losses[stats.seen])
-        difference = losses - average  # NaN where unseen
-        updated = (
-            self._additive(difference, stage)
-            if self.config.rule == "additive"
-            else self._multiplicative(difference / average if average else difference, stage)
-        )
-        return torch.where(stats.seen, updated, self.weights)
+        self._observe(losses, stats)
+        if self.config.learning_state or self.config.sensitivity:
+            noise, learnt = self._noise(), self._learnt()
+            target = self.config.gain * self._verdict(noise, learnt)
+            moved = INERTIA * self.log_factor + (1 - INERTIA) * target
+            low = torch.full_like(moved, max(self.config.w_min, 1e-9))
+            if stage == 1:
+                low = torch.where(noise > 0, low, low.clamp_min(EXPLORE_FLOOR))
+            bounded = moved.clamp_max(math.log(self.config.w_max)).maximum(low.log())
+            # A verdict against a topic is carried out even while none of it is drawn.
+            standing = (noise + learnt > 0) & (bounded < self.log_factor)
+            self.log_factor = torch.where(stats.seen | standing, bounded, self.log_factor)
+        return self._weights()
 
-    def _multiplicative(self, gap: Tensor, stage: int) -> Tensor:
-        config, weights = self.config, self.weights
-        if stage == 1:
-            raised = (weights * (1 + config.alpha * gap)).clamp_max(config.w_max)
-            return torch.where(gap > 0, raised, weights)
-        lowered = (weights * (1 - config.alpha * gap)).clamp_min(config.w_min)
-        raised = (weights * (1 + config.alpha * gap.abs())).clamp_max(config.w_max)
-        return torch.where(gap > 0, lowered, raised)
+    def _draw_to_one(self, power: float) -> None:
+        self.log_factor = self.log_factor * power
+        self.weights = self._weights()
 
-    def _additive(self, difference: Tensor, stage: int) -> Tensor:
-        config, weights = self.config, self.weights
-        if stage == 1:
-            raised = (weights + config.alpha * difference).clamp_max(config.w_max)
-            return torch.where(difference > 0, raised, 1.0)
-        lowered = (weights - config.alpha * difference).clamp_min(config.w_min)
-        raised = (weights + config.alpha * difference.abs()).clamp_max(config.w_max)
-        return torch.where(difference > 0, lowered, raised)
+    def _observe(self, losses: Tensor, stats: IntervalStats) -> None:
+        seen = stats.seen
+        earlier, self.samples = self.samples, self.samples + stats.num_samples.double()
+        before, x = earlier.clamp_min(1).log(), self.samples.clamp_min(1).log()
+        y = torch.where(seen, losses, 1.0).clamp_min(1e-9).log()
+        point = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y, torch.zeros_like(x)))
+        # Forgetting by samples, not by intervals: the reach of the regression stays the same however long the run.
+        kept = torch.exp((before - x) / self.config.memory)
+        forgetful = torch.where(seen, kept * self.moments + point, self.moments)
+        forgetful[_SEEN] = self.moments[_SEEN] + seen.double()
+        self.moments = forgetful
+        if stats.sensitivity is not None and stats.loss_per_byte is not None:
+            # By the samples of all topics: one that is hardly drawn any more must forget no slower than the others.
+            kept = (earlier.sum() / self.samples.sum().clamp_min(1)) ** (2 / self.config.memory)
+            self.evidence = self.evidence * kept
+            self._compare(torch.stack((stats.loss_per_byte, stats.sensitivity)).double(), stats.num_samples.double())
+
+    def _compare(self, measured: Tensor, num_samples: Tensor) -> None:
+        """Take up the interval's loss a byte and sensitivity, (2, num_topics)."""
+        new = measured.clamp_min(1e-12).log()
+        known = torch.isfinite(new).all(dim=0) & (num_samples > 0)
+        if not bool(known.any()):
+            return
+        new = new - new[:, known].quantile(0.5, dim=1, keepdim=True)
+        remembered = torch.where(self.evidence > 0, self.levels, 0.0) * self.evidence
+        evidence = self.evidence + num_samples
+        self.levels = torch.where(known, (remembered + new * num_samples) / evidence, self.levels)
+        self.evidence = torch.where(known, evidence, self.evidence)
+
+    def progress(self) -> tuple[Tensor, Tensor]:
+        """Progress -d log L / d log n and its standard error, both (num_topics,); NaN before it can be judged."""
+        weight, sx, sy, sxx, sxy, syy, seen = self.moments
+        total = weight.clamp_min(1e-300)
+        spread = sxx - sx * sx / total
+        joint = sxy - sx * sy / total
+        judged = (seen >= MIN_INTERVALS) & (spread > 1e-12)
+        slope = joint / spread.clamp_min(1e-300)
+        residual = (syy - sy * sy / total - slope * joint).clamp_min(0) / (weight - 2).clamp_min(0.5)
+        error = (residual / spread.clamp_min(1e-300)).sqrt()
+        return torch.where(judged, -slope, torch.nan), torch.where(judged, error, torch.nan)
+
+    def _verdict(self, noise: Tensor, learnt: Tensor) -> Tensor:
+        """(num_topics,) between -3 and 1/2: what the signals say for or against each topic."""
+        state = self._learning_state() if self.config.learning_state else torch.zeros_like(self.log_factor)
+        against = noise + learnt  # never both: one is hard, the other easy
+        return torch.where(against > 0, state.clamp_max(0), state) - LEVELS_COUNT * against
+
+    def _learning_state(self) -> Tensor:
+        """(num_topics,) between -1 and 1/2: how the topic's progress compares with that of the others."""
+        progress, error = self.progress()
+        judged = torch.isfinite(progress)
+        if int(judged.sum()) < 2:
+            return torch.zeros_like(progress)
+        middle, deviation = _centre(progress[judged])
+        spread = max(deviation, abs(middle) / 3, 1e-12)
+        z = (progress - middle) / (spread**2 + error**2).sqrt()
+        gain = torch.where(self.moments[_SEEN] >= PATIENCE, BET * (_beyond(z, PROGRESS_DEAD_ZONE) / 2).tanh(), 0.0)
+        return torch.where(judged, gain - (_beyond(-z, PROGRESS_DEAD_ZONE) / 2).tanh(), 0.0)
+
+    def _noise(self) -> Tensor:
+        """(num_topics,) between 0 and 1: how surely the topic is hard and yet moves the model little."""
+        measured = self._measured()
+        if int(measured.sum()) < 2:
+            return torch.zeros_like(self.log_factor)
+        loss, sensitivity = self.levels
+        hard, still = _above(loss, measured), _above(-sensitivity, measured)
+        convicted = (1 - self.log_factor.exp() / CONVICTION).clamp_min(0) * (1 + still).clamp(0, 1)
+        both = _joint(hard, still.maximum(convicted))
+        return torch.where(measured, _beyond(both, DEAD_ZONE).tanh(), 0.0)
+
+    def _learnt(self) -> Tensor:
+        """(num_topics,) between 0 and 1: how surely little is left to learn of the topic, and that moves nothing."""
+        measured = self._measured()
+        if int(measured.sum()) < 2:
+            return torch.zeros_like(self.log_factor)
+        below = self.levels[:, measured].quantile(0.5, dim=1, keepdim=True) - self.levels
+        halvings = _joint(*below) / math.log(2)
+        return torch.where(measured, _beyond(halvings, LEARNT).tanh(), 0.0)
+
+    def _measured(self) -> Tensor:
+        """(num_topics,) bool: whose levels are known; none where sensitivity is switched off."""
+        return torch.isfinite(self.levels).all(dim=0) & self.config.sensitivity
+
+    def _weights(self) -> Tensor:
+        base = torch.ones_like(self.log_factor)
+        if self.config.stratify:
+            crowding = self.data.crowding if self.config.spread else None
+            shares = tempered_shares(self.natural, self.config.stratify_temperature, crowding)
+            known = self.moments[_SEEN] >= PATIENCE
+            low = torch.where(known, self.config.stratify_floor * self.natural, 0.0)
+            high = (self.natural > 0).double()
+            shares = torch.from_numpy(shares_between(shares.numpy(), low.numpy(), high.numpy()))
+            base = weights_of_shares(shares, self.natural)
+        factor = self.log_factor.exp()
+        weights = factor * base ** factor.clamp_max(1)
+        lowest = (self.log_factor < 0) & (self.log_factor <= math.log(max(self.config.w_min, 1e-9)) + 1e-9)
+        if bool(lowest.any()) and not bool(lowest.all()):
+            left = 1 - self.config.w_min * self.natural[lowest].sum()
+            weights = weights * left / (weights * self.natural)[~lowest].sum().clamp_min(1e-300)
+            weights = torch.where(lowest, self.config.w_min, weights)
+        else:
+            weights = weights / (weights * self.natural).sum()
+        # Drawing a small topic often is what stratifying means; a huge weight on few samples is noise in the gradient.
+        return weights.clamp(self.config.w_min, self.config.w_max) if self.apply == "loss" else weights
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state; NaN stands as None."""
+        levels = [[x if math.isfinite(x) else None for x in level] for level in self.levels.tolist()]
+        return {
+            **super().state_dict(),
+            "log_factor": self.log_factor.tolist(),
+            "moments": self.moments.tolist(),
+            "samples": self.samples.tolist(),
+            "levels": levels,
+            "evidence": self.evidence.tolist(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that `state_dict` gave."""
+        super().load_state_dict(state)
+        self.log_factor = torch.tensor(state["log_factor"], dtype=torch.float64)
+        self.moments = torch.tensor(state["moments"], dtype=torch.float64)
+        self.samples = torch.tensor(state["samples"], dtype=torch.float64)
+        levels = [[math.nan if x is None else x for x in level] for level in state["levels"]]
+        self.levels = torch.tensor(levels, dtype=torch.float64)
+        self.evidence = torch.tensor(state["evidence"], dtype=torch.float64)
 
 
-class ToremiTwo(ToremiOne):
-    """Emphasize, then in stage 2 also de-emphasize: hard topics lose weight, easy ones gain it."""
+def _joint(by_loss: Tensor, by_sensitivity: Tensor) -> Tensor:
+    """Geometric mean of what two witnesses say, 0 where one says nothing."""
+    return by_loss.clamp_min(0) ** HARDNESS * by_sensitivity.clamp_min(0) ** (1 - HARDNESS)
 
-    name: ClassVar[str] = "toremi-2"
-    summary: ClassVar[str] = "the paper's two stages: in the second, topics of high loss lose weight"
-    num_stages: ClassVar[int] = 2
+
+def _centre(values: Tensor) -> tuple[float, float]:
+    """Median, and 1.4826 times the median absolute deviation, which is the standard deviation of a normal one."""
+    middle = values.quantile(0.5)
+    return float(middle), 1.4826 * float((values - middle).abs().quantile(0.5))
+
+
+def _above(level: Tensor, measured: Tensor) -> Tensor:
+    """Standard score, by the deviation of the values below the median: those above may be noise, many of them."""
+    known = level[measured]
+    middle = known.quantile(0.5)
+    below = (middle - known[known <= middle]).quantile(0.5)
+    return (level - middle) / (1.4826 * below).clamp_min(LEAST_SPREAD)
+
+
+def _beyond(z: Tensor, dead_zone: float) -> Tensor:
+    """How far a standard score lies above what is left alone; 0 where it does not."""
+    return (z - dead_zone).clamp_min(0)
