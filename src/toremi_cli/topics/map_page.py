@@ -191,7 +191,7 @@ def render(topics: Sequence[Mapping[str, Any]], points: Points, places: np.ndarr
         "VERSION": html.escape(__version__),
         "DATA": _data(topics, points, places, hues),
     }
-    page = (resources.files("toremi_cli.topics") / "data" / "map_page.html").read_text(encoding="utf-8")
+    page = (resources.files("toremi_cli.topics") / "assets" / "map_page.html").read_text(encoding="utf-8")
     for name, value in parts.items():
         page = page.replace(f"<!--{name}-->", value) if name != "DATA" else page
     return page.replace("/*DATA*/null", parts["DATA"])

@@ -75,7 +75,7 @@ def load_taxonomy(spec: str) -> Taxonomy | None:
 
 @cache
 def _built_in() -> Taxonomy:
-    file = resources.files("toremi_cli.topics") / "data" / f"{DEFAULT}.json"
+    file = resources.files("toremi_cli.topics") / "assets" / f"{DEFAULT}.json"
     value = json.loads(file.read_text(encoding="utf-8"))
     labels = tuple(Label(item["name"], tuple(item["words"]), item["prior"]) for item in value["labels"])
     return Taxonomy(value["name"], str(value["version"]), labels)
