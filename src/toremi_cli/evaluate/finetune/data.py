@@ -10,7 +10,7 @@ from toremi_cli.corpus.listing import CorpusFile
 from toremi_cli.errors import CorpusError, UsageError
 from toremi_cli.evaluate.finetune.glue import GLUE, Example, GlueTask
 from toremi_cli.evaluate.rows import rows_of, task_files
-from toremi_cli.evaluate.tasks.items import BadRow
+from toremi_cli.evaluate.tasks.items import FieldError
 from toremi_cli.provenance import digest
 
 TRAINING = ("train",)
@@ -96,7 +96,7 @@ def _read(task: GlueTask, files: Sequence[CorpusFile], limit: int) -> list[Examp
                 break
             try:
                 examples.append(task.example(row))
-            except BadRow as problem:
+            except FieldError as problem:
                 raise CorpusError(f"{place}: {problem}; not a labelled row of task {task.name}") from None
     if not examples:
         raise CorpusError(f"{files[0].shown}: no rows; expected examples of task {task.name}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from toremi_cli.evaluate.tasks.items import BadRow, field, index_of, text_of
+from toremi_cli.evaluate.tasks.items import FieldError, field, index_of, text_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class GlueTask:
         """A row as an example.
 
         Raises:
-            BadRow: a field is missing or holds something unexpected.
+            FieldError: a field is missing or holds something unexpected.
         """
         texts = tuple(text_of(row, name) for name in self.fields)
         label = field(row, "label")
@@ -50,7 +50,7 @@ class GlueTask:
         except (TypeError, ValueError):
             number = -1.0
         if not 0 <= number <= 5:
-            raise BadRow(f"field 'label' holds {label!r}, expected a similarity from 0 to 5")
+            raise FieldError(f"field 'label' holds {label!r}, expected a similarity from 0 to 5")
         return Example(texts, number)
 
 

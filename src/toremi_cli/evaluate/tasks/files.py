@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from toremi_cli.errors import CorpusError, UsageError
 from toremi_cli.evaluate.rows import rows_of, task_files
-from toremi_cli.evaluate.tasks.items import TASKS, BadRow, Item, Task
+from toremi_cli.evaluate.tasks.items import TASKS, FieldError, Item, Task
 
 SPLITS = ("validation", "dev", "test", "train")
 """Which split is taken where several are there, in this order."""
@@ -61,7 +61,7 @@ def read_items(task: Task, location: str, limit: int = 0) -> list[Item]:
             break
         try:
             items.append(task.make(row))
-        except BadRow as problem:
+        except FieldError as problem:
             raise CorpusError(f"{place}: {problem}; not a row of task {task.name}") from None
     if not items:
         raise CorpusError(f"{location}: no rows; expected items of task {task.name}")

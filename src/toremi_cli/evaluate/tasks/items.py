@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class BadRow(ValueError):
+class FieldError(ValueError):
     """A row that lacks a field or holds something unexpected; its text says what."""
 
 
@@ -41,10 +41,10 @@ def field(row: Mapping[str, Any], name: str) -> Any:
     """A field of a row.
 
     Raises:
-        BadRow: it isn't there.
+        FieldError: it isn't there.
     """
     if row.get(name) is None:
-        raise BadRow(f"no field '{name}' (found {', '.join(map(str, row)) or 'no fields'})")
+        raise FieldError(f"no field '{name}' (found {', '.join(map(str, row)) or 'no fields'})")
     return row[name]
 
 
@@ -52,7 +52,7 @@ def text_of(row: Mapping[str, Any], name: str) -> str:
     """A text field of a row."""
     value = field(row, name)
     if not isinstance(value, str):
-        raise BadRow(f"field '{name}' holds {type(value).__name__}, expected text")
+        raise FieldError(f"field '{name}' holds {type(value).__name__}, expected text")
     return value
 
 
@@ -63,7 +63,7 @@ def index_of(value: Any, count: int, name: str) -> int:
     except (TypeError, ValueError, OverflowError):
         index = -1
     if not 0 <= index < count or (isinstance(value, float) and value != index):
-        raise BadRow(f"field '{name}' holds {value!r}, expected a choice from 0 to {count - 1}")
+        raise FieldError(f"field '{name}' holds {value!r}, expected a choice from 0 to {count - 1}")
     return index
 
 
@@ -99,10 +99,10 @@ def labelled_choices(row: Mapping[str, Any]) -> tuple[list[str], int]:
     """`choices` with `text` and `label`, and `answerKey`."""
     choices = field(row, "choices")
     if not isinstance(choices, Mapping) or "text" not in choices or "label" not in choices:
-        raise BadRow("field 'choices' needs 'text' and 'label'")
+        raise FieldError("field 'choices' needs 'text' and 'label'")
     key, labels = field(row, "answerKey"), list(choices["label"])
     if key not in labels:
-        raise BadRow(f"field 'answerKey' holds {key!r}, expected one of {', '.join(map(str, labels))}")
+        raise FieldError(f"field 'answerKey' holds {key!r}, expected one of {', '.join(map(str, labels))}")
     return list(choices["text"]), labels.index(key)
 
 
@@ -150,11 +150,11 @@ def winogrande(row: Mapping[str, Any]) -> Item:
     """A sentence with a gap: how likely is the rest, after each of the two names."""
     before, gap, after = text_of(row, "sentence").partition("_")
     if not gap:
-        raise BadRow("field 'sentence' has no gap '_'")
+        raise FieldError("field 'sentence' has no gap '_'")
     contexts = [before + text_of(row, name) for name in ("option1", "option2")]
     gold = index_of(field(row, "answer"), 3, "answer") - 1
     if gold < 0:
-        raise BadRow("field 'answer' holds 0, expected 1 or 2")
+        raise FieldError("field 'answer' holds 0, expected 1 or 2")
     return Item(tuple((context, f" {after.strip()}") for context in contexts), gold)
 
 
@@ -162,7 +162,7 @@ def copa(row: Mapping[str, Any]) -> Item:
     """A premise with a cause or an effect."""
     joiner = {"cause": "because", "effect": "therefore"}.get(text_of(row, "question"))
     if joiner is None:
-        raise BadRow(f"field 'question' holds {row['question']!r}, expected cause or effect")
+        raise FieldError(f"field 'question' holds {row['question']!r}, expected cause or effect")
     choices = [text_of(row, name) for name in ("choice1", "choice2")]
     # The harness has a space of its own before each of these choices: two in all, and the numbers shall be the same.
     lowered = [f" {choice[:1].lower()}{choice[1:]}" for choice in choices]
@@ -174,7 +174,7 @@ def lambada(row: Mapping[str, Any]) -> Item:
     """A passage whose last word is to be predicted."""
     context, space, word = text_of(row, "text").rstrip().rpartition(" ")
     if not space:
-        raise BadRow("field 'text' has a single word")
+        raise FieldError("field 'text' has a single word")
     return Item(((context, f" {word}"),), 0)
 
 
