@@ -16,8 +16,8 @@ from toremi_cli.schemas import METRICS, WEIGHTS, Table
 from toremi_cli.tables import write_json
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.growing_table import GrowingTable, cut_back
 from toremi_cli.train.record import RUN_FILE, read_run, update_run
-from toremi_cli.train.snapshots import GrowingTable, cut_back
 from toremi_cli.train.tokens import TokenCache
 
 

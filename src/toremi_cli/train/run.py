@@ -18,6 +18,7 @@ from toremi_cli.train.attention import attend_without_waiting
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.evaluation import choose_samples
 from toremi_cli.train.folder import begin_folder, growing_table
+from toremi_cli.train.growing_table import GrowingTable
 from toremi_cli.train.loader import BatchBuilder
 from toremi_cli.train.model import (
     build_model,
@@ -31,7 +32,6 @@ from toremi_cli.train.packing import RowStream
 from toremi_cli.train.policy import build_policy, measures_sensitivity
 from toremi_cli.train.sampling import AdaptiveSampling
 from toremi_cli.train.schedule import Schedule, plan_schedule
-from toremi_cli.train.snapshots import GrowingTable
 from toremi_cli.train.token_loss import TokenLoss
 from toremi_cli.train.tokens import TokenCache, TopicPairs
 from toremi_cli.train.window import LossWindow
