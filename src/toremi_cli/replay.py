@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -169,39 +169,3 @@ def _check_unique(path: Path, table: pa.Table, cell: np.ndarray) -> None:
 
 def _where(path: Path, table: pa.Table, row: int) -> str:
     return f"{path}: row {row} (step {table['step'][row]}, topic {table['topic'][row].as_py()!r})"
-
-
-def policy_config(settings: Sequence[str] = (), **options: Any) -> PolicyConfig:
-    """A `PolicyConfig` from command-line values.
-
-    Args:
-        settings: `FIELD=VALUE` for any field.
-        options: fields by name.
-
-    Raises:
-        UsageError: no such policy or field, or a value out of its range; names the flag.
-    """
-    if options["name"] not in POLICIES:
-        raise UsageError(f"--policy {options['name']}: no such policy; expected one of {', '.join(POLICIES)}")
-    known = {field.name: field for field in fields(PolicyConfig) if field.name not in options}
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        if name not in known:
-            raise UsageError(f"--set {setting}: no such setting; expected FIELD=VALUE with one of {', '.join(known)}")
-        options[name] = _parsed(setting, value, type(known[name].default))
-    try:
-        return PolicyConfig(**options)
-    except ValueError as problem:
-        name, _, rest = str(problem).partition(" ")
-        raise UsageError(f"--{name.replace('_', '-')} {rest}") from None
-
-
-def _parsed(setting: str, value: str, kind: type) -> Any:
-    if kind is bool:
-        if value.lower() in ("true", "false"):
-            return value.lower() == "true"
-        raise UsageError(f"--set {setting}: expected true or false")
-    try:
-        return kind(value)
-    except ValueError:
-        raise UsageError(f"--set {setting}: {value!r} is no {kind.__name__}") from None

@@ -7,8 +7,9 @@ import pytest
 
 from tests.reweight.reference import GOLDEN
 from tests.shell import assert_one_line_error, toremi
+from toremi_cli.commands.replay import policy_config
 from toremi_cli.errors import TableError, UsageError
-from toremi_cli.replay import policy_config, replay_table
+from toremi_cli.replay import replay_table
 from toremi_cli.reweight import PolicyConfig
 
 NAN = float("nan")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from toremi_cli import console
 from toremi_cli.commands.common import Json, command
+from toremi_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from toremi_cli.reweight import PolicyConfig
 
 NUM_SHOWN = 10
 
@@ -56,13 +62,51 @@ def register(app: typer.Typer) -> None:
         Example:
         [bold]toremi replay toremi-out/runs/NAME/weights --alpha 0.5 -o w.parquet[/]
         """
-        from toremi_cli.replay import policy_config, replay_table
+        from toremi_cli.replay import replay_table
 
         switch = "never" if stage_switch_step is None else f"step:{stage_switch_step}"
         bounds = {"w_min": w_min, "w_max": w_max}
         config = policy_config(settings or (), name=policy, rule=rule, alpha=alpha, stage_switch=switch, **bounds)
         summary = replay_table(losses, out, config)
         console.print_json(summary) if as_json else _print(summary)
+
+
+def policy_config(settings: Sequence[str] = (), **options: Any) -> PolicyConfig:
+    """A `PolicyConfig` from command-line values.
+
+    Args:
+        settings: `FIELD=VALUE` for any field.
+        options: fields by name.
+
+    Raises:
+        UsageError: no such policy or field, or a value out of its range; names the flag.
+    """
+    from toremi_cli.reweight import POLICIES, PolicyConfig
+
+    if options["name"] not in POLICIES:
+        raise UsageError(f"--policy {options['name']}: no such policy; expected one of {', '.join(POLICIES)}")
+    known = {field.name: field for field in fields(PolicyConfig) if field.name not in options}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name not in known:
+            raise UsageError(f"--set {setting}: no such setting; expected FIELD=VALUE with one of {', '.join(known)}")
+        options[name] = _parsed(setting, value, type(known[name].default))
+    try:
+        return PolicyConfig(**options)
+    except ValueError as problem:
+        name, _, rest = str(problem).partition(" ")
+        raise UsageError(f"--{name.replace('_', '-')} {rest}") from None
+
+
+def _parsed(setting: str, value: str, kind: type) -> Any:
+    if kind is bool:
+        if value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        raise UsageError(f"--set {setting}: expected true or false")
+    try:
+        return kind(value)
+    except ValueError:
+        raise UsageError(f"--set {setting}: {value!r} is no {kind.__name__}") from None
 
 
 def _print(summary: dict[str, Any]) -> None:
