@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from toremi_cli.errors import UsageError
-from toremi_cli.memory import reuse_freed_memory
+from toremi_cli.lm.memory import reuse_freed_memory
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.sharding import check_sharding
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from toremi_cli.evaluate.perplexity import score_samples
+from toremi_cli.lm.perplexity import score_samples
+from toremi_cli.lm.streams import permutation
 from toremi_cli.schemas import VALIDATION
-from toremi_cli.train.streams import permutation
 from toremi_cli.train.token_loss import TokenLoss
 from toremi_cli.train.tokens import TokenCache, TopicPairs
 

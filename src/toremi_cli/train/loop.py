@@ -12,6 +12,7 @@ from torch import Tensor
 
 from toremi_cli import console
 from toremi_cli.errors import TrainingError
+from toremi_cli.lm.streams import derive_seed
 from toremi_cli.reweight import normalizer
 from toremi_cli.schemas import ALL_DOMAINS
 from toremi_cli.train.announce import note_repetition
@@ -33,7 +34,6 @@ from toremi_cli.train.sharding import whole
 from toremi_cli.train.signals import StopRequest
 from toremi_cli.train.snapshot import add_metric, snapshot
 from toremi_cli.train.state import save
-from toremi_cli.train.streams import derive_seed
 
 MACRO = "macro"
 """`domain` of a mean over sources."""

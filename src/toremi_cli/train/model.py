@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from toremi_cli.errors import TrainingError, UsageError
+from toremi_cli.lm.streams import derive_seed
 from toremi_cli.train.config import PRESETS, TrainConfig, model_config_path
-from toremi_cli.train.streams import derive_seed
 
 VOCABULARY_MULTIPLE = 64
 """Matrix products are faster when the vocabulary is a multiple of this."""

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from toremi_cli.lm.streams import permutation
 from toremi_cli.reweight.sampling import StratumDraws
-from toremi_cli.train.streams import permutation
 
 
 class SampleOrder(Protocol):

@@ -22,12 +22,12 @@ import pyarrow as pa
 
 from toremi_cli import console
 from toremi_cli.errors import TrainingError
+from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
 from toremi_cli.provenance import digest
 from toremi_cli.sample_topics import MIN_PROBABILITY, read_topic_names, topic_name
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TOPICS, TRAIN, VALIDATION
 from toremi_cli.tables import TableReader, write_json
 from toremi_cli.train.npy import NpyAppender, read_npy
-from toremi_cli.train.tokenizer import TokenizerFolder, open_tokenizer
 
 CACHE_VERSION = 2
 BATCH_ROWS = 1024

@@ -15,7 +15,7 @@ from torch import Tensor
 from toremi_cli.errors import TrainingError
 from toremi_cli.evaluate.finetune.encode import padded
 from toremi_cli.evaluate.models import load_model
-from toremi_cli.train.streams import derive_seed, permutation
+from toremi_cli.lm.streams import derive_seed, permutation
 
 GRAD_CLIP = 1.0
 

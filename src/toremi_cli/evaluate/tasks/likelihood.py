@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from toremi_cli.evaluate.models import Encoder, LoadedModel
-from toremi_cli.evaluate.perplexity import MAX_LOGITS
+from toremi_cli.lm.perplexity import MAX_LOGITS
 
 IGNORED = -100
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from toremi_cli.evaluate.perplexity import score_samples, windows_of
+from toremi_cli.lm.perplexity import score_samples, windows_of
 
 BOS = 0
 VOCAB = 61
