@@ -18,12 +18,13 @@ import lm_eval
 from toremi_cli.errors import UsageError
 from toremi_cli.evaluate.models import load
 from toremi_cli.evaluate.rows import rows_of
-from toremi_cli.evaluate.runs import Checkpoint, Run
 from toremi_cli.evaluate.tasks.files import parse_tasks, read_items
 from toremi_cli.evaluate.tasks.harness import PREFIX, run_harness
 from toremi_cli.evaluate.tasks.items import TASKS
 from toremi_cli.evaluate.tasks.run import run_task
 from toremi_cli.layout import Workdir
+from toremi_cli.runs.checkpoints import Checkpoint
+from toremi_cli.runs.run import Run
 
 DEFINITIONS = {
     "piqa": "piqa/piqa.yaml",

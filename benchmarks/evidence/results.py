@@ -19,7 +19,7 @@ from benchmarks.evidence.tuning import chosen_rate
 from toremi_cli.evaluate.bootstrap import tokens_to_reach
 from toremi_cli.evaluate.noise import NoiseReport, judge
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts
-from toremi_cli.evaluate.runs import Run
+from toremi_cli.runs.run import Run
 from toremi_cli.schemas import TEST
 
 BASELINE = "uniform"

@@ -10,8 +10,8 @@ from benchmarks.evidence.grid import Cell
 
 from toremi_cli.evaluate.bootstrap import DocumentScores, bits_per_byte
 from toremi_cli.evaluate.noise import Truth, read_truth
-from toremi_cli.evaluate.runs import Run, find_runs
 from toremi_cli.layout import Workdir
+from toremi_cli.runs.run import Run, find_runs
 
 NOISY_SOURCE = 0.5
 """Share of its training samples from which a source is no clean domain."""

@@ -22,6 +22,8 @@ CORRUPTED = "corrupted"
 """Column of `toremi corrupt`: the truth about its noise."""
 ALL_DOMAINS = "all"
 """`domain` of a number that speaks of no single domain."""
+MACRO, MICRO = "macro", "micro"
+"""`domain` of a mean over domains, each alike, and of a mean over all tokens alike."""
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,15 @@ import json
 import pytest
 
 from tests.evaluate.workdirs import make_annotated, make_checkpoint, make_run, make_tokenizer
-from tests.report.synthetic import make_recorded_run
+from tests.runs.synthetic import make_recorded_run
 from tests.shell import assert_one_line_error, toremi
 from toremi_cli.evaluate.compare import compare_runs
 from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.evaluate import evaluate_runs
-from toremi_cli.evaluate.runs import Run
 from toremi_cli.layout import Workdir
 from toremi_cli.report.comparison_table import comparison_rows
 from toremi_cli.report.terminal import text_table
+from toremi_cli.runs.run import Run
 
 TOPICS = ["a", "b", "c"]
 

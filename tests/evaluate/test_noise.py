@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.evaluate.workdirs import make_annotated, make_run, make_tokenizer
-from tests.report.synthetic import make_recorded_run
+from tests.runs.synthetic import make_recorded_run
 from tests.shell import assert_one_line_error, toremi
 from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.evaluate import evaluate_runs
 from toremi_cli.evaluate.noise import Truth, auroc, noise_reports
-from toremi_cli.evaluate.runs import Run
 from toremi_cli.layout import Workdir
+from toremi_cli.runs.run import Run
 
 TOPICS = ["Politics", "Sports", "People"]
 

@@ -9,14 +9,14 @@ import zstandard
 
 from tests.evaluate.workdirs import make_annotated
 from tests.realtext import news_articles
-from tests.report.synthetic import make_recorded_run
+from tests.runs.synthetic import make_recorded_run
 from tests.shell import assert_one_line_error, toremi
-from toremi_cli.evaluate.history import read_history
-from toremi_cli.evaluate.runs import Run
 from toremi_cli.export.corpus import copies_of, write_corpus
 from toremi_cli.export.formats import FORMS, render
 from toremi_cli.export.shares import NO_LABEL, build_mixture, learnt_weights
 from toremi_cli.layout import Workdir
+from toremi_cli.runs.history import read_history
+from toremi_cli.runs.run import Run
 
 TOPICS = ["Politics", "Sports", "People"]
 

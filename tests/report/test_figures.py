@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from tests.report.synthetic import make_recorded_run
+from tests.runs.synthetic import make_recorded_run
 from tests.shell import assert_one_line_error, toremi
 from toremi_cli.errors import TableError, UsageError
-from toremi_cli.evaluate.history import read_history
-from toremi_cli.evaluate.runs import Run
 from toremi_cli.report.figures import draw, save_figure, topic_colours
 from toremi_cli.report.numbers import compact
 from toremi_cli.report.style import COLOURS, spread
+from toremi_cli.runs.history import read_history
+from toremi_cli.runs.run import Run
 
 SVG_TEXT = "{http://www.w3.org/2000/svg}text"
 
@@ -26,17 +26,6 @@ def histories(tmp_path, num_topics):
 
 def svg_texts(path):
     return ["".join(e.itertext()).strip() for e in ET.parse(path).iter(SVG_TEXT)]
-
-
-def test_a_run_reads_back_as_arrays(tmp_path):
-    history = histories(tmp_path, 5)[1]
-    courses = history.topics
-    assert courses.weight.shape == courses.loss.shape == (18, 5)
-    assert courses.switch_step == 600
-    assert not courses.is_constant
-    assert history.policy == "toremi-2"
-    assert history.domains("eval_bits_per_byte") == ["books", "code", "news", "python_manual", "web"]
-    assert history.metrics["eval_bits_per_byte", "macro"].values.shape == (18,)
 
 
 def test_few_topics_are_all_named_beside_their_lines(tmp_path):

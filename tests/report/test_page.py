@@ -9,16 +9,16 @@ import pytest
 
 from tests.browser import DARK, dom_after, screenshot
 from tests.evaluate.workdirs import make_annotated, make_run, make_tokenizer
-from tests.report.synthetic import make_recorded_run
+from tests.runs.synthetic import make_recorded_run
 from tests.shell import toremi
 from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.evaluate import evaluate_runs
-from toremi_cli.evaluate.history import read_history
-from toremi_cli.evaluate.runs import Run
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
 from toremi_cli.report.alarms import alarms
 from toremi_cli.report.page_data import run_data
+from toremi_cli.runs.history import read_history
+from toremi_cli.runs.run import Run
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, METRICS, TOPICS
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import write_table

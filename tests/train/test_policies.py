@@ -17,8 +17,7 @@ from tests.shell import environment
 from tests.train.both_ranks import config, in_order
 from tests.train.smallrun import assert_alike, metrics, weights
 from toremi_cli.reweight import POLICIES
-from toremi_cli.train.config import TrainConfig
-from toremi_cli.train.record import differences
+from toremi_cli.train.config import TrainConfig, differences
 from toremi_cli.train.worker import run_worker
 
 

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from tests.shell import assert_one_line_error, environment
 from tests.train.smallrun import ARGUMENTS, metrics, weights
 from toremi_cli.errors import TableError
+from toremi_cli.runs.record import update_run
 from toremi_cli.schemas import ANNOTATED
 from toremi_cli.tables import TableReader
-from toremi_cli.train.record import update_run
 
 SETTINGS = ["--keep-checkpoints", "0", "--normalize"]
 

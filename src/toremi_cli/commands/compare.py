@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
         """
         from toremi_cli import layout
         from toremi_cli.evaluate.compare import compare_runs
-        from toremi_cli.evaluate.runs import find_runs
+        from toremi_cli.runs.run import find_runs
 
         found = compare_runs(find_runs(tuple(runs or ()), layout.Workdir(workdir)), suite, baseline)
         for warning in found.warnings:

@@ -12,8 +12,8 @@ from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
 if TYPE_CHECKING:
     from toremi_cli.evaluate.evaluate import EvalResult
     from toremi_cli.evaluate.noise import NoiseReport
-    from toremi_cli.evaluate.runs import Checkpoint
     from toremi_cli.evaluate.tasks.evaluate import TaskResult
+    from toremi_cli.runs.checkpoints import Checkpoint
 
 
 def _tuning(text: str, metavar: str, least: float | None = None) -> Any:
@@ -119,7 +119,7 @@ def register(app: typer.Typer) -> None:
         )
         if config.noise:
             from toremi_cli.evaluate.noise import noise_reports
-            from toremi_cli.evaluate.runs import find_runs
+            from toremi_cli.runs.run import find_runs
 
             check_config(config)
             place = layout.Workdir(workdir)

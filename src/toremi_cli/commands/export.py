@@ -55,11 +55,11 @@ def register(app: typer.Typer) -> None:
         prints --data-path 0.312500 bin/code 0.687500 bin/web
         """
         from toremi_cli import layout
-        from toremi_cli.evaluate.history import read_history
-        from toremi_cli.evaluate.runs import find_runs
         from toremi_cli.export.corpus import write_corpus
         from toremi_cli.export.formats import render
         from toremi_cli.export.shares import build_mixture
+        from toremi_cli.runs.history import read_history
+        from toremi_cli.runs.run import find_runs
         from toremi_cli.tables import atomic_file
 
         place = layout.Workdir(workdir)

@@ -44,8 +44,8 @@ def register(app: typer.Typer) -> None:
         Example: [bold]toremi report toremi-2 --figure weights -o weights.svg[/]
         """
         from toremi_cli import layout
-        from toremi_cli.evaluate.history import read_history
-        from toremi_cli.evaluate.runs import find_runs
+        from toremi_cli.runs.history import read_history
+        from toremi_cli.runs.run import find_runs
 
         place = layout.Workdir(workdir)
         found = find_runs(tuple(runs or ()), place)

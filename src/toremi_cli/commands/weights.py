@@ -31,28 +31,28 @@ def register(app: typer.Typer) -> None:
         Example: [bold]toremi weights toremi-2[/]
         """
         from toremi_cli import layout
-        from toremi_cli.evaluate.runs import find_runs
-        from toremi_cli.train.course import read_course
+        from toremi_cli.runs.run import find_runs
+        from toremi_cli.runs.weights import summarize_weights
 
         (found,) = find_runs((run,), layout.Workdir(workdir))
-        course = read_course(found.folder)
-        console.print_json(course) if as_json else _print(found.name, course, top)
+        summary = summarize_weights(found)
+        console.print_json(summary) if as_json else _print(found.name, summary, top)
 
 
-def _print(name: str, course: dict[str, Any], top: int) -> None:
+def _print(name: str, summary: dict[str, Any], top: int) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    facts = f"{course['policy']}, step {course['step']:,} of {course['max_steps']:,}, stage {course['stage']}, "
-    console.out.print(Text(f"{name}: {facts}{course['num_intervals']} updates of {len(course['topics'])} topics"))
+    facts = f"{summary['policy']}, step {summary['step']:,} of {summary['max_steps']:,}, stage {summary['stage']}, "
+    console.out.print(Text(f"{name}: {facts}{summary['num_intervals']} updates of {len(summary['topics'])} topics"))
     table = RichTable("topic", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("weight", "loss", "samples"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column(f"weight, {course['low']:.3g} to {course['high']:.3g}", no_wrap=True)
-    for topic in course["topics"][: top or None]:
+    table.add_column(f"weight, {summary['low']:.3g} to {summary['high']:.3g}", no_wrap=True)
+    for topic in summary["topics"][: top or None]:
         loss = "–" if topic["loss"] is None else f"{topic['loss']:.3f}"
         mark = {"w_min": " ↓", "w_max": " ↑"}.get(topic["at_bound"], "")
-        drawn = sparkline(topic["course"], course["low"], course["high"])
+        drawn = sparkline(topic["course"], summary["low"], summary["high"])
         table.add_row(
             Text(topic["topic"], overflow="ellipsis"),
             f"{topic['weight']:.3f}{mark}",
@@ -61,7 +61,7 @@ def _print(name: str, course: dict[str, Any], top: int) -> None:
             drawn,
         )
     console.out.print(table)
-    left_out = len(course["topics"]) - (top or len(course["topics"]))
+    left_out = len(summary["topics"]) - (top or len(summary["topics"]))
     if left_out > 0:
         console.out.print(f"… {left_out} more", markup=False)
 

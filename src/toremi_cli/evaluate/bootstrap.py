@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from toremi_cli.schemas import MACRO, MICRO
+
 REPLICATES = 1000
 SEED = 0
 LEVEL = 0.95
@@ -69,8 +71,8 @@ def bits_per_byte(scores: DocumentScores) -> dict[str, float]:
     for domain in scores.domains:
         own = scores.sources == domain
         found[domain] = float(scores.nats[own].sum() / scores.num_bytes[own].sum() / math.log(2))
-    found["macro"] = float(np.mean([found[d] for d in scores.domains]))
-    found["micro"] = float(scores.nats.sum() / scores.num_bytes.sum() / math.log(2))
+    found[MACRO] = float(np.mean([found[d] for d in scores.domains]))
+    found[MICRO] = float(scores.nats.sum() / scores.num_bytes.sum() / math.log(2))
     return found
 
 
@@ -82,9 +84,9 @@ def replicates(scores: DocumentScores, num_replicates: int = REPLICATES, seed: i
         columns = np.stack((scores.nats[own] / math.log(2), scores.num_bytes[own].astype(float)), axis=1)
         sums[domain] = _resampled_sums(columns, domain, num_replicates, seed)
     found = {domain: _widened(s[:, 0] / s[:, 1], int((scores.sources == domain).sum())) for domain, s in sums.items()}
-    found["macro"] = np.mean([found[d] for d in scores.domains], axis=0)
+    found[MACRO] = np.mean([found[d] for d in scores.domains], axis=0)
     total = np.sum(list(sums.values()), axis=0)
-    found["micro"] = total[:, 0] / total[:, 1]
+    found[MICRO] = total[:, 0] / total[:, 1]
     return found
 
 
@@ -116,7 +118,7 @@ def interval(value: float, sampled: np.ndarray, num_documents: int, level: float
 
 def _counts(scores: DocumentScores) -> dict[str, int]:
     total = len(scores.ids)
-    return {d: int((scores.sources == d).sum()) for d in scores.domains} | {"macro": total, "micro": total}
+    return {d: int((scores.sources == d).sum()) for d in scores.domains} | {MACRO: total, MICRO: total}
 
 
 def intervals(scores: DocumentScores) -> dict[str, Interval]:
@@ -142,7 +144,7 @@ def paired_differences(scores: DocumentScores, baseline: DocumentScores) -> dict
 
 def macro_bits_per_byte(scores: DocumentScores) -> float:
     """Unweighted mean over sources."""
-    return bits_per_byte(scores)["macro"]
+    return bits_per_byte(scores)[MACRO]
 
 
 def tokens_to_reach(tokens: Sequence[float] | np.ndarray, values: np.ndarray, target: np.ndarray) -> np.ndarray:

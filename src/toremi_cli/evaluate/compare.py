@@ -20,11 +20,13 @@ from toremi_cli.evaluate.bootstrap import (
 )
 from toremi_cli.evaluate.results import read_rows
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts, unfair
-from toremi_cli.evaluate.runs import CHECKPOINT, Run
 from toremi_cli.provenance import digest
-from toremi_cli.train.config import RUNTIME_FIELDS
+from toremi_cli.runs.checkpoints import step_of
+from toremi_cli.runs.record import RUNTIME_FIELDS
+from toremi_cli.runs.run import Run
+from toremi_cli.schemas import MACRO
 
-CURVE = ("eval_bits_per_byte", "macro")
+CURVE = ("eval_bits_per_byte", MACRO)
 TASK_SUITES = {"tasks": "", "glue": "glue/"}
 """Suites of table `eval` that are tasks, and what their names get in front."""
 MIN_SERIES = 3
@@ -207,11 +209,11 @@ def _partner(run: RunFacts, base: Group) -> RunFacts:
 
 def _saving_of(run: RunFacts, base: RunFacts) -> Saving | None:
     if len(run.series) >= MIN_SERIES and base.final is not None and run.series[0][1].same_documents(base.final):
-        sampled = np.stack([replicates(scores)["macro"] for _, scores in run.series])
+        sampled = np.stack([replicates(scores)[MACRO] for _, scores in run.series])
         values = np.array([[macro_bits_per_byte(scores)] for _, scores in run.series])
         tokens = [t for t, _ in run.series]
         own = tokens_to_reach(tokens, values, np.array([macro_bits_per_byte(base.final)]))[0]
-        spread = 1 - tokens_to_reach(tokens, sampled, replicates(base.final)["macro"]) / base.tokens
+        spread = 1 - tokens_to_reach(tokens, sampled, replicates(base.final)[MACRO]) / base.tokens
         # A resampled curve that never gets there has saved less than any that does.
         spread = np.where(np.isnan(spread), -np.inf, spread)
         low, high = (float(np.quantile(spread, q, method="nearest")) for q in (0.025, 0.975))
@@ -246,12 +248,12 @@ def _last_tasks(run: Run) -> dict[str, tuple[float, float]]:
     """A run's task results, each of the last checkpoint that it was measured on."""
     found: dict[str, tuple[int, float, float]] = {}
     for row in read_rows(run):
-        step = CHECKPOINT.fullmatch(row["checkpoint"])
-        if row["suite"] not in TASK_SUITES or not step:
+        step = step_of(row["checkpoint"])
+        if row["suite"] not in TASK_SUITES or step is None:
             continue
         name = f"{TASK_SUITES[row['suite']]}{row['domain']} {row['metric']}"
-        if name not in found or int(step[1]) >= found[name][0]:
-            found[name] = (int(step[1]), row["value"], row["stderr"] if row["stderr"] is not None else math.nan)
+        if name not in found or step >= found[name][0]:
+            found[name] = (step, row["value"], row["stderr"] if row["stderr"] is not None else math.nan)
     return {name: (value, stderr) for name, (_, value, stderr) in found.items()}
 
 

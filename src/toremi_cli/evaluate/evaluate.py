@@ -11,10 +11,11 @@ from toremi_cli.evaluate.config import EvalConfig, check_config
 from toremi_cli.evaluate.data import EvalSet, corpus_texts, held_out
 from toremi_cli.evaluate.models import LoadedModel, load
 from toremi_cli.evaluate.results import keep_scores
-from toremi_cli.evaluate.runs import Checkpoint, Run, find_runs, what_is_wrong
 from toremi_cli.evaluate.scores import DomainScore, TextScores, score_domains
 from toremi_cli.layout import Workdir
 from toremi_cli.lm.perplexity import score_samples
+from toremi_cli.runs.checkpoints import Checkpoint, what_is_wrong
+from toremi_cli.runs.run import Run, find_runs
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from toremi_cli.errors import TrainingError
-from toremi_cli.evaluate.runs import Checkpoint, Run
 from toremi_cli.layout import Workdir
 from toremi_cli.lm.memory import reuse_freed_memory
 from toremi_cli.lm.tokenizer import open_tokenizer
+from toremi_cli.runs.checkpoints import Checkpoint
+from toremi_cli.runs.run import Run
 
 LONGEST_CONTEXT = 2048
 """Where a model allows more and nothing says what it was trained with: beyond it, memory grows and losses don't."""

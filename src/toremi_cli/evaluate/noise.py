@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 
 from toremi_cli.errors import TableError
 from toremi_cli.evaluate.bootstrap import bits_per_byte
-from toremi_cli.evaluate.history import History, read_history
 from toremi_cli.evaluate.run_facts import read_facts
-from toremi_cli.evaluate.runs import Run
 from toremi_cli.layout import Workdir
+from toremi_cli.runs.history import History, read_history
+from toremi_cli.runs.run import Run
 from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import ANNOTATED, CORRUPTED, TRAIN
 from toremi_cli.tables import TableReader

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from toremi_cli.evaluate.bootstrap import DocumentScores, intervals
 from toremi_cli.evaluate.data import EvalSet
-from toremi_cli.evaluate.runs import Checkpoint, Run
 from toremi_cli.evaluate.scores import DomainScore, TextScores, eval_rows
 from toremi_cli.provenance import provenance_of
+from toremi_cli.runs.checkpoints import Checkpoint
+from toremi_cli.runs.run import Run
 from toremi_cli.schemas import EVAL, SCORES, Table
 from toremi_cli.tables import TableReader, write_table
 

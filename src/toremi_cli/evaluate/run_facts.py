@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from toremi_cli.evaluate.bootstrap import DocumentScores
-from toremi_cli.evaluate.history import History, read_history
 from toremi_cli.evaluate.results import read_scores
-from toremi_cli.evaluate.runs import CHECKPOINT, Run, count_parameters
-from toremi_cli.train.config import RUNTIME_FIELDS
+from toremi_cli.runs.checkpoints import count_parameters, step_of
+from toremi_cli.runs.history import History, read_history
+from toremi_cli.runs.record import RUNTIME_FIELDS
+from toremi_cli.runs.run import Run
 
 SAME_ANYWAY = RUNTIME_FIELDS | {"policy", "seed", "interval", "log_every", "eval_every", "eval_samples"}
 """Settings in which two runs may differ and still be a fair comparison."""
@@ -54,7 +55,7 @@ class RunFacts:
     @property
     def flops(self) -> float:
         """6 x parameters x tokens (Kaplan et al. 2020): forward and backward, attention's share left out."""
-        return 6.0 * count_parameters(self.run) * self.tokens
+        return 6.0 * count_parameters(self.run.checkpoints()) * self.tokens
 
     @property
     def seconds(self) -> float:
@@ -74,9 +75,9 @@ def read_facts(run: Run, suite: str) -> RunFacts:
     """Read what a run recorded and what was measured of it on a suite."""
     facts = RunFacts(run, read_history(run), suite)
     measured = {
-        int(match[1]): scores
+        step: scores
         for (name, checkpoint), scores in read_scores(run).items()
-        if name == suite and (match := CHECKPOINT.fullmatch(checkpoint))
+        if name == suite and (step := step_of(checkpoint)) is not None
     }
     facts.series = [(facts.tokens_at(step), scores) for step, scores in sorted(measured.items())]
     facts.final = facts.series[-1][1] if facts.series else None

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from toremi_cli.evaluate.data import EvalSet
+from toremi_cli.schemas import MACRO, MICRO
 
-MACRO, MICRO, TOPIC = "macro", "micro", "topic:"
+TOPIC = "topic:"
+"""What a topic's name has in front where it is a domain."""
 METRICS = ("loss", "perplexity", "bits_per_byte")
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from toremi_cli.errors import TableError, UsageError
-from toremi_cli.evaluate.history import History
 from toremi_cli.layout import Workdir
+from toremi_cli.runs.history import History
 from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import ANNOTATED, TRAIN
 from toremi_cli.tables import TableReader

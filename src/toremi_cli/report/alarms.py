@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from toremi_cli.evaluate.history import History
+from toremi_cli.runs.history import History
 
 AT_BOUND = 0.5
 """Share of the topics at a bound of the weights from which on the policy has stopped telling them apart."""

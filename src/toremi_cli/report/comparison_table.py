@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from toremi_cli.evaluate.bootstrap import Interval
 from toremi_cli.evaluate.compare import Comparison, Group, Saving
 from toremi_cli.report.numbers import compact, duration
+from toremi_cli.schemas import MACRO, MICRO
 
-MACRO_MICRO = ("macro", "micro")
+AVERAGES = (MACRO, MICRO)
 SURE = 1.96
 """Standard errors between two task results that are told apart."""
 
@@ -58,21 +59,21 @@ def _row(label: str, groups: list[Group], cell: Callable[[Group], str]) -> Table
 
 def _held_out(comparison: Comparison) -> list[TableRow]:
     groups = comparison.groups
-    domains = list(dict.fromkeys(d for g in groups for d in g.bits_per_byte if d not in MACRO_MICRO))
+    domains = list(dict.fromkeys(d for g in groups for d in g.bits_per_byte if d not in AVERAGES))
     if not domains:
         return []
     rows = [TableRow(f"bits per byte on '{comparison.suite}'")]
-    for domain in (*MACRO_MICRO, *domains):
+    for domain in (*AVERAGES, *domains):
         rows.append(_value_row(domain, groups))
     compared = [g for g in groups if g.difference]
     if compared:
         rows.append(TableRow(f"difference to {comparison.baseline}"))
-        for domain in (*MACRO_MICRO, *domains):
+        for domain in (*AVERAGES, *domains):
             cells = tuple(_difference(g.difference.get(domain)) for g in groups)
             better = tuple(_is_better(g.difference.get(domain)) for g in groups)
             rows.append(TableRow(domain, cells, better))
-            if domain == "macro":
-                rows.append(_row("  95% interval", groups, lambda g: _interval(g.difference.get("macro"))))
+            if domain == MACRO:
+                rows.append(_row("  95% interval", groups, lambda g: _interval(g.difference.get(MACRO))))
     return rows
 
 

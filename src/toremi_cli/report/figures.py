@@ -15,9 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from toremi_cli.errors import TableError, UsageError
-from toremi_cli.evaluate.history import MACRO, History, TopicCourses
 from toremi_cli.report.numbers import compact
 from toremi_cli.report.style import COLOURS, GREY, INK, RC, label_ends, shortened
+from toremi_cli.runs.history import History, TopicCourses
+from toremi_cli.schemas import MACRO
 from toremi_cli.tables import atomic_file
 
 KINDS = ("overview", "weights", "curves")

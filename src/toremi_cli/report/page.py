@@ -15,12 +15,13 @@ import numpy as np
 
 from toremi_cli import __version__
 from toremi_cli.evaluate.compare import Comparison, Group, compare_runs
-from toremi_cli.evaluate.history import History
 from toremi_cli.layout import Workdir
 from toremi_cli.report.alarms import alarms
 from toremi_cli.report.comparison_table import comparison_rows, percent, signed
 from toremi_cli.report.numbers import compact
 from toremi_cli.report.page_data import corpus_facts, curve_data, map_data, run_data
+from toremi_cli.runs.history import History
+from toremi_cli.schemas import MACRO
 from toremi_cli.tables import atomic_file
 
 FOLLOWS = frozenset({"result.run", "result.checkpoint"})
@@ -100,11 +101,11 @@ def _summary(comparison: Comparison, histories: Sequence[History]) -> str:
 def _finding(group: Group, comparison: Comparison) -> str:
     """One run's result in a sentence or two."""
     text = f"{group.name}: {compact(group.mean('tokens'))} tokens in {group.mean('step'):,.0f} steps"
-    if "macro" in group.bits_per_byte:
+    if MACRO in group.bits_per_byte:
         text += f", {group.bits_per_byte['macro'].value:.4f} bits per byte on '{comparison.suite}' (macro)"
     if group.name == comparison.baseline:
         return f"{text}; the baseline." if len(comparison.groups) > 1 else f"{text}."
-    difference = group.difference.get("macro")
+    difference = group.difference.get(MACRO)
     if difference is not None:
         sure = "told apart from it" if difference.excludes_zero else "not told apart from it"
         better = "better" if difference.value < 0 else "worse"

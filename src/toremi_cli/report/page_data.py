@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from toremi_cli.evaluate.history import MACRO, History, TopicCourses
 from toremi_cli.layout import Workdir
-from toremi_cli.schemas import ANNOTATED, CLUSTERS, EMBEDDINGS, TOPICS
+from toremi_cli.runs.history import History, TopicCourses
+from toremi_cli.schemas import ANNOTATED, CLUSTERS, EMBEDDINGS, MACRO, TOPICS
 from toremi_cli.tables import TableReader
 
 MOST_POINTS = 300

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from toremi_cli.evaluate.scores import MACRO, MICRO, TOPIC, best_of
+from toremi_cli.evaluate.scores import TOPIC, best_of
 from toremi_cli.report.comparison_table import TableRow
+from toremi_cli.schemas import MACRO, MICRO
 
 NAME_WIDTH = 26
 LABEL_WIDTH = 32

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,26 +19,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from toremi_cli.errors import TrainingError
+from toremi_cli.runs.checkpoints import Checkpoint, list_checkpoints
 from toremi_cli.tables import write_json
 from toremi_cli.train.sharding import like
 
 STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
 STATE_VERSION = 6
 """Of what `trainer_state.json` holds and of what a run does with it."""
-_NAME = re.compile(r"checkpoint-(\d+)$")
 
 
-def list_checkpoints(run: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
-    found = [p for p in run.glob("checkpoint-*") if _NAME.search(p.name) and (p / STATE).is_file()]
-    return sorted(found, key=step_of)
-
-
-def step_of(checkpoint: Path) -> int:
-    """The number of optimizer steps that `checkpoint-N` stands for."""
-    match = _NAME.search(checkpoint.name)
-    assert match is not None
-    return int(match[1])
+def resumable(run: Path) -> list[Checkpoint]:
+    """The checkpoints that a run can go on from, oldest first."""
+    return [checkpoint for checkpoint in list_checkpoints(run) if (checkpoint.folder / STATE).is_file()]
 
 
 def save_checkpoint(
@@ -90,8 +81,8 @@ def save_checkpoint(
             f"{final}: cannot write the checkpoint ({reason}); earlier checkpoints are intact: make room and go on "
             "with --resume"
         ) from None
-    for old in list_checkpoints(run)[:-keep] if keep else []:
-        _discard(old)
+    for old in resumable(run)[:-keep] if keep else []:
+        _discard(old.folder)
     return final
 
 

@@ -12,12 +12,12 @@ from accelerate import Accelerator
 from toremi_cli import __version__
 from toremi_cli.errors import TrainingError
 from toremi_cli.provenance import digest, provenance_of
+from toremi_cli.runs.record import RUN_FILE, read_run, update_run
 from toremi_cli.schemas import METRICS, WEIGHTS, Table
 from toremi_cli.tables import write_json
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.growing_table import GrowingTable, cut_back
-from toremi_cli.train.record import RUN_FILE, read_run, update_run
 from toremi_cli.train.tokens import TokenCache
 
 
@@ -47,14 +47,14 @@ def begin_folder(
 def _begin(folder: Path, config: TrainConfig, cache: TokenCache, resume: bool) -> int:
     """Step of the checkpoint to resume from, -1 for none."""
     record = read_run(folder) if resume else None
-    found = ckpt.list_checkpoints(folder) if record else []
+    found = ckpt.resumable(folder) if record else []
     if record and record["data"] != cache.fingerprint:
         raise TrainingError(
             f"{folder / RUN_FILE}: the annotated corpus has changed since this run began; start another with "
             "--name, or over again with --overwrite"
         )
     ckpt.remove_leftovers(folder)
-    last = ckpt.step_of(found[-1]) if found else -1
+    last = found[-1].step if found else -1
     for table in (WEIGHTS, METRICS):
         growing = growing_table(folder, table, config, cache)
         cut_back(growing.folder, table, growing.provenance, last)

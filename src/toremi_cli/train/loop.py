@@ -14,7 +14,8 @@ from toremi_cli import console
 from toremi_cli.errors import TrainingError
 from toremi_cli.lm.streams import derive_seed
 from toremi_cli.reweight import normalizer
-from toremi_cli.schemas import ALL_DOMAINS
+from toremi_cli.runs.record import update_run
+from toremi_cli.schemas import ALL_DOMAINS, MACRO
 from toremi_cli.train.announce import note_repetition
 from toremi_cli.train.clock import Clock
 from toremi_cli.train.evaluation import evaluate
@@ -27,16 +28,12 @@ from toremi_cli.train.loss import (
     segment_sensitivity,
     segment_weights,
 )
-from toremi_cli.train.record import update_run
 from toremi_cli.train.run import Run, put_in_force
 from toremi_cli.train.schedule import learning_rate
 from toremi_cli.train.sharding import whole
 from toremi_cli.train.signals import StopRequest
 from toremi_cli.train.snapshot import add_metric, snapshot
 from toremi_cli.train.state import save
-
-MACRO = "macro"
-"""`domain` of a mean over sources."""
 
 
 def train(run: Run) -> int:

@@ -12,9 +12,9 @@ from typing import Any
 from toremi_cli import console
 from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.layout import Workdir
-from toremi_cli.train.config import RUNTIME_FIELDS, TrainConfig, check_config, resolve_auto
+from toremi_cli.runs.record import FINISHED, RUNTIME_FIELDS, read_run
+from toremi_cli.train.config import TrainConfig, check_config, differences, resolve_auto
 from toremi_cli.train.launch import is_launched, launch, resolve_devices
-from toremi_cli.train.record import FINISHED, differences, read_run
 
 
 def start_run(

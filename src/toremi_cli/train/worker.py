@@ -55,7 +55,7 @@ def run_worker(config: TrainConfig, resume: bool) -> dict[str, Any]:
 
     from toremi_cli.layout import Workdir
     from toremi_cli.train.device import make_accelerator
-    from toremi_cli.train.record import locked
+    from toremi_cli.train.lock import locked
 
     folder = Workdir(Path(config.workdir)).run(config.run_name)
     accelerator = make_accelerator(config, folder)
@@ -67,9 +67,9 @@ def run_worker(config: TrainConfig, resume: bool) -> dict[str, Any]:
 
 
 def _train(config: TrainConfig, accelerator: Any, cache: Any, folder: Path, resume: bool) -> dict[str, Any]:
+    from toremi_cli.runs.record import FINISHED, update_run
     from toremi_cli.train.announce import announce
     from toremi_cli.train.loop import train
-    from toremi_cli.train.record import FINISHED, update_run
     from toremi_cli.train.run import assemble
     from toremi_cli.train.state import restore
 

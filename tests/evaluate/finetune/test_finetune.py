@@ -23,8 +23,9 @@ from toremi_cli.evaluate.finetune.glue import GLUE, Example
 from toremi_cli.evaluate.finetune.train import FinetuneSettings, Rows, finetune
 from toremi_cli.evaluate.models import load
 from toremi_cli.evaluate.results import read_rows
-from toremi_cli.evaluate.runs import Checkpoint, Run
 from toremi_cli.layout import Workdir
+from toremi_cli.runs.checkpoints import Checkpoint
+from toremi_cli.runs.run import Run
 
 FAST = FinetuneSettings(learning_rate=3e-3, epochs=4, batch_size=16, max_length=24)
 

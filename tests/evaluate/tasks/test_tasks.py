@@ -12,11 +12,11 @@ from tests.evaluate.workdirs import CONTEXT, make_annotated, make_run, make_toke
 from toremi_cli.errors import CorpusError, UsageError
 from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.results import read_rows
-from toremi_cli.evaluate.runs import Run
 from toremi_cli.evaluate.tasks.evaluate import evaluate_tasks
 from toremi_cli.evaluate.tasks.files import parse_tasks, read_items
 from toremi_cli.evaluate.tasks.items import TASKS
 from toremi_cli.layout import Workdir
+from toremi_cli.runs.run import Run
 
 ROWS = {
     "piqa": {"goal": "Open a door", "sol1": "Push it", "sol2": "Eat the door with a fork", "label": 1},

@@ -17,11 +17,11 @@ from toremi_cli.evaluate.finetune.glue import Example
 from toremi_cli.evaluate.finetune.train import FinetuneSettings, Rows, finetune
 from toremi_cli.evaluate.models import LoadedModel, load
 from toremi_cli.evaluate.results import EVAL_FILE, keep_rows
-from toremi_cli.evaluate.runs import Checkpoint
 from toremi_cli.evaluate.tasks.evaluate import TaskResult
 from toremi_cli.evaluate.tasks.run import TaskScore
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest
+from toremi_cli.runs.checkpoints import Checkpoint
 from toremi_cli.schemas import EVAL
 
 SUITE = "glue"

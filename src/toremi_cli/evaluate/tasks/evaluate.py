@@ -9,12 +9,12 @@ from toremi_cli.evaluate.config import EvalConfig, check_config
 from toremi_cli.evaluate.evaluate import EvalResult, choose_checkpoints
 from toremi_cli.evaluate.models import load
 from toremi_cli.evaluate.results import EVAL_FILE, keep_rows
-from toremi_cli.evaluate.runs import Checkpoint
 from toremi_cli.evaluate.tasks.files import parse_tasks, read_items
 from toremi_cli.evaluate.tasks.harness import PREFIX, run_harness
 from toremi_cli.evaluate.tasks.run import SUITE, TaskScore, run_task
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest
+from toremi_cli.runs.checkpoints import Checkpoint
 from toremi_cli.schemas import EVAL
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from toremi_cli.errors import MissingExtraError, ToremiError, UsageError
 from toremi_cli.evaluate.models import LoadedModel
-from toremi_cli.evaluate.runs import Checkpoint
 from toremi_cli.evaluate.tasks.hub import cache_only_if_unreachable
 from toremi_cli.evaluate.tasks.run import TaskScore
+from toremi_cli.runs.checkpoints import Checkpoint
 
 PREFIX = "harness:"
 

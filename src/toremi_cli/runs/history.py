@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from toremi_cli.errors import TableError
-from toremi_cli.evaluate.runs import Run
-from toremi_cli.schemas import ALL_DOMAINS, METRICS, WEIGHTS
+from toremi_cli.runs.run import Run
+from toremi_cli.schemas import ALL_DOMAINS, MACRO, METRICS, WEIGHTS, Table
 from toremi_cli.tables import TableReader
 
-MACRO = "macro"
 TOPIC_METRICS = ("sensitivity",)
 """Metrics that a run records for each topic."""
 
@@ -94,17 +93,28 @@ def read_history(run: Run) -> History:
     Raises:
         TableError: the run has recorded nothing, or a table is damaged.
     """
-    history = History(run, run.record)
-    if any((run.folder / "weights").glob("*.parquet")):
-        history.topics = _topic_courses(TableReader(run.folder / "weights", WEIGHTS).read().to_pylist())
-    if any((run.folder / "metrics").glob("*.parquet")):
-        history.metrics = _metric_courses(TableReader(run.folder / "metrics", METRICS).read().to_pylist())
+    history = History(run, run.record, read_topics(run), _metric_courses(_rows(run, METRICS)))
     if history.topics is not None:
         history.topics.extra.update(_by_topic(history.topics, history.metrics))
     if history.topics is None and not history.metrics:
         state = "it has not come to its first interval yet" if run.is_going else "expected weights/ and metrics/"
         raise TableError(f"{run.folder}: the run has recorded nothing ({state})")
     return history
+
+
+def read_topics(run: Run) -> TopicCourses | None:
+    """Read a run's table `weights`; None before the first interval has ended.
+
+    Raises:
+        TableError: it is damaged.
+    """
+    rows = _rows(run, WEIGHTS)
+    return _topic_courses(rows) if rows else None
+
+
+def _rows(run: Run, table: Table) -> list[dict[str, Any]]:
+    folder = run.folder / table.name
+    return TableReader(folder, table).read().to_pylist() if any(folder.glob("*.parquet")) else []
 
 
 def _topic_courses(rows: Sequence[dict[str, Any]]) -> TopicCourses:

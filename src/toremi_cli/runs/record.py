@@ -1,0 +1,45 @@
+"""`run.json`: what a run's folder says of the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from toremi_cli.errors import TrainingError
+from toremi_cli.tables import write_json
+
+RUN_FILE = "run.json"
+FINISHED = "finished"
+"""`status` of a run that has reached its last step."""
+RUNTIME_FIELDS = frozenset(
+    {
+        "workdir", "annotated", "tokenizer", "name", "grad_accumulation", "checkpoint_every", "keep_checkpoints",
+        "gpus", "processes", "log_with", "gradient_checkpointing", "accelerate_config", "quiet", "debug",
+    }
+)  # fmt: skip
+"""Settings that a resumed run may change: they don't change what is trained."""
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """The record of a run, None where there is none.
+
+    Raises:
+        TrainingError: the record is damaged.
+    """
+    path = folder / RUN_FILE
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as problem:
+        raise TrainingError(
+            f"{path}: damaged ({problem}); restore it, or train the run anew with `toremi pretrain --overwrite`"
+        ) from None
+
+
+def update_run(folder: Path, **facts: Any) -> dict[str, Any]:
+    """Add facts to a run's record and return it."""
+    record = {**(read_run(folder) or {}), **facts}
+    write_json(folder / RUN_FILE, record)
+    return record
