@@ -12,7 +12,7 @@ from typing import Any
 from toremi_cli import console
 from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.layout import Workdir
-from toremi_cli.runs.record import FINISHED, RUNTIME_FIELDS, read_run
+from toremi_cli.runs.record import FINISHED, RUN_FILE, RUNTIME_FIELDS, read_run
 from toremi_cli.train.config import TrainConfig, check_config, differences, resolve_auto
 from toremi_cli.train.launch import is_launched, launch, resolve_devices
 
@@ -71,7 +71,7 @@ def settle(
     """The config to run with, whether to resume, and the summary of a run that is finished already."""
     folder = Workdir(Path(config.workdir)).run(config.run_name)
     if overwrite and folder.exists():
-        if read_run(folder) is None and any(folder.iterdir()):
+        if not (folder / RUN_FILE).exists() and any(folder.iterdir()):
             raise TrainingError(f"{folder}: not a run of toremi; will not delete it")
         shutil.rmtree(folder)
     record = read_run(folder)
