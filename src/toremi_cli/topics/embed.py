@@ -23,7 +23,8 @@ from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TRAIN
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import TableReader, read_manifest, write_json
-from toremi_cli.topics.vectors import BACKENDS, DEFAULT_BACKEND, DEFAULT_DIM, VectorBackend, load_backend, make_backend
+from toremi_cli.topics.vectors import BACKENDS, DEFAULT_BACKEND, DEFAULT_DIM, load_backend, make_backend
+from toremi_cli.topics.vectors.base import VectorBackend
 
 MODEL = "_model"
 PLAN = "_plan.json"

@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from toremi_cli.errors import TableError, UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
+from toremi_cli.topics.vectors.base import DESCRIPTION, VectorBackend
 
 BACKENDS = ("doc2vec", "sentence-transformers")
 DEFAULT_BACKEND = "doc2vec"
 DEFAULT_DIM = 150
-DESCRIPTION = "backend.json"
-
-
-class VectorBackend(Protocol):
-    """What a backend can do. A vector depends on its text and the fitted backend only, not on its neighbours."""
-
-    name: str
-    dim: int
-    needs_fit: bool
-
-    def fit(self, texts: Sequence[str]) -> None:
-        """Learn from a sample of the corpus; does nothing where `needs_fit` is false."""
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """(num_texts, dim) float32, rows of length 1 (L2); a row is zero where a text holds no known word."""
-
-    def save(self, folder: Path) -> None:
-        """Write everything that `load_backend` needs."""
 
 
 def make_backend(name: str, model: str | None = None, dim: int = DEFAULT_DIM, seed: int = 0) -> VectorBackend:

@@ -22,8 +22,8 @@ import scipy.sparse as sp
 from toremi_cli import console
 from toremi_cli.errors import CorpusError, TableError
 from toremi_cli.tables import atomic_file, write_json
-from toremi_cli.topics.vectors import DESCRIPTION
 from toremi_cli.topics.vectors.bags import Vocabulary, min_documents_for, normalize_rows, tfidf, word_lists
+from toremi_cli.topics.vectors.base import DESCRIPTION
 
 MAX_WORDS = 50_000
 """Bound of the vocabulary: 30 MB of vectors at 150 dimensions."""

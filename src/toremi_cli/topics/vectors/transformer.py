@@ -11,8 +11,8 @@ import numpy as np
 
 from toremi_cli.errors import MissingExtraError, UsageError
 from toremi_cli.tables import write_json
-from toremi_cli.topics.vectors import DESCRIPTION
 from toremi_cli.topics.vectors.bags import normalize_rows
+from toremi_cli.topics.vectors.base import DESCRIPTION
 
 BATCH = 32
 
