@@ -185,6 +185,19 @@ class TrainConfig:
         return cls(**{key: value for key, value in values.items() if key in known})
 
 
+def differences(old: Mapping[str, Any], new: TrainConfig) -> list[str]:
+    """What differs between a run's settings and new ones, in words, runtime settings left out."""
+    found = []
+    before, after = TrainConfig.from_json(old).to_json(), new.to_json()
+    for key in sorted(set(before) - RUNTIME_FIELDS):
+        if key == "policy":
+            a, b = before[key], after[key]
+            found += [f"{k} was {a.get(k)}, is {b.get(k)}" for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
+        elif before[key] != after[key]:
+            found.append(f"{key} was {before[key]}, is {after[key]}")
+    return found
+
+
 def check_config(config: TrainConfig) -> None:
     """Refuse settings that cannot work, before anything heavy starts.
 
@@ -216,19 +229,6 @@ def check_config(config: TrainConfig) -> None:
     _check_accelerate_config(config.accelerate_config)
     if not config.run_name or "/" in config.run_name or config.run_name.startswith("."):
         raise UsageError(f"--name {config.run_name!r}: must be a plain folder name")
-
-
-def differences(old: Mapping[str, Any], new: TrainConfig) -> list[str]:
-    """What differs between a run's settings and new ones, in words, runtime settings left out."""
-    found = []
-    before, after = TrainConfig.from_json(old).to_json(), new.to_json()
-    for key in sorted(set(before) - RUNTIME_FIELDS):
-        if key == "policy":
-            a, b = before[key], after[key]
-            found += [f"{k} was {a.get(k)}, is {b.get(k)}" for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
-        elif before[key] != after[key]:
-            found.append(f"{key} was {before[key]}, is {after[key]}")
-    return found
 
 
 def _check_accelerate_config(path: str) -> None:
