@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from benchmarks.evidence.grid import ABLATIONS, PRESETS, TUNING_SEED, Arm, Cell, cells
@@ -33,6 +34,15 @@ def test_an_arm_takes_the_rate_that_was_found_for_its_kind(tmp_path):
     for untried in (Arm(), Arm(noise=0.25)):
         assert chosen_rate(untried, "toremi", tmp_path) == 1.0
     assert chosen_rate(noisy, "toremi-2", tmp_path) == 1.0
+
+
+def test_a_policy_may_name_its_rate():
+    preset = replace(PRESETS["small"], policies=("uniform", "uniform@0.5"), seeds=(0,), arms=(Arm(),))
+    best, half = cells(preset)
+    assert (best.policy, best.rate, best.label) == ("uniform", 0.0, "uniform")
+    assert (half.policy, half.rate, half.label) == ("uniform", 0.5, "uniform@0.5")
+    assert best.policy_flags() == half.policy_flags()
+    assert best.name != half.name
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

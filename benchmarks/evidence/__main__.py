@@ -53,9 +53,10 @@ def run_grid(preset: Preset, out: Path, domains: Path | None, deadline: float) -
     for cell in cells(preset):
         if time.monotonic() > deadline:
             return
-        if preset.tune:
+        if preset.tune and not cell.rate:
             tune(cell.arm.tuned_on, cell.base_policy, preset, out, table_of(cell.arm.tuned_on))
-        train(cell, preset, out, table_of(cell.arm), chosen_rate(cell.arm, cell.base_policy, out))
+        rate = cell.rate or chosen_rate(cell.arm, cell.base_policy, out)
+        train(cell, preset, out, table_of(cell.arm), rate)
         measure(cell, out)
         if cell.arm.corpus == "mixed" and domains is not None:
             measure_unseen(cell, out, unseen_text(cell.arm.corpus, domains, out))
@@ -68,7 +69,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--preset", choices=tuple(PRESETS), default="quick")
     parser.add_argument("--out", type=Path, default=Path("evidence-out"))
     parser.add_argument("--domains", type=Path, help="folder of the mixed corpus' sources")
-    parser.add_argument("--policies", help="only these policies and ablations, separated by commas")
+    parser.add_argument(
+        "--policies",
+        help="only these policies and ablations, separated by commas; POLICY@0.5: at half of the preset's rate",
+    )
     parser.add_argument("--arms", help="only these, separated by commas; names as in the runs' folders")
     parser.add_argument("--seeds", help="only these, separated by commas")
     parser.add_argument("--until", type=float, default=1e9, metavar="MINUTES", help="start no run after that")

@@ -173,7 +173,7 @@ class Cell:
     """A policy, or the name of an ablation."""
     seed: int
     rate: float = 0.0
-    """Factor on the preset's learning rate where it is being tuned; 0: the chosen one."""
+    """Factor on the preset's learning rate where it is being tuned or given; 0: the chosen one."""
 
     @property
     def name(self) -> str:
@@ -181,6 +181,11 @@ class Cell:
         rate = f"-rate{self.rate:g}" if self.rate else ""
         policy = self.policy.replace(" ", "-")
         return f"{self.arm.name}-{policy}{rate}-s{self.seed}"
+
+    @property
+    def label(self) -> str:
+        """What its row of a table is called."""
+        return f"{self.policy}@{self.rate:g}" if self.rate else self.policy
 
     @property
     def base_policy(self) -> str:
@@ -194,7 +199,12 @@ class Cell:
 
 
 def cells(preset: Preset) -> Iterator[Cell]:
-    """The runs that are reported: seed by seed, so that a grid cut short is still balanced."""
+    """The runs that are reported: seed by seed, so that a grid cut short is still balanced.
+
+    A policy may be written POLICY@FACTOR: at this factor of the preset's learning rate, whatever is the best one.
+    """
     for seed in preset.seeds:
         for arm in preset.arms:
-            yield from (Cell(arm, policy, seed) for policy in (*preset.policies, *preset.ablations))
+            for name in (*preset.policies, *preset.ablations):
+                policy, _, rate = name.partition("@")
+                yield Cell(arm, policy, seed, float(rate or 0))

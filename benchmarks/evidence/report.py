@@ -63,7 +63,7 @@ def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
     lines = [title, "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
     groups: dict[str, list[Result]] = {}
     for result in results:
-        groups.setdefault(result.cell.policy, []).append(result)
+        groups.setdefault(result.cell.label, []).append(result)
     order = sorted(groups, key=lambda policy: np.mean([r.bits_per_byte["macro"] for r in groups[policy]]))
     base = groups.get(BASELINE, [])
     lines += [f"| {' | '.join(_row(policy, groups[policy], base, arm))} |" for policy in order]
@@ -106,7 +106,7 @@ def _difference(own: Sequence[Result], base: Sequence[Result], number: Callable[
     partners = {r.cell.seed: number(r) for r in base}
     values = [number(r) - partners[r.cell.seed] for r in own if r.cell.seed in partners]
     values = [value for value in values if not math.isnan(value)]
-    if not values or own[0].cell.policy == BASELINE:
+    if not values or own[0].cell.label == BASELINE:
         return ""
     if len(values) == 1:
         return f"{values[0]:+.4f}"
@@ -115,7 +115,7 @@ def _difference(own: Sequence[Result], base: Sequence[Result], number: Callable[
 
 
 def _saving(own: Sequence[Result], base: Sequence[Result]) -> str:
-    if not base or own[0].cell.policy == BASELINE:
+    if not base or own[0].cell.label == BASELINE:
         return ""
     values = [r.saved for r in own]
     reached = [v for v in values if not math.isnan(v)]
@@ -128,7 +128,7 @@ def _saving(own: Sequence[Result], base: Sequence[Result]) -> str:
 def _worst_domain(own: Sequence[Result], base: Sequence[Result]) -> str:
     seeds = {r.cell.seed for r in own}
     base = [r for r in base if r.cell.seed in seeds]
-    if not base or own[0].cell.policy == BASELINE:
+    if not base or own[0].cell.label == BASELINE:
         return ""
     change = {
         domain: np.mean([r.bits_per_byte[domain] for r in own]) / np.mean([r.bits_per_byte[domain] for r in base]) - 1

@@ -53,10 +53,10 @@ def collect(preset: Preset, out: Path) -> list[Result]:
     """All measured cells, each beside the baseline of the same arm and seed."""
     found = []
     for cell in cells(preset):
-        if is_measured(cell.arm, cell.policy, cell.seed, out):
-            rate = chosen_rate(cell.arm, cell.base_policy, out) if preset.tune else 1.0
+        if is_measured(cell, out):
+            rate = cell.rate or (chosen_rate(cell.arm, cell.base_policy, out) if preset.tune else 1.0)
             found.append(_result(cell, out, rate * preset.learning_rate))
-    base = {(r.cell.arm, r.cell.seed): r for r in found if r.cell.policy == BASELINE}
+    base = {(r.cell.arm, r.cell.seed): r for r in found if r.cell.label == BASELINE}
     for result in found:
         if (partner := base.get((result.cell.arm, result.cell.seed))) is not None:
             result.saved = saved(result, partner)
@@ -110,7 +110,7 @@ def rows_of(result: Result) -> Iterator[dict[str, object]]:
     arm: Arm = result.cell.arm
     head = {
         "corpus": arm.corpus, "topics": arm.topics, "noise": arm.noise, "kind": arm.kind if arm.noise else "",
-        "policy": result.cell.policy, "seed": result.cell.seed, "learning_rate": result.learning_rate,
+        "policy": result.cell.label, "seed": result.cell.seed, "learning_rate": result.learning_rate,
     }  # fmt: skip
     for domain, value in result.bits_per_byte.items():
         yield {**head, "tokens": result.num_tokens, "metric": "test_bits_per_byte", "domain": domain, "value": value}

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.evidence.corpora import workdir_of
-from benchmarks.evidence.grid import Arm, Cell, Preset
+from benchmarks.evidence.grid import TUNING_SEED, Cell, Preset
 from benchmarks.evidence.shell import run_status, toremi
 
 EVAL_SAMPLES = 16
@@ -36,7 +36,7 @@ def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -
         "--learning-rate", rate * preset.learning_rate, "--burn-in-steps", preset.steps // 10,
         "--warmup-steps", preset.steps // WARMUP,
         "--eval-every", every, "--eval-samples", EVAL_SAMPLES,
-        "--checkpoint-every", every, "--keep-checkpoints", 1 if cell.rate else preset.checkpoints - 1,
+        "--checkpoint-every", every, "--keep-checkpoints", 1 if cell.seed == TUNING_SEED else preset.checkpoints - 1,
         one_rank=True,
     )  # fmt: skip
     if run_status(folder) != "finished":
@@ -79,6 +79,6 @@ def model_file(preset: Preset, out: Path) -> Path:
     return path
 
 
-def is_measured(arm: Arm, policy: str, seed: int, out: Path) -> bool:
+def is_measured(cell: Cell, out: Path) -> bool:
     """Whether a cell is done."""
-    return (workdir_of(out, arm.corpus) / "runs" / Cell(arm, policy, seed).name / "measured").exists()
+    return (workdir_of(out, cell.arm.corpus) / "runs" / cell.name / "measured").exists()
