@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from tests.realtext import news_articles
-from tests.shell import assert_one_line_error, toremi
+from tests.shell import assert_one_line_error, times, toremi
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, SAMPLES
 from toremi_cli.tables import TableReader
@@ -28,10 +28,6 @@ def annotate(place, *arguments):
     process = toremi("annotate", *arguments, "-w", place.root)
     assert process.returncode == 0, process.stderr
     return process
-
-
-def times(*folders):
-    return {path: path.stat().st_mtime_ns for folder in folders for path in sorted(folder.glob("*.parquet"))}
 
 
 def rows_of(place):
