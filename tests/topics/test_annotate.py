@@ -103,7 +103,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(workdir):
     before = times(workdir.annotated)
     build_annotated(workdir, AnnotateConfig())
     after = times(workdir.annotated)
-    assert {name for name in after if after[name] != before[name]} == {shard_name(1)}
+    assert {path.name for path in after if after[path] != before[path]} == {shard_name(1)}
     assert rows_of(workdir) == whole
 
 

@@ -168,7 +168,7 @@ def corpus_config(previous: dict[str, Any] | None, **flags: Any) -> CorpusConfig
     """The settings for `build_samples`; a flag that is None is taken from the `previous` manifest, else the default."""
     from toremi_cli.corpus.config import CorpusConfig
 
-    return _filled(CorpusConfig, previous, flags)
+    return filled(CorpusConfig, previous, flags)
 
 
 def embed_config(previous: dict[str, Any] | None, **flags: Any) -> EmbedConfig:
@@ -182,7 +182,7 @@ def embed_config(previous: dict[str, Any] | None, **flags: Any) -> EmbedConfig:
         previous = previous if kept else {"config": {**previous.get("config", {}), "model": None}}
     from toremi_cli.engine import default_workers
 
-    return _filled(EmbedConfig, previous, {"workers": default_workers(), **_without_none(flags)})
+    return filled(EmbedConfig, previous, {"workers": default_workers(), **given(flags)})
 
 
 def where_to_work(engine: str | None, workers: int | None) -> dict[str, Any]:
@@ -209,15 +209,17 @@ def previous_embeddings(workdir: Workdir) -> dict[str, Any] | None:
     return previous_plan(workdir.embeddings)
 
 
-def _filled(kind: type[C], previous: dict[str, Any] | None, flags: dict[str, Any]) -> C:
+def filled(kind: type[C], previous: dict[str, Any] | None, flags: dict[str, Any]) -> C:
+    """A stage's settings: those flags that were given, else as in the `previous` manifest, else the defaults."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     unknown = set(flags) - names
     assert not unknown, unknown
     kept = {name: value for name, value in (previous or {}).get("config", {}).items() if name in names}
-    return kind(**{**kept, **_without_none(flags)})
+    return kind(**{**kept, **given(flags)})
 
 
-def _without_none(flags: dict[str, Any]) -> dict[str, Any]:
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Those flags that were given: the others are None."""
     return {name: value for name, value in flags.items() if value is not None}
 
 

@@ -134,7 +134,7 @@ def _make_tokenizer(folder: Path, config: CorpusConfig, scan: Scan, key: str) ->
     else:
         tokenizer, end_of_text, own = fetch_tokenizer(config.tokenizer)
         save_tokenizer(tokenizer, folder, key, end_of_text, own)
-    scan.tokenizer_text.clear()
+    scan.tokenizer_text = Scan().tokenizer_text  # the memory is wanted for cutting
 
 
 def _tell_passed_over(source: Corpus) -> None:

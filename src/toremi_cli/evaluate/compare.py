@@ -18,13 +18,13 @@ from toremi_cli.evaluate.bootstrap import (
     replicates,
     tokens_to_reach,
 )
+from toremi_cli.evaluate.history import CURVE, MACRO
 from toremi_cli.evaluate.results import read_rows
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts, unfair
 from toremi_cli.evaluate.runs import CHECKPOINT, Run
 from toremi_cli.provenance import digest
 from toremi_cli.train.config import RUNTIME_FIELDS
 
-CURVE = ("eval_bits_per_byte", "macro")
 TASK_SUITES = {"tasks": "", "glue": "glue/"}
 """Suites of table `eval` that are tasks, and what their names get in front."""
 MIN_SERIES = 3
@@ -216,7 +216,7 @@ def _saving_of(run: RunFacts, base: RunFacts) -> Saving | None:
         spread = np.where(np.isnan(spread), -np.inf, spread)
         low, high = (float(np.quantile(spread, q, method="nearest")) for q in (0.025, 0.975))
         return Saving(float(own), 1 - float(own) / base.tokens, low, high, "checkpoints")
-    curve, target = run.history.metrics.get(CURVE), base.history.metrics.get(CURVE)
+    curve, target = (r.history.metrics.get((CURVE, MACRO)) for r in (run, base))
     if curve is None or target is None:
         return None
     own = tokens_to_reach(curve.tokens, curve.values[:, None], target.values[-1:])[0]

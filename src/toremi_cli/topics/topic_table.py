@@ -44,7 +44,7 @@ def write_topics(workdir: Workdir, clusters: Provenance) -> None:
     described = json.loads((workdir.clusters / "_model" / WORDS).read_text(encoding="utf-8"))
     keywords: list[list[str]] = described["keywords"]
     levels: list[dict[str, Any]] = described["levels"]
-    crowding = described.get("crowding", [None] * len(keywords))  # a model fitted by an earlier version has none
+    crowding: list[float] = described["crowding"]
     sizes = _count(workdir, len(keywords))
     taken: set[str] = set()
     rows: list[dict[str, Any]] = []

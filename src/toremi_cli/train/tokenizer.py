@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toremi_cli.corpus.tokenizer import END_OF_TEXT
 from toremi_cli.errors import TrainingError
-
-END_OF_TEXT = "<|endoftext|>"
 
 
 @dataclass(frozen=True)
