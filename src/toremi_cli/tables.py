@@ -17,7 +17,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toremi_cli.errors import TableError
+from toremi_cli.errors import TableError, reason
 from toremi_cli.provenance import Provenance, digest, read_record
 from toremi_cli.schemas import Table
 
@@ -144,9 +144,8 @@ def open_shard(path: Path, table: Table) -> pq.ParquetFile:
     except FileNotFoundError:
         raise TableError(f"{path}: no such file; expected {table.shown}") from None
     except (pa.ArrowInvalid, OSError) as problem:
-        reason = str(problem).splitlines()[0]
         raise TableError(
-            f"{path}: not a whole Parquet file ({reason}); delete it and run the command that writes it again"
+            f"{path}: not a whole Parquet file ({reason(problem)}); delete it and run the command that writes it again"
         ) from None
     _check_columns(path, file.schema_arrow, table)
     return file
@@ -214,8 +213,8 @@ class TableReader:
             try:
                 yield from file.iter_batches(batch_size=batch_size, columns=list(columns) if columns else None)
             except (pa.ArrowInvalid, OSError) as problem:
-                reason = str(problem).splitlines()[0]
-                raise TableError(f"{self.shards[index]}: damaged ({reason}); delete it and write it again") from None
+                where = self.shards[index]
+                raise TableError(f"{where}: damaged ({reason(problem)}); delete it and write it again") from None
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read everything into memory: for tables that are known to be small."""

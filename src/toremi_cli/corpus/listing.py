@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toremi_cli.errors import CorpusError
+from toremi_cli.errors import CorpusError, reason
 from toremi_cli.provenance import digest
 
 FORMATS = {
@@ -192,4 +192,4 @@ def _counted(passed_over: Counter[str]) -> str:
 def _reason(problem: BaseException) -> str:
     if isinstance(problem, OSError) and problem.strerror:
         return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
-    return " ".join(str(problem).split()) or type(problem).__name__
+    return reason(problem)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toremi_cli import console
-from toremi_cli.errors import CorpusError
+from toremi_cli.errors import CorpusError, reason
 from toremi_cli.provenance import digest
 
 END_OF_TEXT = "<|endoftext|>"
@@ -167,7 +167,7 @@ def _read_tokenizer_json(path: Path) -> Any:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as problem:  # the library raises bare Exception
-        raise CorpusError(f"{path}: not a tokenizer ({' '.join(str(problem).split())})") from None
+        raise CorpusError(f"{path}: not a tokenizer ({reason(problem)})") from None
 
 
 def _download(name: str) -> Path:
@@ -177,8 +177,8 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as problem:  # many kinds: no network, no such name, no access
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise CorpusError(f"--tokenizer {name}: no such path here, and not to be had from the hub ({reason})") from None
+        why = reason(problem)
+        raise CorpusError(f"--tokenizer {name}: no such path here, and not to be had from the hub ({why})") from None
 
 
 def _convert(folder: Path, name: str) -> Any:
@@ -188,8 +188,8 @@ def _convert(folder: Path, name: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(folder)).backend_tokenizer
     except Exception as problem:  # whatever a foreign layout provokes
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise CorpusError(f"--tokenizer {name}: no tokenizer.json, and none can be made of it ({reason})") from None
+        why = reason(problem)
+        raise CorpusError(f"--tokenizer {name}: no tokenizer.json, and none can be made of it ({why})") from None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

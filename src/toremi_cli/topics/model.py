@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from toremi_cli.errors import TableError
+from toremi_cli.errors import TableError, reason
 from toremi_cli.tables import atomic_file, write_json
 from toremi_cli.topics.fusion import POSTERIOR_SHARE, Views, dampen, softmax
 from toremi_cli.topics.kmeans import one_thread, similarities
@@ -151,8 +151,7 @@ def load_model(folder: Path) -> TopicModel:
             Vocabulary(description["vocabulary"]), views, lda, found.get("centres"),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as problem:
-        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise TableError(f"{folder}: no whole topic model ({reason}); run `toremi cluster` again") from None
+        raise TableError(f"{folder}: no whole topic model ({reason(problem)}); run `toremi cluster` again") from None
 
 
 def fingerprint_of(folder: Path) -> str | None:

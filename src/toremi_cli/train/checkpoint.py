@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from toremi_cli.errors import TrainingError
+from toremi_cli.errors import TrainingError, reason
 from toremi_cli.tables import write_json
 from toremi_cli.train.sharding import like
 
@@ -85,9 +85,9 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
         if not isinstance(problem, OSError | SafetensorError):
             raise
-        reason = getattr(problem, "strerror", None) or " ".join(str(problem).split())
+        why = getattr(problem, "strerror", None) or reason(problem)
         raise TrainingError(
-            f"{final}: cannot write the checkpoint ({reason}); earlier checkpoints are intact: make room and go on "
+            f"{final}: cannot write the checkpoint ({why}); earlier checkpoints are intact: make room and go on "
             "with --resume"
         ) from None
     for old in list_checkpoints(run)[:-keep] if keep else []:
@@ -123,7 +123,9 @@ def load_tensors(checkpoint: Path, name: str, device: torch.device) -> dict[str,
     try:
         return {key: tensor.to(device) for key, tensor in load_file(checkpoint / name).items()}
     except Exception as problem:  # safetensors has errors of its own
-        raise TrainingError(f"{checkpoint / name}: damaged ({problem}); delete {checkpoint} and resume") from None
+        raise TrainingError(
+            f"{checkpoint / name}: damaged ({reason(problem)}); delete {checkpoint} and resume"
+        ) from None
 
 
 def model_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
