@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,6 +47,25 @@ def atomic_file(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def atomic_folder(path: Path, replace: bool = True) -> Iterator[Path]:
+    """Yield a new temporary folder beside `path`, put into its place on success and removed on failure.
+
+    Raises:
+        OSError: without `replace`, if a folder stands there by then.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if replace and path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
     with atomic_file(path) as temporary:
@@ -60,6 +80,13 @@ def read_json(path: Path) -> Any:
         ValueError: it is damaged.
     """
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def find_json(path: Path) -> Any:
+    """Read what `write_json` wrote; None where it isn't there or is damaged."""
+    with suppress(OSError, ValueError):
+        return read_json(path)
+    return None
 
 
 class ShardWriter:
@@ -260,7 +287,7 @@ APPENDED = {"weights", "metrics", "losses"}
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The completion record of a folder, None if it has none."""
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return read_json(folder / MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import ANNOTATED, CLUSTERS, NO_TOPIC, SAMPLES, TOPICS
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import TableReader, atomic_file, read_manifest, write_json
+from toremi_cli.tables import TableReader, atomic_file, find_json, read_manifest, write_json
 from toremi_cli.topics.joining import BATCH_ROWS, rebatched
 from toremi_cli.topics.keywords import topic_name
 from toremi_cli.topics.labelling import MAPPER_VERSION, TopicLabels, WordVectors, map_topics
@@ -216,10 +215,7 @@ def _word_vectors(workdir: Workdir) -> WordVectors | None:
 
 def previous_options(workdir: Workdir) -> dict[str, Any]:
     """The fields of `AnnotateConfig` as the labels in the workdir were made; empty if there are none."""
-    try:
-        options = json.loads((workdir.annotated / OPTIONS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    options = find_json(workdir.annotated / OPTIONS)
     return options if isinstance(options, dict) else {}
 
 

@@ -6,7 +6,6 @@ trainer `optimizer.safetensors`, `accumulators.safetensors` and `trainer_state.j
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from toremi_cli.errors import TrainingError, reason
-from toremi_cli.tables import write_json
+from toremi_cli.tables import read_json, write_json
 from toremi_cli.train.sharding import like
 
 STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
@@ -102,7 +101,7 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
         TrainingError: it is damaged, or another version of toremi wrote it: the run would go on by other rules.
     """
     try:
-        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        state = read_json(checkpoint / STATE)
         version = state.get("version", 1)
     except (OSError, ValueError, AttributeError) as problem:
         raise TrainingError(f"{checkpoint / STATE}: damaged ({problem}); delete {checkpoint} and resume") from None

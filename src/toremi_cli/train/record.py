@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toremi_cli.errors import TrainingError
-from toremi_cli.tables import write_json
+from toremi_cli.tables import read_json, write_json
 from toremi_cli.train.config import RUNTIME_FIELDS, TrainConfig
 
 RUN_FILE = "run.json"
@@ -27,7 +26,7 @@ def read_run(run: Path) -> dict[str, Any] | None:
     """
     path = run / RUN_FILE
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as problem:
