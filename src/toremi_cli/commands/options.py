@@ -6,11 +6,14 @@ A flag that isn't given means: as the table at hand was made, else the default. 
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+from toremi_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from toremi_cli.corpus.config import CorpusConfig
@@ -161,7 +164,25 @@ Engine = Annotated[
     ),
 ]
 
+COUNT_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+
 C = TypeVar("C")
+
+
+def token_count(text: str) -> float:
+    """'2.6B' as a number of tokens.
+
+    Raises:
+        UsageError: not a number of at least 1.
+    """
+    unit = text[-1:].upper() if text[-1:].isalpha() else ""
+    try:
+        count = float(text[: len(text) - len(unit)]) * COUNT_UNITS[unit]
+    except (ValueError, KeyError):
+        count = math.nan
+    if not 1 <= count < math.inf:
+        raise UsageError(f"--tokens {text}: expected a number of tokens such as 500K, 20M or 2.6B")
+    return count
 
 
 def corpus_config(previous: dict[str, Any] | None, **flags: Any) -> CorpusConfig:
