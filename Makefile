@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: install demo test test-all test-browser evidence evidence-quick lint format clean
+.PHONY: help install demo test test-all test-browser evidence evidence-quick lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -57,8 +57,8 @@ lint: $(READY)  ## Style, format and types
 	$(BIN)/mypy
 
 format: $(READY)  ## Put the code in shape
-	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 clean:  ## Remove what the build and the demo wrote
 	rm -rf $(VENV) demo-out evidence-out build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from itertools import islice
 from pathlib import Path
@@ -43,25 +44,32 @@ DEFINITIONS = {
 OURS = {"acc": "accuracy", "acc_norm": "accuracy_norm", "perplexity": "perplexity", "mcc": "mcc"}
 
 
-def write_definition(scratch: Path, task: str, source: str, limit: int) -> str:
-    """The harness's definition of a task over a copy of the local rows; its name."""
-    rows = [row for _, row in islice(rows_of(source), limit or None)]
-    if task == "boolq":
-        rows = [{**row, "label": int(row["answer"])} for row in rows]
-    file = scratch / f"{task}.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    lines = [
+def write_definition(folder: Path, task: str, file: Path, *more: str) -> str:
+    """Have the harness's definition of a task read a local file of rows; its name."""
+    lines = (
         f"include: {Path(lm_eval.__file__).parent / 'tasks' / DEFINITIONS[task]}",
         f"task: local_{task}",
         "dataset_path: json",
         "dataset_name: null",
         f"dataset_kwargs: {{data_files: {{validation: {file}}}}}",
         *("training_split: null", "validation_split: validation", "test_split: null", "tag: null"),
-    ]
-    if "query" in rows[0] and "gold" in rows[0]:  # rows that are formatted already
-        lines += ["process_docs: null", 'doc_to_text: "{{query}}"', "doc_to_target: gold", "doc_to_choice: choices"]
-    (scratch / f"local_{task}.yaml").write_text("\n".join(lines))
+        *more,
+    )
+    (folder / f"local_{task}.yaml").write_text("\n".join(lines))
     return f"local_{task}"
+
+
+def copy_task(folder: Path, task: str, source: str, limit: int) -> str:
+    """Write a task's first local rows and their definition; its name."""
+    rows = [row for _, row in islice(rows_of(source), limit or None)]
+    if task == "boolq":
+        rows = [{**row, "label": int(row["answer"])} for row in rows]
+    file = folder / f"{task}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if "query" in rows[0] and "gold" in rows[0]:  # rows that are formatted already
+        formatted = "process_docs: null", 'doc_to_text: "{{query}}"', "doc_to_target: gold", "doc_to_choice: choices"
+        return write_definition(folder, task, file, *formatted)
+    return write_definition(folder, task, file)
 
 
 def main() -> None:
@@ -69,26 +77,29 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", required=True)
     parser.add_argument("--limit", type=int, default=100)
-    parser.add_argument("--scratch", type=Path, default=Path("/tmp/toremi-harness"))
     arguments = parser.parse_args()
-    arguments.scratch.mkdir(parents=True, exist_ok=True)
-    folder = arguments.checkpoint
+    with tempfile.TemporaryDirectory() as scratch:
+        compare(arguments.checkpoint, arguments.data, arguments.limit, Path(scratch))
+
+
+def compare(folder: Path, data: str, limit: int, scratch: Path) -> None:
+    """Print the numbers of both for every task of which there are rows."""
     checkpoint = Checkpoint(folder.name, folder, 0)
     loaded = load(Run(folder.name, folder), checkpoint, Workdir(folder.parent))
     ours, names, seconds = {}, [], 0.0
     for name in DEFINITIONS:
         try:
-            ((task, file),) = parse_tasks(name, arguments.data)
+            ((task, file),) = parse_tasks(name, data)
         except UsageError as problem:
             print(problem)
             continue
-        names.append(write_definition(arguments.scratch, name, file, arguments.limit))
+        names.append(copy_task(scratch, name, file, limit))
         begin = time.perf_counter()
-        scores = run_task(loaded, TASKS[task.name], read_items(task, file, arguments.limit), 16384)
+        scores = run_task(loaded, TASKS[task.name], read_items(task, file, limit), 16384)
         seconds += time.perf_counter() - begin
         ours |= {(name, score.metric): score.value for score in scores}
     begin = time.perf_counter()
-    theirs = run_harness(checkpoint, loaded, names, 0, 16384, str(arguments.scratch))
+    theirs = run_harness(checkpoint, loaded, names, 0, 16384, str(scratch))
     print(f"ours: {seconds:.0f} s, harness: {time.perf_counter() - begin:.0f} s")
     print(f"{'task':<14}{'metric':<12}{'harness':>14}{'ours':>14}")
     for score in theirs:

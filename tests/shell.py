@@ -33,3 +33,8 @@ def assert_one_line_error(process: subprocess.CompletedProcess[str], *parts: str
     assert len(errors) == 1, process.stderr
     for part in parts:
         assert part in errors[0], errors[0]
+
+
+def times(*folders: Path) -> dict[Path, int]:
+    """When each Parquet file in some folders was written: what a command left alone has the times of before."""
+    return {path: path.stat().st_mtime_ns for folder in folders for path in sorted(folder.glob("*.parquet"))}

@@ -11,7 +11,16 @@ from toremi_cli.errors import TableError
 from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TABLES, WEIGHTS
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import TableReader, atomic_file, open_shard, read_manifest, shard_writer, write_table
+from toremi_cli.tables import (
+    TableReader,
+    atomic_file,
+    atomic_folder,
+    find_json,
+    open_shard,
+    read_manifest,
+    shard_writer,
+    write_table,
+)
 
 
 def sample_rows(count, start=0):
@@ -152,6 +161,32 @@ def test_a_full_disk_is_an_oserror_and_leaves_nothing(tmp_path):
             file.write(b"data")
     assert caught.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    def fill(value, fail=False, **how):
+        with atomic_folder(tmp_path / "x", **how) as temporary:
+            (temporary / "value").write_text(value)
+            if fail:
+                raise KeyError("stop")
+
+    fill("one")
+    with pytest.raises(KeyError):
+        fill("two", fail=True)
+    with pytest.raises(OSError):
+        fill("two", replace=False)
+    assert (tmp_path / "x" / "value").read_text() == "one"
+    fill("three")
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["three"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "x"]
+
+
+def test_json_that_is_missing_or_damaged_is_none(tmp_path):
+    assert find_json(tmp_path / "x") is None
+    (tmp_path / "x").write_text("{broken")
+    assert find_json(tmp_path / "x") is None
+    (tmp_path / "x").write_text('{"a": 1}')
+    assert find_json(tmp_path / "x") == {"a": 1}
 
 
 def test_the_wrong_table_is_named_with_what_is_missing(tmp_path):

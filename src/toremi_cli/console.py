@@ -7,6 +7,7 @@ On a terminal, stderr carries rich progress bars; in a pipe or a log file it car
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ class _Lines:
         parts[0] += f" {self.unit}"
         parts.append(f"{_rate(rate)} {self.unit}/s")
         if self.total and rate > 0:
-            parts.append(f"{_duration((self.total - self.done) / rate)} left")
+            parts.append(f"{duration((self.total - self.done) / rate)} left")
         return ", ".join(parts)
 
 
@@ -140,10 +141,13 @@ def _rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _duration(seconds: float) -> str:
-    minutes, secs = divmod(round(seconds), 60)
+def duration(seconds: float) -> str:
+    """75 as '1m15s'; empty where unknown."""
+    if not math.isfinite(seconds):
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{secs:02d}s"
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
 @contextmanager
@@ -158,7 +162,7 @@ def progress(description: str, total: float | None = None, unit: str = "samples"
         lines = _Lines(description, total, unit)
         yield lines
         elapsed = time.monotonic() - lines.start
-        note(f"{lines.description}: {lines.done:,.0f} {unit} in {_duration(elapsed)}")
+        note(f"{lines.description}: {lines.done:,.0f} {unit} in {duration(elapsed)}")
     else:
         columns = (
             SpinnerColumn(finished_text="[green]✓[/]"),

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toremi_cli.errors import TableError
+from toremi_cli.errors import TableError, reason
 from toremi_cli.provenance import read_record
 from toremi_cli.schemas import TABLES, Table
 from toremi_cli.tables import TableReader
@@ -59,7 +59,7 @@ def _kind_of(path: Path) -> Table:
         schema = pq.read_schema(shards[0])
     except (pa.ArrowInvalid, OSError) as problem:
         raise TableError(
-            f"{shards[0]}: not a whole Parquet file ({str(problem).splitlines()[0]}); "
+            f"{shards[0]}: not a whole Parquet file ({reason(problem)}); "
             "write it anew with the command that it came from"
         ) from None
     record = read_record(schema.metadata)

@@ -32,3 +32,8 @@ class MissingExtraError(ToremiError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package '{package}'; install it with: pip install 'toremi[{extra}]'")
+
+
+def reason(problem: BaseException, most: int = 200) -> str:
+    """What an error says, as part of one line: at most `most` characters, its kind where it says nothing."""
+    return " ".join(str(problem).split())[:most] or type(problem).__name__

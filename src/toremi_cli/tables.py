@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toremi_cli.errors import TableError
+from toremi_cli.errors import TableError, reason
 from toremi_cli.provenance import Provenance, digest, read_record
 from toremi_cli.schemas import Table
 
@@ -46,6 +47,25 @@ def atomic_file(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def atomic_folder(path: Path, replace: bool = True) -> Iterator[Path]:
+    """Yield a new temporary folder beside `path`, put into its place on success and removed on failure.
+
+    Raises:
+        OSError: without `replace`, if a folder stands there by then.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if replace and path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
     with atomic_file(path) as temporary:
@@ -60,6 +80,13 @@ def read_json(path: Path) -> Any:
         ValueError: it is damaged.
     """
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def find_json(path: Path) -> Any:
+    """Read what `write_json` wrote; None where it isn't there or is damaged."""
+    with suppress(OSError, ValueError):
+        return read_json(path)
+    return None
 
 
 class ShardWriter:
@@ -144,9 +171,8 @@ def open_shard(path: Path, table: Table) -> pq.ParquetFile:
     except FileNotFoundError:
         raise TableError(f"{path}: no such file; expected {table.shown}") from None
     except (pa.ArrowInvalid, OSError) as problem:
-        reason = str(problem).splitlines()[0]
         raise TableError(
-            f"{path}: not a whole Parquet file ({reason}); delete it and run the command that writes it again"
+            f"{path}: not a whole Parquet file ({reason(problem)}); delete it and run the command that writes it again"
         ) from None
     _check_columns(path, file.schema_arrow, table)
     return file
@@ -214,8 +240,8 @@ class TableReader:
             try:
                 yield from file.iter_batches(batch_size=batch_size, columns=list(columns) if columns else None)
             except (pa.ArrowInvalid, OSError) as problem:
-                reason = str(problem).splitlines()[0]
-                raise TableError(f"{self.shards[index]}: damaged ({reason}); delete it and write it again") from None
+                where = self.shards[index]
+                raise TableError(f"{where}: damaged ({reason(problem)}); delete it and write it again") from None
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read everything into memory: for tables that are known to be small."""
@@ -257,7 +283,7 @@ def _check_finished(path: Path, table: Table, files: Sequence[pq.ParquetFile]) -
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The completion record of a folder, None if it has none."""
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return read_json(folder / MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:

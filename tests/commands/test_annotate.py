@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
 from tests.realtext import news_articles
-from tests.shell import assert_one_line_error, toremi
+from tests.shell import assert_one_line_error, times, toremi
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, SAMPLES
 from toremi_cli.tables import TableReader
@@ -17,7 +18,7 @@ NUM_ARTICLES = 120
 
 
 def write_corpus(folder, articles):
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for source, start in (("radio", 0), ("wire", 1)):
         lines = [json.dumps({"text": text}) for text in articles[start::2]]
         (folder / f"{source}.jsonl").write_text("\n".join(lines) + "\n")
@@ -29,21 +30,26 @@ def annotate(place, *arguments):
     return process
 
 
-def times(*folders):
-    return {path: path.stat().st_mtime_ns for folder in folders for path in sorted(folder.glob("*.parquet"))}
-
-
 def rows_of(place):
     return TableReader(place.annotated, ANNOTATED).read().to_pylist()
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A corpus annotated once; the tests below go on from there, in order."""
+def annotated_once(tmp_path_factory):
+    """The folder of a corpus and its tables, a copy of it, and the command that made the tables."""
     root = tmp_path_factory.mktemp("annotate")
-    write_corpus(root / "corpus", news_articles()[:NUM_ARTICLES])
-    place = Workdir(root / "out")
-    return root / "corpus", place, annotate(place, root / "corpus", *SMALL, *QUICK)
+    write_corpus(root / "now" / "corpus", news_articles()[:NUM_ARTICLES])
+    process = annotate(Workdir(root / "now" / "out"), root / "now" / "corpus", *SMALL, *QUICK)
+    return root / "now", shutil.copytree(root / "now", root / "before"), process
+
+
+@pytest.fixture
+def finished(annotated_once):
+    """An annotated corpus, as if no other test had touched it."""
+    root, before, process = annotated_once
+    shutil.rmtree(root)
+    shutil.copytree(before, root)
+    return root / "corpus", Workdir(root / "out"), process
 
 
 def test_one_command_leads_from_text_to_labels(finished):
@@ -86,7 +92,6 @@ def test_another_taxonomy_redoes_the_labels_only(finished, tmp_path):
     assert times(place.samples, place.embeddings, place.clusters) == earlier
     assert not set(times(place.annotated).items()) & set(labels.items())
     assert {label for row in rows_of(place) for label in row["labels"]} <= {"Sports", "Military", "Weather fire"}
-    annotate(place, "--taxonomy", "wikipedia41")
 
 
 @pytest.mark.slow

@@ -9,14 +9,12 @@ import time
 
 import pytest
 
-from tests.shell import assert_one_line_error, environment, toremi
-from tests.topics.handmade import write_clusters, write_samples
+from tests.shell import assert_one_line_error, environment, times, toremi
+from tests.topics.handmade import TOPIC_OF_SAMPLE, write_clusters, write_samples
 from tests.topics.llm_server import Reply, chat_server
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import ANNOTATED
 from toremi_cli.tables import TableReader
-
-TOPIC_OF_SAMPLE = [0, 1, 2, -1, 0, 1, 0, 0, 1, 2]
 
 
 @pytest.fixture
@@ -34,10 +32,6 @@ def relabel(place, *arguments, **env):
 def labels_of(place):
     topics = json.loads(toremi("topics", "-w", place.root, "--json").stdout)
     return {topic["topic"]: (topic["labels"], topic["label_source"]) for topic in topics}
-
-
-def times(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
 
 
 def test_relabel_needs_nothing_but_clusters_and_topics(place):

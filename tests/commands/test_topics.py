@@ -3,14 +3,12 @@ import json
 import pytest
 
 from tests.shell import assert_one_line_error, toremi
-from tests.topics.handmade import write_clusters, write_samples
+from tests.topics.handmade import TOPIC_OF_SAMPLE, write_clusters, write_samples
 from tests.topics.planted import write_planted
 from toremi_cli.layout import Workdir
 from toremi_cli.topics.annotate import AnnotateConfig, build_annotated
 from toremi_cli.topics.cluster import build_clusters
 from toremi_cli.topics.config import ClusterConfig
-
-TOPIC_OF_SAMPLE = [0, 1, 2, -1, 0, 1, 0, 0, 1, 2]
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ texts = st.text(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(texts, min_size=1, max_size=4), st.integers(16, 40), st.booleans())
 def test_samples_join_to_the_text_and_keep_the_limit(documents, max_tokens, other):
     chosen = metaspace_tokenizer() if other else tokenizer()

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 from tests.shell import assert_one_line_error, toremi
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.readers import Corpus
+from toremi_cli.errors import CorpusError
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +64,9 @@ def test_embed_reads_s3(bucket, store, tmp_path):
     assert again.stderr.count("up to date") == 2
     assert_one_line_error(toremi("embed", "s3://corpora/none", cwd=tmp_path, **store), "s3://corpora/none", "no such")
     assert_one_line_error(toremi("embed", "s3://corpora/cut", cwd=tmp_path, **store), "a.jsonl.gz", "cut off")
+
+
+def test_a_store_whose_package_is_missing_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(CorpusError, match=r"gs://corpora: .*gcsfs.*pip install 'toremi\[gs\]'"):
+        Corpus("gs://corpora", CorpusConfig())

@@ -14,7 +14,6 @@ from tests.corpus.test_stage import build, write_corpus
 from tests.realtext import news_articles
 from tests.shell import environment
 from toremi_cli.corpus import parts as corpus_parts
-from toremi_cli.corpus import stage
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.listing import CorpusFile
 from toremi_cli.corpus.parts import part_files
@@ -101,20 +100,6 @@ def test_broken_lines_of_all_parts_are_counted(tmp_path, monkeypatch, capsys):
     assert "skipped 2 broken lines or files; the first: " in capsys.readouterr().err
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from toremi_cli.corpus import parts
-from toremi_cli.corpus.config import CorpusConfig
-from toremi_cli.corpus.stage import build_samples
-from toremi_cli.layout import Workdir
-if __name__ == "__main__":
-    parts.PART_BYTES = 60_000
-    config = CorpusConfig(vocab_size=600, max_tokens=64, shard_samples=30)
-    build_samples(sys.argv[1], Workdir(Path(sys.argv[2])), config, workers=int(sys.argv[3]))
-"""
-
-
 PIECE = "part-00000.parquet"
 
 
@@ -128,9 +113,8 @@ PIECE = "part-00000.parquet"
     ],
 )
 def test_a_killed_run_goes_on_where_it_stopped(corpus, whole, tmp_path, many_parts, workers, awaited):
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED)
-    arguments = [sys.executable, str(script), str(corpus), str(tmp_path / "out"), str(workers)]
+    settings = [str(workers), "30", str(corpus_parts.PART_BYTES)]
+    arguments = [sys.executable, "-m", "tests.corpus.killed", str(corpus), str(tmp_path / "out"), *settings]
     process = subprocess.Popen(arguments, env=environment(), stderr=subprocess.DEVNULL, start_new_session=True)
     samples = tmp_path / "out" / "samples"
     deadline = time.monotonic() + 60
@@ -146,14 +130,12 @@ def test_a_killed_run_goes_on_where_it_stopped(corpus, whole, tmp_path, many_par
 
 
 @pytest.mark.parametrize("what", ["damaged", "lost"])
-def test_a_piece_that_does_not_stand_is_cut_anew(corpus, whole, tmp_path, many_parts, monkeypatch, what):
-    def stop(*arguments, **where):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stage, "join_parts", stop)
-        with pytest.raises(KeyboardInterrupt):
-            build_with(corpus, tmp_path, 1)
+def test_a_piece_that_does_not_stand_is_cut_anew(corpus, whole, tmp_path, many_parts, what):
+    in_the_way = tmp_path / "samples" / PIECE
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):  # all is cut, and nothing is a shard yet
+        build_with(corpus, tmp_path, 1)
+    in_the_way.rmdir()
     part = tmp_path / "samples" / "_parts" / "00000"
     piece = part / PIECE
     if what == "damaged":

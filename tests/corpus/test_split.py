@@ -13,7 +13,7 @@ def find(values, holdout, floor):
     return finder.cuts()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.integers().map(lambda i: holdout_hash(str(i))), min_size=20, max_size=300, unique=True),
     st.sampled_from([0.001, 0.01, 0.1, 0.5]),

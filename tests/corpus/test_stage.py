@@ -12,6 +12,7 @@ import pytest
 from tests.realtext import news_articles
 from tests.shell import environment
 from toremi_cli.corpus.config import CorpusConfig
+from toremi_cli.corpus.parts import PART_BYTES
 from toremi_cli.corpus.stage import build_samples
 from toremi_cli.errors import CorpusError, TableError
 from toremi_cli.layout import Workdir
@@ -239,22 +240,13 @@ def test_a_named_tokenizer_is_used(built, news, tmp_path):
         build(news, tmp_path, tokenizer="./nothing/here")
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from toremi_cli.corpus.config import CorpusConfig
-from toremi_cli.corpus.stage import build_samples
-from toremi_cli.layout import Workdir
-build_samples(sys.argv[1], Workdir(Path(sys.argv[2])), CorpusConfig(vocab_size=600, max_tokens=64, shard_samples=40))
-"""
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path, how, capsys):
     articles = news_articles()
     corpus = write_corpus(tmp_path / "c", a=articles[:150] + articles[:20], b=[*articles[100:], "x y z. " * 60_000])
     expected, expected_rows = build(corpus, tmp_path / "whole", shard_samples=40)
-    arguments = [sys.executable, "-c", KILLED, str(corpus), str(tmp_path / "out")]
+    settings = ["1", "40", str(PART_BYTES)]
+    arguments = [sys.executable, "-m", "tests.corpus.killed", str(corpus), str(tmp_path / "out"), *settings]
     process = subprocess.Popen(arguments, env=environment(), stderr=subprocess.DEVNULL)
     samples = tmp_path / "out" / "samples"
     part = samples / "_parts" / "00000"

@@ -6,37 +6,18 @@ import json
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from tests.bpe import make_tokenizer
 from tests.realtext import news_articles
 from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import ANNOTATED, TOPICS
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import write_json, write_table
+from toremi_cli.tables import write_table
 
 CONTEXT = 32
 SOURCES = ("paper", "radio", "wire")
 LABELS = (["Politics"], ["Sports", "People"], [])
-
-
-def make_tokenizer(folder: Path, vocab_size: int = 400) -> Path:
-    """A byte-level BPE in Hugging Face layout."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(news_articles()[:50], trainer)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    write_json(
-        folder / "tokenizer_config.json",
-        {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"},
-    )
-    return folder
 
 
 def make_annotated(workdir: Path, num_documents: int = 45, held_out_sources: tuple[str, ...] = SOURCES) -> None:

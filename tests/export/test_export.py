@@ -176,5 +176,6 @@ def test_wrong_arguments(workdir):
         (["--to", "corpus"], "name its folder with --out"),
         (["--to", "corpus", "-o", str(workdir)], "is not empty and no export of toremi"),
         (["--to", "corpus", "-o", "x", "--tokens", "many"], "--tokens many: expected a number"),
+        (["--to", "corpus", "-o", "x", "--tokens", "0.5"], "--tokens 0.5: expected a number"),
     ):
         assert_one_line_error(toremi("export", "toremi-2", "-w", workdir, *arguments), part)

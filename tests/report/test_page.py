@@ -19,9 +19,9 @@ from toremi_cli.report.alarms import alarms
 from toremi_cli.report.page_data import run_data
 from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import Run
-from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, METRICS, TOPICS
+from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, METRICS, TOPICS, WEIGHTS
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import write_table
+from toremi_cli.tables import TableReader, write_table
 
 TOPICS_OF_RUN = [*(f"Topic_{i}" for i in range(11)), "<b>&'\"</script>"]
 NEEDS_NO_NETWORK = re.compile(r"""(src|href)\s*=\s*["']?(https?:)?//|@import|url\(\s*["']?http""", re.IGNORECASE)
@@ -133,16 +133,50 @@ def test_sensitivity_by_topic_is_drawn_beside_weights_and_losses(tmp_path):
     assert panels[2]["values"] == [[0.2, None, 0.2, None], [0.5, None, 1.5, None]]
 
 
-def test_alarms(tmp_path):
-    topics = ["a", "b"]
-    run = make_recorded_run(tmp_path, "toremi-2", topics, status="running", steps=9000, switch_step=9999)
-    found = " ".join(alarms(read_history(Run("toremi-2", run))))
-    assert "not finished" in found and "ended at a bound" in found and "--normalize" in found
-    record = json.loads((run / "run.json").read_text())
-    record["config"]["policy"]["apply"] = "sampling"
-    (run / "run.json").write_text(json.dumps(record))
-    assert "effective learning rate" not in " ".join(alarms(read_history(Run("toremi-2", run))))
-    calm = make_recorded_run(tmp_path, "uniform", topics, policy="uniform")
+def alarms_of(run):
+    return " ".join(alarms(read_history(Run("toremi-2", run))))
+
+
+def add_metrics(run, values):
+    """Record numbers of the last interval, by name and domain."""
+    step = {"step": 9000, "tokens_seen": 9000 * 4096}
+    rows = [{**step, "name": name, "domain": domain, "value": value} for (name, domain), value in values.items()]
+    number = len(list((run / "metrics").iterdir()))
+    plan = provenance_of(METRICS, "toremi pretrain", {}, {})
+    write_table(run / "metrics" / f"part-{number:05d}.parquet", METRICS, rows, plan)
+
+
+def test_alarms_are_those_of_the_trainer(tmp_path):
+    run = make_recorded_run(
+        tmp_path, "toremi-2", ["a", "b", "c"], status="running", steps=9000, switch_step=9999, seed=3
+    )
+    found = alarms_of(run)
+    assert "not finished" in found
+    assert "67% of the topics stand at a bound (0.1 or 5)" in found
+    assert "as if the learning rate were 3.67 times what it is" in found and "--normalize." in found
+    add_metrics(run, {("weight_mean", "all"): 2.5, ("weight_at_bound", "all"): 0.5})
+    found = alarms_of(run)
+    assert "were 2.50 times" in found, "over the samples, as the run recorded it"
+    assert "at a bound" not in found, "half of the topics are none too many"
+    add_metrics(run, {("repeats", topic): 1.0 for topic in "abc"})
+    assert "learning rate" not in alarms_of(run), "the weights decide what is drawn"
+
+
+@pytest.mark.parametrize(("intervals", "is_told"), [(9, False), (10, True), (14, True)])
+def test_topics_that_are_seen_no_more_are_told_after_ten_intervals(tmp_path, intervals, is_told):
+    run = make_recorded_run(tmp_path, "toremi-2", ["a", "b"])
+    rows = TableReader(run / "weights", WEIGHTS).read().to_pylist()
+    for row in rows:
+        if row["topic"] == "b" and row["step"] > 900 - 50 * intervals:
+            row.update(loss=None, num_samples=0)
+    shard = run / "weights" / "part-00000.parquet"
+    write_table(shard, WEIGHTS, rows, provenance_of(WEIGHTS, "toremi pretrain", {}, {}))
+    assert ("'b' has not been seen for 10 intervals" in alarms_of(run)) == is_told
+    assert "'a' has not been seen" not in alarms_of(run)
+
+
+def test_uniform_weights_raise_no_alarm(tmp_path):
+    calm = make_recorded_run(tmp_path, "uniform", ["a", "b"], policy="uniform")
     assert alarms(read_history(Run("uniform", calm))) == []
 
 

@@ -20,6 +20,8 @@ WORDS = [
     ["blorb", "zzyx", "qwxt", "frobnitz"],
 ]
 """Two topics that have plain labels, and one that has none."""
+TOPIC_OF_SAMPLE = [0, 1, 2, -1, 0, 1, 0, 0, 1, 2]
+"""Ten samples, one of them without a topic."""
 
 
 def write_samples(workdir: Workdir, topics: Sequence[int], per_shard: int = 4, note: str = "") -> None:

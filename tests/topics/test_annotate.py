@@ -4,15 +4,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.topics.handmade import WORDS, write_clusters, write_samples
+from tests.shell import times
+from tests.topics.handmade import TOPIC_OF_SAMPLE, WORDS, write_clusters, write_samples
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import ANNOTATED, TOPICS
 from toremi_cli.tables import TableReader, shard_name
 from toremi_cli.topics import annotate
 from toremi_cli.topics.annotate import AnnotateConfig, build_annotated
-
-TOPIC_OF_SAMPLE = [0, 1, 2, -1, 0, 1, 0, 0, 1, 2]
 
 
 @pytest.fixture
@@ -21,10 +20,6 @@ def workdir(tmp_path):
     write_samples(workdir, TOPIC_OF_SAMPLE)
     write_clusters(workdir, TOPIC_OF_SAMPLE)
     return workdir
-
-
-def times(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
 
 
 def rows_of(workdir):
@@ -108,7 +103,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(workdir):
     before = times(workdir.annotated)
     build_annotated(workdir, AnnotateConfig())
     after = times(workdir.annotated)
-    assert {name for name in after if after[name] != before[name]} == {shard_name(1)}
+    assert {path.name for path in after if after[path] != before[path]} == {shard_name(1)}
     assert rows_of(workdir) == whole
 
 

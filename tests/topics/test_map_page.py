@@ -1,26 +1,26 @@
 import json
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
 
+from tests.browser import chromium
 from tests.shell import assert_one_line_error, toremi
-from tests.topics.handmade import write_clusters, write_embeddings, write_samples
+from tests.topics.handmade import TOPIC_OF_SAMPLE, write_clusters, write_embeddings, write_samples
 from toremi_cli.layout import Workdir
 from toremi_cli.topics.annotate import AnnotateConfig, build_annotated
 from toremi_cli.topics.map_page import GRID, MapConfig, draw_points, project, snippet
 
-TOPIC_OF_SAMPLE = [0, 1, 2, -1] + [0, 1, 0, 0, 1, 2] * 20
+TOPICS = TOPIC_OF_SAMPLE[:4] + TOPIC_OF_SAMPLE[4:] * 20
 
 
 @pytest.fixture
 def workdir(tmp_path):
     workdir = Workdir(tmp_path / "out")
-    write_samples(workdir, TOPIC_OF_SAMPLE, per_shard=50)
-    write_embeddings(workdir, TOPIC_OF_SAMPLE, per_shard=50)
-    write_clusters(workdir, TOPIC_OF_SAMPLE, per_shard=50)
+    write_samples(workdir, TOPICS, per_shard=50)
+    write_embeddings(workdir, TOPICS, per_shard=50)
+    write_clusters(workdir, TOPICS, per_shard=50)
     build_annotated(workdir, AnnotateConfig())
     return workdir
 
@@ -39,8 +39,8 @@ def data_of(page):
 def test_the_page_holds_map_topics_and_sources_and_nothing_from_outside(workdir):
     page = page_of(workdir).read_text()
     data = data_of(page)
-    assert len(data["x"]) == len(data["text"]) == len(TOPIC_OF_SAMPLE)
-    assert sorted(data["topic"]) == sorted(TOPIC_OF_SAMPLE)
+    assert len(data["x"]) == len(data["text"]) == len(TOPICS)
+    assert sorted(data["topic"]) == sorted(TOPICS)
     assert min(data["x"]) >= 0 and max(data["x"]) <= GRID
     assert {topic["name"] for topic in data["topics"]} == {
         "match-coach-goal",
@@ -79,7 +79,7 @@ def test_points_keep_vector_topic_and_text_together(workdir):
     assert len(points.texts) == 30
     for vector, topic, text in zip(points.vectors, points.topics, points.texts, strict=True):
         number = int(text.rsplit(" ", 1)[1])
-        assert TOPIC_OF_SAMPLE[number] == topic
+        assert TOPICS[number] == topic
         assert int(np.argmax(vector)) == topic % 5
 
 
@@ -113,10 +113,6 @@ def test_errors(workdir, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --allow-file-access-from-files --enable-logging=stderr"
-)
 PROBE = """
 <script>
 {
@@ -148,22 +144,8 @@ def test_in_a_browser(workdir, tmp_path, width):
     page = page_of(workdir).read_text()
     (tmp_path / "probe.html").write_text(page.replace("</body>", PROBE + "</body>"))
     (tmp_path / "wrapper.html").write_text(WRAPPER.replace("WIDTH", str(width)))
-    browser = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
-    flags = FLAGS.split()
-    process = subprocess.run(
-        [
-            browser,
-            *flags,
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--window-size=1500,1000",
-            "--virtual-time-budget=5000",
-            "--dump-dom",
-            (tmp_path / "wrapper.html").as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    wrapper = (tmp_path / "wrapper.html").as_uri()
+    process = chromium("--enable-logging=stderr", "--window-size=1500,1000", "--dump-dom", wrapper)
     found = re.search(r'<pre id="out">(\{.*?\})</pre>', process.stdout)
     assert found, process.stderr[-2000:]
     assert "CONSOLE" not in process.stderr, process.stderr

@@ -6,11 +6,18 @@ import pytest
 
 from tests.shell import toremi
 from tests.train.smallrun import ARGUMENTS, write_workdir
+from toremi_cli.train.tokens import TokenCache, open_cache
 
 
 @pytest.fixture(scope="session")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_workdir(tmp_path_factory.mktemp("small") / "work")
+
+
+@pytest.fixture(scope="session")
+def cache(workdir: Path) -> TokenCache:
+    """The small corpus as the trainer reads it."""
+    return open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tests.bpe import make_tokenizer
 from tests.realtext import news_articles
 from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import ANNOTATED, METRICS, TOPICS, WEIGHTS, Table
@@ -36,7 +36,7 @@ ARGUMENTS = [
 def write_workdir(root: Path) -> Path:
     """A workdir with a tokenizer, topics and an annotated table of two sources and three topics."""
     texts = [" ".join(text.split()[: 4 + 3 * (i % 9)]) for i, text in enumerate(news_articles()[:NUM_SAMPLES])]
-    write_tokenizer(root / "tokenizer", texts)
+    make_tokenizer(root / "tokenizer", 320, texts)
     annotated = [_row(i, text) for i, text in enumerate(texts)]
     provenance = provenance_of(ANNOTATED, "toremi annotate", {}, {})
     for shard in range(2):
@@ -55,23 +55,6 @@ def write_table_of(path: Path, texts: list[str]) -> Path:
     rows = [{**_row(0, text), "sample_id": f"{i}#0", "split": "train"} for i, text in enumerate(texts)]
     write_table(path, ANNOTATED, rows, provenance_of(ANNOTATED, "toremi annotate", {"texts": texts}, {}))
     return path
-
-
-def write_tokenizer(folder: Path, texts: list[str]) -> None:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    folder.mkdir(parents=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    write_json(
-        folder / "tokenizer_config.json",
-        {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"},
-    )
 
 
 def _row(index: int, text: str) -> dict[str, Any]:

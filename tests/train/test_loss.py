@@ -12,12 +12,6 @@ from toremi_cli.train.loader import BatchBuilder
 from toremi_cli.train.loss import normaliser, objective, sample_losses, segment_losses, segment_weights
 from toremi_cli.train.order import ShuffledOrder
 from toremi_cli.train.packing import RowStream
-from toremi_cli.train.tokens import open_cache
-
-
-@pytest.fixture(scope="module")
-def cache(workdir):
-    return open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
 
 
 def builder(cache, mode="labels", row_length=16, batch_size=12, world_size=1, rank=0, micro_steps=1):

@@ -146,7 +146,7 @@ class Stream:
     st.permutations(WORLD_SIZES),
     st.integers(0, 3),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_ranks_may_change_at_any_step(num_predicted, row_length, adaptive, world_sizes, extra):
     """For every world size and every stop step: the ranks together read what one rank reads, and go on with it."""
     num_rows, num_steps = 6 + extra, 8
@@ -172,7 +172,7 @@ def together(parts: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
 
 
 @given(st.lists(st.integers(2, 30), min_size=6, max_size=40), st.sampled_from(WORLD_SIZES), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_each_token_comes_once_before_any_comes_twice(num_predicted, world_size, adaptive):
     """Over the ranks of all steps; under adaptive sampling within each stratum."""
     run = Stream(num_predicted, 7, adaptive)

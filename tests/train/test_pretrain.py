@@ -93,11 +93,12 @@ def test_another_config_does_not_touch_a_run(uninterrupted, pretrain):
 def test_nan_stops_the_run_and_names_the_step(workdir, pretrain):
     process = pretrain("--name", "nan", "--learning-rate", "1e9", "--grad-clip", "0", "--checkpoint-every", "1")
     assert process.returncode == 1
-    assert_one_line_error(process, "step ", "learning-rate")
-    for checkpoint in (workdir / "runs" / "nan").glob("checkpoint-*"):
-        state = json.loads((checkpoint / "trainer_state.json").read_text())
-        assert isfinite(state["loss_scale"])
-        assert load_file(checkpoint / "model.safetensors")
+    assert_one_line_error(process, "step 2: the loss is nan", "learning-rate")
+    assert [checkpoint.name for checkpoint in (workdir / "runs" / "nan").glob("*checkpoint-*")] == ["checkpoint-1"]
+    files = list((workdir / "runs" / "nan" / "checkpoint-1").glob("*.safetensors"))
+    assert {file.name for file in files} == {"model.safetensors", "optimizer.safetensors", "accumulators.safetensors"}
+    for file in files:
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in load_file(file).values()), file
 
 
 @pytest.mark.parametrize(

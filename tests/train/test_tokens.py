@@ -19,11 +19,6 @@ from toremi_cli.train.tokens import open_cache
 
 
 @pytest.fixture(scope="module")
-def cache(workdir):
-    return open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
-
-
-@pytest.fixture(scope="module")
 def rows(workdir):
     return TableReader(workdir / "annotated", ANNOTATED).read().to_pylist()
 

@@ -122,8 +122,7 @@ def _with_flags(function: Callable[..., None], *groups: dict[str, Any]) -> Calla
 
 def _given(flags: dict[str, Any], group: dict[str, Any], seed: int | None) -> dict[str, Any]:
     """The flags of one group that the user set."""
-    chosen = {name: flags[name] for name in group} | {"seed": seed}
-    return {name: value for name, value in chosen.items() if value is not None}
+    return options.given({name: flags[name] for name in group} | {"seed": seed})
 
 
 def _label_settings(place: Layout, flags: dict[str, Any], seed: int | None) -> AnnotateConfig:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from toremi_cli import console
-from toremi_cli.errors import ToremiError
+from toremi_cli.errors import ToremiError, reason
 
 INTERRUPTED_EXIT_CODE = 130
 DEFAULT_WORKDIR = Path("toremi-out")
@@ -83,5 +83,6 @@ def _one_line(problem: Exception) -> str:
         return f"{problem.filename or 'disk'}: no space left on the device; free some and run the same command again"
     if isinstance(problem, OSError) and problem.strerror:
         return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
-    text = " ".join(str(problem).split())
-    return f"{type(problem).__name__}: {text} (a bug in toremi? run again with --debug for the traceback)"
+    return (
+        f"{type(problem).__name__}: {reason(problem, 500)} (a bug in toremi? run again with --debug for the traceback)"
+    )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from toremi_cli import console
+from toremi_cli.commands import options
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Workdir, command
 from toremi_cli.errors import UsageError
 
@@ -68,7 +69,8 @@ def register(app: typer.Typer) -> None:
         if to == "corpus":
             if out is None:
                 raise UsageError("--to corpus: name its folder with --out")
-            facts = write_corpus(mixture, weigher, out, _count(tokens), file_format, seed)
+            size = options.token_count(tokens) if tokens else 0.0
+            facts = write_corpus(mixture, weigher, out, size, file_format, seed)
             console.print_json(facts)
             return
         text = render(mixture, to, by, data_path)
@@ -78,18 +80,3 @@ def register(app: typer.Typer) -> None:
         with atomic_file(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
         console.note(f"wrote {out}")
-
-
-def _count(text: str) -> float:
-    """'2.6B' as a number; 0 for nothing."""
-    if not text:
-        return 0.0
-    factors = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
-    factor = factors.get(text[-1].upper(), 0.0)
-    try:
-        value = float(text[:-1]) * factor if factor else float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise UsageError(f"--tokens {text}: expected a number above 0, such as 500M or 2.6B")
-    return value

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from toremi_cli.commands.options import given
+
 if TYPE_CHECKING:
     from toremi_cli.layout import Workdir
     from toremi_cli.topics.annotate import AnnotateConfig
@@ -113,15 +115,11 @@ def annotate_config(workdir: Workdir, llm: dict[str, Any], seed: int | None, **f
 
     before = previous_options(workdir)
     kept = {field.name: before[field.name] for field in fields(AnnotateConfig) if field.name in before}
-    settings = {**kept, **_given(flags)}
-    server = {**(settings.pop("llm", None) or {}), **_given({**llm, "seed": seed})}
+    settings = {**kept, **given(flags)}
+    server = {**(settings.pop("llm", None) or {}), **given({**llm, "seed": seed})}
     if llm["url"] == OFFLINE or not (server.get("url") or server.get("model")):
         return AnnotateConfig(**settings)
     for name in ("url", "model"):
         if not server.get(name):
             raise UsageError(f"labels by a language model need --llm-{name} too")
     return AnnotateConfig(**settings, llm=LlmConfig(**server))
-
-
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value is not None}

@@ -6,11 +6,14 @@ A flag that isn't given means: as the table at hand was made, else the default. 
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+from toremi_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from toremi_cli.corpus.config import CorpusConfig
@@ -161,14 +164,32 @@ Engine = Annotated[
     ),
 ]
 
+COUNT_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+
 C = TypeVar("C")
+
+
+def token_count(text: str) -> float:
+    """'2.6B' as a number of tokens.
+
+    Raises:
+        UsageError: not a number of at least 1.
+    """
+    unit = text[-1:].upper() if text[-1:].isalpha() else ""
+    try:
+        count = float(text[: len(text) - len(unit)]) * COUNT_UNITS[unit]
+    except (ValueError, KeyError):
+        count = math.nan
+    if not 1 <= count < math.inf:
+        raise UsageError(f"--tokens {text}: expected a number of tokens such as 500K, 20M or 2.6B")
+    return count
 
 
 def corpus_config(previous: dict[str, Any] | None, **flags: Any) -> CorpusConfig:
     """The settings for `build_samples`; a flag that is None is taken from the `previous` manifest, else the default."""
     from toremi_cli.corpus.config import CorpusConfig
 
-    return _filled(CorpusConfig, previous, flags)
+    return filled(CorpusConfig, previous, flags)
 
 
 def embed_config(previous: dict[str, Any] | None, **flags: Any) -> EmbedConfig:
@@ -182,7 +203,7 @@ def embed_config(previous: dict[str, Any] | None, **flags: Any) -> EmbedConfig:
         previous = previous if kept else {"config": {**previous.get("config", {}), "model": None}}
     from toremi_cli.engine import default_workers
 
-    return _filled(EmbedConfig, previous, {"workers": default_workers(), **_without_none(flags)})
+    return filled(EmbedConfig, previous, {"workers": default_workers(), **given(flags)})
 
 
 def where_to_work(engine: str | None, workers: int | None) -> dict[str, Any]:
@@ -209,15 +230,17 @@ def previous_embeddings(workdir: Workdir) -> dict[str, Any] | None:
     return previous_plan(workdir.embeddings)
 
 
-def _filled(kind: type[C], previous: dict[str, Any] | None, flags: dict[str, Any]) -> C:
+def filled(kind: type[C], previous: dict[str, Any] | None, flags: dict[str, Any]) -> C:
+    """A stage's settings: those flags that were given, else as in the `previous` manifest, else the defaults."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     unknown = set(flags) - names
     assert not unknown, unknown
     kept = {name: value for name, value in (previous or {}).get("config", {}).items() if name in names}
-    return kind(**{**kept, **_without_none(flags)})
+    return kind(**{**kept, **given(flags)})
 
 
-def _without_none(flags: dict[str, Any]) -> dict[str, Any]:
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Those flags that were given: the others are None."""
     return {name: value for name, value in flags.items() if value is not None}
 
 

@@ -13,8 +13,6 @@ from toremi_cli.commands import options
 from toremi_cli.commands.common import Json, command
 from toremi_cli.errors import UsageError
 
-SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
-
 Ratios = Annotated[str, typer.Option("--ratios", metavar="SOURCE:SHARE,…", help="Share of each source in the tokens.")]
 Tokens = Annotated[
     str, typer.Option("--tokens", metavar="N,…", help="Token targets, e.g. 2.6B,7.2B; each contains the smaller.")
@@ -104,17 +102,8 @@ def parse_targets(text: str) -> dict[str, float]:
     Raises:
         UsageError: not a number.
     """
-    targets: dict[str, float] = {}
-    for name in filter(None, (part.strip() for part in text.split(","))):
-        suffix = name[-1].upper() if name[-1].isalpha() else ""
-        try:
-            value = float(name[: len(name) - len(suffix)]) * SUFFIXES[suffix]
-        except (ValueError, KeyError):
-            value = math.nan
-        if not math.isfinite(value) or value < 1:
-            raise UsageError(f"--tokens: {name!r} is not a number of tokens such as 500K, 20M or 2.6B")
-        targets[name] = value
-    return targets
+    names = filter(None, (part.strip() for part in text.split(",")))
+    return {name: options.token_count(name) for name in names}
 
 
 def _print(record: dict[str, Any]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from toremi_cli.commands.options import filled, given
 
 if TYPE_CHECKING:
     from toremi_cli.layout import Workdir
@@ -84,11 +85,9 @@ def cluster_config(workdir: Workdir, **flags: Any) -> ClusterConfig:
     from toremi_cli.tables import read_manifest
     from toremi_cli.topics.config import ClusterConfig
 
-    names = {field.name for field in fields(ClusterConfig)}
-    before = (read_manifest(workdir.clusters) or {}).get("config", {})
-    kept = {name: value for name, value in before.items() if name in names}
-    given = {name: value for name, value in flags.items() if value is not None}
-    if given.get("method", kept.get("method")) != kept.get("method"):
+    previous = read_manifest(workdir.clusters)
+    before = (previous or {}).get("config", {})
+    if flags.get("method") not in (None, before.get("method")):
         # What suits one method need not suit another.
-        kept = {name: kept[name] for name in ("fit_samples", "seed") if name in kept}
-    return ClusterConfig(**{"workers": default_workers(), **kept, **given})
+        previous = {"config": {name: before[name] for name in ("fit_samples", "seed") if name in before}}
+    return filled(ClusterConfig, previous, {"workers": default_workers(), **given(flags)})

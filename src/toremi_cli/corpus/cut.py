@@ -5,7 +5,6 @@ An interrupted part is continued at the first document that no finished piece ho
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,7 +24,7 @@ from toremi_cli.corpus.split import SplitPlan
 from toremi_cli.corpus.tokenizer import load_tokenizer
 from toremi_cli.schemas import SAMPLES
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import ShardWriter, atomic_file, read_json, write_json
+from toremi_cli.tables import ShardWriter, atomic_file, find_json, write_json
 
 PROGRESS = "progress.json"
 """How far a part's finished pieces reach."""
@@ -85,9 +84,8 @@ def piece_hashes(parts: Parts, index: int, number: int) -> np.ndarray:
 
 def read_progress(parts: Parts, index: int) -> dict[str, Any]:
     """How far a part is cut: documents done, counts of each finished piece, and whether that is all."""
-    with suppress(OSError, ValueError):
-        return dict(read_json(parts.folder(index) / PROGRESS))
-    return {"num_documents": 0, "pieces": [], "finished": False}
+    nothing = {"num_documents": 0, "pieces": [], "finished": False}
+    return find_json(parts.folder(index) / PROGRESS) or nothing
 
 
 def forget_progress(parts: Parts, index: int) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
-from toremi_cli.errors import CorpusError
+from toremi_cli.errors import CorpusError, reason
 
 BOM = b"\xef\xbb\xbf"
 PARQUET_BATCH_ROWS = 512
@@ -131,8 +131,7 @@ def parquet_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
     except (pa.ArrowException, OSError) as problem:
         if isinstance(problem, PermissionError):
             raise
-        reason = (str(problem).splitlines() or ["damaged"])[0]
-        raise CorpusError(f"{name}: not a whole Parquet file ({reason}); fetch or write it again") from None
+        raise CorpusError(f"{name}: not a whole Parquet file ({reason(problem)}); fetch or write it again") from None
 
 
 ROW_READERS = {"text": text_rows, "jsonl": jsonl_rows, "csv": csv_rows, "tsv": tsv_rows, "parquet": parquet_rows}

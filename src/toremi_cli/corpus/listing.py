@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toremi_cli.errors import CorpusError
+from toremi_cli.errors import CorpusError, reason
 from toremi_cli.provenance import digest
 
 FORMATS = {
@@ -37,6 +37,8 @@ STAMPS = (
     "last_modified",
     "created",
 )
+EXTRAS = ("s3", "gs")
+"""Of our extras, those named as the protocol that they are for."""
 MANY_LOOSE_TEXTS = 50
 """More txt and md files than this right in the corpus folder are documents of one source, not a source each."""
 
@@ -125,7 +127,9 @@ def _open_filesystem(corpus: str) -> tuple[Any, str]:
     try:
         filesystem, root = url_to_fs(corpus)
     except ImportError as problem:
-        raise CorpusError(f"{corpus}: {_reason(problem)} (pip install the package that fsspec names)") from None
+        protocol = corpus.partition("://")[0]
+        package = f"'toremi[{protocol}]'" if protocol in EXTRAS else "the package that fsspec names"
+        raise CorpusError(f"{corpus}: {_reason(problem)} (pip install {package})") from None
     except ValueError as problem:
         raise CorpusError(f"{corpus}: {_reason(problem)}") from None
     return filesystem, root
@@ -192,4 +196,4 @@ def _counted(passed_over: Counter[str]) -> str:
 def _reason(problem: BaseException) -> str:
     if isinstance(problem, OSError) and problem.strerror:
         return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
-    return " ".join(str(problem).split()) or type(problem).__name__
+    return reason(problem)

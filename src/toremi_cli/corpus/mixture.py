@@ -7,9 +7,6 @@ corpus. A mixture takes whole documents, as near to its target as whole document
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -28,7 +25,7 @@ from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.corpus.tokenizer import TextTokenizer, fetch_tokenizer, tokenizer_fingerprint, train_tokenizer
 from toremi_cli.errors import CorpusError, UsageError
 from toremi_cli.provenance import digest
-from toremi_cli.tables import write_json
+from toremi_cli.tables import atomic_folder, find_json, write_json
 
 NUM_BUCKETS = 1 << 16
 """A threshold is exact to this part of a source, or to one document."""
@@ -86,7 +83,7 @@ def build_mixture(corpus: str, out: Path, config: MixtureConfig, reading: Corpus
     """
     source = Corpus(corpus, reading)
     key = digest("mixture", asdict(config), asdict(reading), source.listing.fingerprint, _tokenizer_key(config))
-    finished = _read_record(out)
+    finished: dict[str, Any] | None = find_json(out / RECORD)
     if finished and finished["fingerprint"] == key:
         console.note(f"{out}: up to date")
         return finished
@@ -206,9 +203,7 @@ def _write(
     record: dict[str, Any],
 ) -> None:
     """Stream the corpus once more into the folders of all targets, which appear when all is written."""
-    temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    with atomic_folder(out) as temporary:
         with ExitStack() as stack, console.progress("writing", total=num_documents, unit="documents") as bar:
             folders = {name: temporary / name if len(thresholds) > 1 else temporary for name in thresholds}
             writers = {name: stack.enter_context(JsonlShards(folder)) for name, folder in folders.items()}
@@ -221,11 +216,6 @@ def _write(
                                 writer.write({"id": document.id, "source": document.source, "text": document.text})
                 bar.advance(len(batch))
         write_json(temporary / RECORD, record)
-        if out.exists():
-            shutil.rmtree(out)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _bytes_per_token(text: StratifiedSample[tuple[str, str]]) -> dict[str, float]:
@@ -259,13 +249,6 @@ def _tell_short(name: str, taken: dict[str, dict[str, Any]], short: str) -> None
 
 def _tokenizer_key(config: MixtureConfig) -> str:
     return tokenizer_fingerprint(config.tokenizer)
-
-
-def _read_record(out: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((out / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _some(names: set[str] | Sequence[str]) -> str:

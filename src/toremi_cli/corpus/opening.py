@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from toremi_cli.corpus.listing import CorpusFile
-from toremi_cli.errors import CorpusError
+from toremi_cli.errors import CorpusError, reason
 
 READ_BYTES = 1 << 20
 
@@ -28,10 +28,9 @@ def open_bytes(filesystem: Any, file: CorpusFile) -> Iterator[IO[bytes]]:
     except CorpusError:
         raise
     except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
-        raise CorpusError(f"{file.shown}: damaged or cut off ({_first_line(problem)}); fetch the file again") from None
+        raise CorpusError(f"{file.shown}: damaged or cut off ({reason(problem)}); fetch the file again") from None
     except OSError as problem:
-        reason = problem.strerror or _first_line(problem)
-        raise CorpusError(f"{file.shown}: cannot be read ({reason})") from None
+        raise CorpusError(f"{file.shown}: cannot be read ({problem.strerror or reason(problem)})") from None
 
 
 def _decompressed(raw: IO[bytes], compression: str | None) -> IO[bytes]:
@@ -85,7 +84,3 @@ class _ZstdReader(io.RawIOBase):
             self._pending = self._frame.unused_data
             self._frame = None
         return True
-
-
-def _first_line(problem: BaseException) -> str:
-    return (str(problem).splitlines() or [type(problem).__name__])[0]

@@ -9,18 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.listing import CorpusFile
 from toremi_cli.corpus.readers import Corpus
 from toremi_cli.engine import run_shards
 from toremi_cli.provenance import Provenance
-from toremi_cli.tables import read_json, write_json
+from toremi_cli.tables import find_json, read_json, write_json
 
 FOLDER = "_parts"
 FILES = "files.json"
@@ -103,7 +101,7 @@ def lay_out_parts(samples: Path, corpus: Corpus, location: str, provenance: Prov
     grouped = part_files(corpus.listing.files)
     parts = Parts(root.resolve(), location, corpus.config, provenance, len(grouped))
     wanted = {"fingerprint": provenance.fingerprint, "num_parts": len(grouped)}
-    if _read(plan) != wanted:
+    if find_json(plan) != wanted:
         shutil.rmtree(root, ignore_errors=True)
         for index, files in enumerate(grouped):
             write_json(parts.folder(index) / FILES, [asdict(file) for file in files])
@@ -114,9 +112,3 @@ def lay_out_parts(samples: Path, corpus: Corpus, location: str, provenance: Prov
 def _work_among_others(work: PartWork, index: int) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the other cores have parts of their own
     work(index, advance=lambda count: None)
-
-
-def _read(path: Path) -> Any:
-    with suppress(OSError, ValueError):
-        return read_json(path)
-    return None

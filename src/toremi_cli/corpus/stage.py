@@ -7,7 +7,6 @@ Two passes over the files, part by part: one to look (see `scan`), one to cut (s
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest, provenance_of
 from toremi_cli.schemas import SAMPLES, TEST, TRAIN, VALIDATION
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import read_json, read_manifest, write_json
+from toremi_cli.tables import find_json, read_manifest, write_json
 
 PLAN = "_plan.json"
 """The corpus and the settings that the samples beside it are made of, there from the first moment."""
@@ -96,11 +95,7 @@ def build_samples(
 
 def previous_plan(folder: Path) -> dict[str, Any] | None:
     """The corpus and the settings that the samples in `folder` were made with, finished or not."""
-    record = read_manifest(folder)
-    if record is None:
-        with suppress(OSError, ValueError):
-            record = read_json(folder / PLAN)
-    return record
+    return read_manifest(folder) or find_json(folder / PLAN)
 
 
 def _save_plan(stage: StageFolder, location: str, config: CorpusConfig) -> None:
@@ -134,7 +129,7 @@ def _make_tokenizer(folder: Path, config: CorpusConfig, scan: Scan, key: str) ->
     else:
         tokenizer, end_of_text, own = fetch_tokenizer(config.tokenizer)
         save_tokenizer(tokenizer, folder, key, end_of_text, own)
-    scan.tokenizer_text.clear()
+    scan.tokenizer_text = Scan().tokenizer_text  # the memory is wanted for cutting
 
 
 def _tell_passed_over(source: Corpus) -> None:

@@ -44,10 +44,6 @@ class StratifiedSample(Generic[T]):
         """What was kept, source by source in the order of their names, by key within."""
         return [entry[3] for name in sorted(self._heaps) for entry in sorted(self._heaps[name], key=lambda e: -e[0])]
 
-    def clear(self) -> None:
-        """Let go of everything."""
-        self.__init__(self.budget)  # type: ignore[misc]
-
     def _drop_from(self, source: str) -> None:
         negative_key, _, cost, _ = heapq.heappop(self._heaps[source])
         self._ceiling[source] = -negative_key

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from toremi_cli import console
-from toremi_cli.errors import CorpusError
+from toremi_cli.errors import CorpusError, reason
 from toremi_cli.provenance import digest
+from toremi_cli.tables import atomic_folder, find_json, write_json
 
 END_OF_TEXT = "<|endoftext|>"
 TRAINING_BYTES = 16_000_000
@@ -81,10 +80,7 @@ def tokenizer_fingerprint(name: str | None) -> str:
 
 def is_saved(folder: Path, fingerprint: str) -> bool:
     """Whether the tokenizer in `folder` is the one that `fingerprint` stands for."""
-    try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))["fingerprint"] == fingerprint
-    except (OSError, ValueError, KeyError):
-        return False
+    return (find_json(folder / RECORD) or {}).get("fingerprint") == fingerprint
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, num_bytes: int) -> Any:
@@ -122,18 +118,10 @@ def save_tokenizer(tokenizer: Any, folder: Path, fingerprint: str, end_of_text: 
         "model_max_length": int(1e30),
         "clean_up_tokenization_spaces": False,
     }
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as temporary:
         tokenizer.save(str(temporary / "tokenizer.json"))
-        for name, value in (("tokenizer_config.json", config), (RECORD, {"fingerprint": fingerprint})):
-            (temporary / name).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_json(temporary / "tokenizer_config.json", config)
+        write_json(temporary / RECORD, {"fingerprint": fingerprint})
 
 
 def fetch_tokenizer(name: str) -> tuple[Any, str, dict[str, Any]]:
@@ -167,7 +155,7 @@ def _read_tokenizer_json(path: Path) -> Any:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as problem:  # the library raises bare Exception
-        raise CorpusError(f"{path}: not a tokenizer ({' '.join(str(problem).split())})") from None
+        raise CorpusError(f"{path}: not a tokenizer ({reason(problem)})") from None
 
 
 def _download(name: str) -> Path:
@@ -177,8 +165,8 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as problem:  # many kinds: no network, no such name, no access
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise CorpusError(f"--tokenizer {name}: no such path here, and not to be had from the hub ({reason})") from None
+        why = reason(problem)
+        raise CorpusError(f"--tokenizer {name}: no such path here, and not to be had from the hub ({why})") from None
 
 
 def _convert(folder: Path, name: str) -> Any:
@@ -188,15 +176,12 @@ def _convert(folder: Path, name: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(folder)).backend_tokenizer
     except Exception as problem:  # whatever a foreign layout provokes
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise CorpusError(f"--tokenizer {name}: no tokenizer.json, and none can be made of it ({reason})") from None
+        why = reason(problem)
+        raise CorpusError(f"--tokenizer {name}: no tokenizer.json, and none can be made of it ({why})") from None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    config = find_json(folder / "tokenizer_config.json") or {}
     tokens = {key: _token_text(config.get(key)) for key in ("eos_token", "bos_token", "unk_token", "pad_token")}
     return {key: value for key, value in tokens.items() if value}
 

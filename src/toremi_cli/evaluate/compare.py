@@ -22,11 +22,11 @@ from toremi_cli.evaluate.results import read_rows
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts, unfair
 from toremi_cli.provenance import digest
 from toremi_cli.runs.checkpoints import step_of
+from toremi_cli.runs.history import CURVE
 from toremi_cli.runs.record import RUNTIME_FIELDS
 from toremi_cli.runs.run import Run
 from toremi_cli.schemas import MACRO
 
-CURVE = ("eval_bits_per_byte", MACRO)
 TASK_SUITES = {"tasks": "", "glue": "glue/"}
 """Suites of table `eval` that are tasks, and what their names get in front."""
 MIN_SERIES = 3
@@ -218,7 +218,7 @@ def _saving_of(run: RunFacts, base: RunFacts) -> Saving | None:
         spread = np.where(np.isnan(spread), -np.inf, spread)
         low, high = (float(np.quantile(spread, q, method="nearest")) for q in (0.025, 0.975))
         return Saving(float(own), 1 - float(own) / base.tokens, low, high, "checkpoints")
-    curve, target = run.history.metrics.get(CURVE), base.history.metrics.get(CURVE)
+    curve, target = (r.history.metrics.get((CURVE, MACRO)) for r in (run, base))
     if curve is None or target is None:
         return None
     own = tokens_to_reach(curve.tokens, curve.values[:, None], target.values[-1:])[0]

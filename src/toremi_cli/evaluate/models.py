@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from toremi_cli.errors import TrainingError
+from toremi_cli.errors import TrainingError, reason
 from toremi_cli.layout import Workdir
 from toremi_cli.lm.memory import reuse_freed_memory
 from toremi_cli.lm.tokenizer import open_tokenizer
@@ -88,8 +88,7 @@ def load_model(folder: Path, auto_class: str, kind: str, **settings: Any) -> Any
         loader = getattr(transformers, auto_class)
         return loader.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **settings)
     except Exception as problem:  # transformers and safetensors raise many kinds
-        reason = " ".join(str(problem).split())[:200]
-        raise TrainingError(f"{folder}: transformers can't load it as {kind} ({reason})") from None
+        raise TrainingError(f"{folder}: transformers can't load it as {kind} ({reason(problem)})") from None
     finally:
         transformers.logging.set_verbosity(level)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.shards import JsonlShards
 from toremi_cli.errors import UsageError
 from toremi_cli.export.shares import Mixture, SampleWeigher, training_rows
-from toremi_cli.tables import shard_name, write_json
+from toremi_cli.tables import atomic_folder, shard_name, write_json
 
 FORMATS = ("parquet", "jsonl.zst")
 RECORD = "_export.json"
@@ -66,12 +64,10 @@ def write_corpus(
         raise UsageError(f"{out}: is not empty and no export of toremi; name another folder with --out")
     target = tokens or mixture.tokens
     rate = target / mixture.weighted
-    temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    writer = _ParquetShards(temporary) if file_format == "parquet" else JsonlShards(temporary)
     facts = {"samples": 0, "copies": 0, "tokens": 0}
     columns = [*weigher.columns, "sample_id", "text", "labels"]
-    try:
+    with atomic_folder(out) as folder:
+        writer = _ParquetShards(folder) if file_format == "parquet" else JsonlShards(folder)
         with writer, console.progress("resampling", total=target, unit="tokens") as bar:
             for row in training_rows(mixture.annotated, columns):
                 weight = weigher.weigh(row)
@@ -85,11 +81,7 @@ def write_corpus(
                 facts["tokens"] += number * row["num_tokens"]
                 bar.advance(number * row["num_tokens"])
         record = {"run": mixture.run, "weights": mixture.which, "seed": seed, "format": file_format, **facts}
-        write_json(temporary / RECORD, record)
-        shutil.rmtree(out, ignore_errors=True)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_json(folder / RECORD, record)
     return {"out": str(out), **record}
 
 

@@ -1,4 +1,4 @@
-"""How well a model predicts text: the summed loss of each sample, every token counted once (METHOD section 3).
+"""How well a model predicts text: the summed loss of each sample, every token counted once.
 
 The sums are what perplexity (nats over tokens) and bits per byte (nats over bytes) are made of, so that a domain's
 number is token-weighted; the mean of per-batch perplexities, which the reference code takes, is biased.

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toremi_cli.errors import TrainingError
-
-END_OF_TEXT = "<|endoftext|>"
+from toremi_cli.corpus.tokenizer import END_OF_TEXT
+from toremi_cli.errors import TrainingError, reason
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def open_tokenizer(folder: Path) -> TokenizerFolder:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as problem:  # the library raises bare Exception
-        raise TrainingError(f"{path}: not a tokenizer ({' '.join(str(problem).split())})") from None
+        raise TrainingError(f"{path}: not a tokenizer ({reason(problem)})") from None
     name = _eos_token(folder)
     eos_id = tokenizer.token_to_id(name)
     if eos_id is None:

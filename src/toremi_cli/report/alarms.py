@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields, replace
 
 import numpy as np
 
 from toremi_cli.runs.history import History
+from toremi_cli.schemas import ALL_DOMAINS
 
-AT_BOUND = 0.5
-"""Share of the topics at a bound of the weights from which on the policy has stopped telling them apart."""
 SPIKE = 1.3
 """A training loss this many times the median of the ten before it."""
-UNSEEN = 5
-"""Intervals in a row without a sample of a topic."""
-DRIFT = 1.5
-"""Mean weight (or its inverse) from which on a run without --normalize trains at another learning rate."""
+MOST_ALARMS = 8
+"""Of the weights."""
 
 
 def alarms(history: History) -> list[str]:
@@ -28,7 +25,7 @@ def alarms(history: History) -> list[str]:
 
 def _loss_alarms(history: History) -> list[str]:
     found = []
-    course = history.metrics.get(("train_loss", "all"))
+    course = history.metrics.get(("train_loss", ALL_DOMAINS))
     if course is not None:
         if not np.isfinite(course.values).all():
             step = int(course.steps[~np.isfinite(course.values)][0])
@@ -39,7 +36,7 @@ def _loss_alarms(history: History) -> list[str]:
                 now = course.values[index]
                 found.append(f"The training loss jumps from {usual:.2f} to {now:.2f} at step {course.steps[index]:,}.")
                 break
-    held_out = history.metrics.get(("eval_loss", "all"))
+    held_out = history.metrics.get(("eval_loss", ALL_DOMAINS))
     if held_out is not None and len(held_out.values) > 2:
         best = int(held_out.values.argmin())
         if held_out.values[-1] > 1.01 * held_out.values[best]:
@@ -51,38 +48,27 @@ def _loss_alarms(history: History) -> list[str]:
 
 
 def _weight_alarms(history: History) -> list[str]:
+    """What the trainer too warns of, of the last interval, by the numbers that the run recorded of it."""
     courses = history.topics
-    if courses is None or courses.is_constant:
+    if courses is None or history.policy == "uniform":
         return []
-    found = []
-    policy = history.record.get("config", {}).get("policy", {})
-    low, high = float(policy.get("w_min", 0.1)), float(policy.get("w_max", 5.0))
-    last = courses.weight[-1][~np.isnan(courses.weight[-1])]
-    stuck = int(((last <= low * 1.001) | (last >= high * 0.999)).sum())
-    if len(last) and stuck / len(last) >= AT_BOUND:
-        found.append(
-            f"{stuck} of {len(last)} topics ended at a bound of the weights ({low:g} or {high:g}): the rule no longer "
-            "tells them apart. A smaller --alpha, or --normalize, gives it room."
-        )
-    mean = float(last.mean()) if len(last) else 1.0
-    if _acts_on_loss(policy) and not policy.get("normalize", False) and (mean > DRIFT or mean < 1 / DRIFT):
-        found.append(
-            f"The mean weight ended at {mean:.2f}, which changes the effective learning rate: a comparison with "
-            "uniform is confounded unless the weights are normalised (--normalize)."
-        )
-    unseen = np.isnan(courses.loss)
-    if len(unseen) >= UNSEEN:
-        gone = [t for i, t in enumerate(courses.topics) if unseen[-UNSEEN:, i].all()]
-        if gone:
-            names = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
-            found.append(f"Not seen in the last {UNSEEN} intervals, so their weights stand still: {names}.")
-    return found
+    import torch
 
+    from toremi_cli import reweight
+    from toremi_cli.reweight.alarms import LONG_UNSEEN_INTERVALS
 
-def _acts_on_loss(policy: dict[str, Any]) -> bool:
-    """Whether the weights scale the loss; those that are shares of what is drawn have no mean to keep."""
-    from toremi_cli.reweight.policies import POLICIES
-
-    known = POLICIES.get(str(policy.get("name")))
-    applied = policy.get("apply", "auto")
-    return (known.acts_on if known and applied == "auto" else applied) != "sampling"
+    known = {field.name for field in fields(reweight.PolicyConfig)}
+    settings = history.record.get("config", {}).get("policy", {})
+    config = reweight.PolicyConfig(**{name: value for name, value in settings.items() if name in known})
+    if any(name == "repeats" for name, _ in history.metrics):
+        # Where weights decide what is drawn, their mean says nothing about the learning rate.
+        config = replace(config, normalize=True)
+    health = reweight.weight_health(torch.tensor(np.nan_to_num(courses.weight[-1], nan=1.0)), config)
+    for name in health:
+        recorded = history.metrics.get((name, ALL_DOMAINS))
+        if recorded is not None:
+            health[name] = float(recorded.values[-1])
+    unseen = np.isnan(courses.loss[::-1]).cumprod(axis=0).sum(axis=0)  # intervals up to the last, by topic
+    found = reweight.alarms(health, config, courses.topics, np.minimum(unseen, LONG_UNSEEN_INTERVALS).tolist())
+    shown = [f"{text[0].upper()}{text[1:]}." for text in found[:MOST_ALARMS]]
+    return shown + ([f"And {len(found) - MOST_ALARMS:,} more of the kind."] if len(found) > MOST_ALARMS else [])

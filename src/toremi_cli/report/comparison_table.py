@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from toremi_cli.console import duration
 from toremi_cli.evaluate.bootstrap import Interval
 from toremi_cli.evaluate.compare import Comparison, Group, Saving
-from toremi_cli.report.numbers import compact, duration
+from toremi_cli.report.numbers import compact
 from toremi_cli.schemas import MACRO, MICRO
 
 AVERAGES = (MACRO, MICRO)

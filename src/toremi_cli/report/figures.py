@@ -16,20 +16,18 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.report.numbers import compact
+from toremi_cli.report.page_data import CROPPED_START
 from toremi_cli.report.style import COLOURS, GREY, INK, RC, label_ends, shortened
-from toremi_cli.runs.history import History, TopicCourses
+from toremi_cli.runs.history import CURVE, History, TopicCourses
 from toremi_cli.schemas import MACRO
 from toremi_cli.tables import atomic_file
 
 KINDS = ("overview", "weights", "curves")
 FORMATS = ("png", "svg", "pdf")
-CURVE = "eval_bits_per_byte"
 WIDTH_INCHES = 10.0
 PANEL_INCHES = 3.1
 CURVE_INCHES = 1.75
 CURVES_A_ROW = 4
-CROPPED_START = 0.15
-"""Share of the steps whose fall may leave a panel of learning curves."""
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (2, 1)), (0, (6, 1, 1, 1)))
 
 

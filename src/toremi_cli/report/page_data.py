@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from toremi_cli.layout import Workdir
-from toremi_cli.runs.history import History, TopicCourses
+from toremi_cli.runs.history import CURVE, History, TopicCourses
 from toremi_cli.schemas import ANNOTATED, CLUSTERS, EMBEDDINGS, MACRO, TOPICS
 from toremi_cli.tables import TableReader
 
 MOST_POINTS = 300
 """Points of a curve on the page."""
 NAMED = 8
-CURVE = "eval_bits_per_byte"
 CROPPED_START = 0.15
+"""Share of the steps whose fall may leave a panel of learning curves."""
 MAP_SAMPLES = 20_000
 MOST_DISCS = 150
 """Topics on the map, the largest."""

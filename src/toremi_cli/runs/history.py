@@ -13,6 +13,8 @@ from toremi_cli.runs.run import Run
 from toremi_cli.schemas import ALL_DOMAINS, MACRO, METRICS, WEIGHTS, Table
 from toremi_cli.tables import TableReader
 
+CURVE = "eval_bits_per_byte"
+"""The metric that learning curves show."""
 TOPIC_METRICS = ("sensitivity",)
 """Metrics that a run records for each topic."""
 
@@ -41,7 +43,7 @@ class TopicCourses:
     loss: np.ndarray
     num_samples: np.ndarray
     extra: dict[str, np.ndarray] = field(default_factory=dict)
-    """Further numbers by topic that the run recorded (sensitivity, learning state), by column."""
+    """`TOPIC_METRICS` that the run recorded, by name."""
 
     @property
     def switch_step(self) -> int | None:
@@ -123,9 +125,7 @@ def _topic_courses(rows: Sequence[dict[str, Any]]) -> TopicCourses:
     points = {row["step"]: (row["tokens_seen"], row["stage"]) for row in rows}
     steps = sorted(points)
     line = {step: index for index, step in enumerate(steps)}
-    extra = [n for n, v in rows[0].items() if n not in WEIGHTS.column_names and isinstance(v, float | None)]
-    names = ("weight", "loss", "num_samples", *extra)
-    arrays = {name: np.full((len(steps), len(topics)), np.nan) for name in names}
+    arrays = {name: np.full((len(steps), len(topics)), np.nan) for name in ("weight", "loss", "num_samples")}
     for row in rows:
         for name, array in arrays.items():
             if row[name] is not None:
@@ -138,7 +138,6 @@ def _topic_courses(rows: Sequence[dict[str, Any]]) -> TopicCourses:
         arrays["weight"],
         arrays["loss"],
         arrays["num_samples"],
-        {name: arrays[name] for name in extra if not np.isnan(arrays[name]).all()},
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from toremi_cli.errors import TrainingError
-from toremi_cli.tables import write_json
+from toremi_cli.tables import read_json, write_json
 
 RUN_FILE = "run.json"
 FINISHED = "finished"
@@ -29,7 +28,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / RUN_FILE
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as problem:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,7 +19,8 @@ from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import ANNOTATED, CLUSTERS, NO_TOPIC, SAMPLES, TOPICS
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import TableReader, atomic_file, read_manifest, write_json
+from toremi_cli.tables import TableReader, atomic_file, find_json, read_manifest, write_json
+from toremi_cli.topics.joining import BATCH_ROWS, rebatched
 from toremi_cli.topics.keywords import topic_name
 from toremi_cli.topics.labelling import MAPPER_VERSION, TopicLabels, WordVectors, map_topics
 from toremi_cli.topics.llm import AnswerCache, LlmConfig, LlmCost, estimate_cost, label_with_llm
@@ -28,7 +28,6 @@ from toremi_cli.topics.llm_prompt import PROMPT_VERSION
 from toremi_cli.topics.taxonomy import DEFAULT, NONE, Taxonomy, load_taxonomy
 
 COMMAND = "toremi annotate"
-BATCH_ROWS = 4096
 BATCH_PROBS = 4_000_000
 """Bound of rows times topics in memory at once."""
 LEAST_SHARDS_TO_SHARE = 8
@@ -216,10 +215,7 @@ def _word_vectors(workdir: Workdir) -> WordVectors | None:
 
 def previous_options(workdir: Workdir) -> dict[str, Any]:
     """The fields of `AnnotateConfig` as the labels in the workdir were made; empty if there are none."""
-    try:
-        options = json.loads((workdir.annotated / OPTIONS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    options = find_json(workdir.annotated / OPTIONS)
     return options if isinstance(options, dict) else {}
 
 
@@ -267,7 +263,7 @@ def _joined(samples: TableReader, clusters: TableReader, shard: int, labels_of_t
     columns = [column.name for column in CLUSTERS.columns]
     num_rows = max(1, min(BATCH_ROWS, BATCH_PROBS // max(num_topics, 1)))
     texts, topics = (
-        _rebatched(reader, shard, names, num_rows)
+        rebatched(reader, names, shard, num_rows)
         for reader, names in ((samples, SAMPLES.column_names), (clusters, columns))
     )
     for text_rows, topic_rows in zip(texts, topics, strict=True):
@@ -286,16 +282,3 @@ def _joined(samples: TableReader, clusters: TableReader, shard: int, labels_of_t
         labels = labels_of_topic.take(pa.array(np.where(topic == NO_TOPIC, num_topics, topic)))
         added = {**{name: topic_rows[name] for name in columns[1:]}, "labels": labels}
         yield pa.table({**{name: text_rows[name] for name in text_rows.column_names}, **added})
-
-
-def _rebatched(reader: TableReader, shard: int, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
-    """The rows of a shard, exactly `num_rows` at a time, however its row groups are cut."""
-    schema = pa.schema([reader.schema.field(name) for name in columns])
-    waiting = schema.empty_table()
-    for batch in reader.iter_batches(columns, num_rows, [shard]):
-        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch.select(list(columns)).cast(schema)])])
-        while waiting.num_rows >= num_rows:
-            yield waiting.slice(0, num_rows)
-            waiting = waiting.slice(num_rows)
-    if waiting.num_rows:
-        yield waiting

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -22,7 +18,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TRAIN
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import TableReader, read_manifest, write_json
+from toremi_cli.tables import TableReader, atomic_folder, find_json, read_manifest, write_json
 from toremi_cli.topics.vectors import BACKENDS, DEFAULT_BACKEND, DEFAULT_DIM, load_backend, make_backend
 from toremi_cli.topics.vectors.base import VectorBackend
 
@@ -128,11 +124,7 @@ def _has_gpu() -> bool:
 
 def previous_plan(folder: Path) -> dict[str, Any] | None:
     """The settings that the embeddings in `folder` were made with, finished or not."""
-    record = read_manifest(folder)
-    if record is None:
-        with suppress(OSError, ValueError):
-            record = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    return record
+    return read_manifest(folder) or find_json(folder / PLAN)
 
 
 def encode_batch(backend: VectorBackend, batch: pa.RecordBatch) -> pa.Table:
@@ -146,21 +138,14 @@ def encode_batch(backend: VectorBackend, batch: pa.RecordBatch) -> pa.Table:
 def _fitted_backend(folder: Path, samples: TableReader, config: EmbedConfig) -> VectorBackend:
     """The vector model in `folder` if it was learnt from these samples, else a new one, kept there."""
     key = digest(VECTORS_VERSION, config.settings(), samples.fingerprint)
-    if _read_key(folder) == key:
+    if (find_json(folder / "toremi.json") or {}).get("fingerprint") == key:
         return load_backend(folder)
     backend = make_backend(config.backend, config.model, config.dim, config.seed)
     if backend.needs_fit:
         backend.fit(draw_texts(samples, config.fit_samples, config.seed))
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as temporary:
         backend.save(temporary)
         write_json(temporary / "toremi.json", {"fingerprint": key})
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return backend
 
 
@@ -178,10 +163,3 @@ def draw_texts(samples: TableReader, count: int, seed: int) -> list[str]:
     if not texts:
         raise TableError(f"{samples.path}: no sample of the train split to learn vectors from")
     return texts
-
-
-def _read_key(folder: Path) -> str | None:
-    try:
-        return json.loads((folder / "toremi.json").read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError):
-        return None

@@ -22,7 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from toremi_cli import console
-from toremi_cli.errors import MissingExtraError, ToremiError, UsageError
+from toremi_cli.errors import MissingExtraError, ToremiError, UsageError, reason
 from toremi_cli.provenance import digest
 from toremi_cli.topics.labelling import NUM_KEYWORDS, TopicLabels
 from toremi_cli.topics.llm_prompt import PROMPT_VERSION, answer_schema, prompt, read_answer
@@ -218,12 +218,12 @@ class _Asker:
             except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as problem:
                 raise ToremiError(_refusal(problem, self.config)) from None
             except (openai.BadRequestError, openai.UnprocessableEntityError) as problem:
-                self.last_problem = " ".join(str(problem).split())[:120]
+                self.last_problem = reason(problem, 120)
                 if not self.use_options:
                     break  # this very prompt is refused; another may be taken
                 self.use_options = False  # a server that knows no JSON schema or seed: the check here must do
             except (openai.OpenAIError, ValueError, TypeError, AttributeError) as problem:
-                self.last_problem = " ".join(str(problem).split())[:120] or type(problem).__name__
+                self.last_problem = reason(problem, 120)
                 if attempt + 1 < self.config.attempts:
                     self.gone.wait(_wait_seconds(problem, attempt, self.config))
             else:
@@ -273,8 +273,7 @@ def _wait_seconds(problem: Exception, attempt: int, config: LlmConfig) -> float:
 
 
 def _refusal(problem: Any, config: LlmConfig) -> str:
-    reason = " ".join(str(problem).split())[:200]
     return (
-        f"{config.url}: the server refuses model '{config.model}' (HTTP {problem.status_code}: {reason}); "
+        f"{config.url}: the server refuses model '{config.model}' (HTTP {problem.status_code}: {reason(problem)}); "
         f"check --llm-url, --llm-model and the key in {' or '.join(KEY_VARIABLES)}"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from toremi_cli.errors import TableError
-from toremi_cli.tables import atomic_file, write_json
+from toremi_cli.errors import TableError, reason
+from toremi_cli.tables import atomic_file, find_json, read_json, write_json
 from toremi_cli.topics.fusion import POSTERIOR_SHARE, Views, dampen, softmax
 from toremi_cli.topics.kmeans import one_thread, similarities
 from toremi_cli.topics.lda import Lda
@@ -137,7 +136,7 @@ def load_model(folder: Path) -> TopicModel:
         TableError: a file is missing or damaged.
     """
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = read_json(folder / DESCRIPTION)
         found = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in description["arrays"]}
         views = lda = None
         if "view_centres" in found:
@@ -151,16 +150,12 @@ def load_model(folder: Path) -> TopicModel:
             Vocabulary(description["vocabulary"]), views, lda, found.get("centres"),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as problem:
-        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise TableError(f"{folder}: no whole topic model ({reason}); run `toremi cluster` again") from None
+        raise TableError(f"{folder}: no whole topic model ({reason(problem)}); run `toremi cluster` again") from None
 
 
 def fingerprint_of(folder: Path) -> str | None:
     """The fingerprint that the model in `folder` was saved with, None where there is none."""
-    try:
-        return str(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return (find_json(folder / DESCRIPTION) or {}).get("fingerprint")
 
 
 def _one_hot(scores: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from toremi_cli.errors import TableError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, provenance_of
 from toremi_cli.schemas import CLUSTERS, NO_TOPIC, SAMPLES, TOPICS
-from toremi_cli.tables import COMPRESSION, TableReader, atomic_file
+from toremi_cli.tables import COMPRESSION, TableReader, atomic_file, read_json
 from toremi_cli.topics.joining import BATCH_ROWS, rebatched
 from toremi_cli.topics.keywords import topic_name
 
@@ -35,7 +34,7 @@ def topics_are_current(path: Path, clusters: str) -> bool:
 
 def write_topics(workdir: Workdir, clusters: Provenance) -> None:
     """Count the topics' samples, tokens and sources, and write the table."""
-    described = json.loads((workdir.clusters / "_model" / WORDS).read_text(encoding="utf-8"))
+    described = read_json(workdir.clusters / "_model" / WORDS)
     keywords: list[list[str]] = described["keywords"]
     levels: list[dict[str, Any]] = described["levels"]
     crowding: list[float] = described["crowding"]

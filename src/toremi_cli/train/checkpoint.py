@@ -6,7 +6,6 @@ trainer `optimizer.safetensors`, `accumulators.safetensors` and `trainer_state.j
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from toremi_cli.errors import TrainingError
+from toremi_cli.errors import TrainingError, reason
 from toremi_cli.runs.checkpoints import Checkpoint, list_checkpoints
-from toremi_cli.tables import write_json
+from toremi_cli.tables import read_json, write_json
 from toremi_cli.train.sharding import like
 
 STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
@@ -76,9 +75,9 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
         if not isinstance(problem, OSError | SafetensorError):
             raise
-        reason = getattr(problem, "strerror", None) or " ".join(str(problem).split())
+        why = getattr(problem, "strerror", None) or reason(problem)
         raise TrainingError(
-            f"{final}: cannot write the checkpoint ({reason}); earlier checkpoints are intact: make room and go on "
+            f"{final}: cannot write the checkpoint ({why}); earlier checkpoints are intact: make room and go on "
             "with --resume"
         ) from None
     for old in resumable(run)[:-keep] if keep else []:
@@ -93,7 +92,7 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
         TrainingError: it is damaged, or another version of toremi wrote it: the run would go on by other rules.
     """
     try:
-        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        state = read_json(checkpoint / STATE)
         version = state.get("version", 1)
     except (OSError, ValueError, AttributeError) as problem:
         raise TrainingError(f"{checkpoint / STATE}: damaged ({problem}); delete {checkpoint} and resume") from None
@@ -114,7 +113,9 @@ def load_tensors(checkpoint: Path, name: str, device: torch.device) -> dict[str,
     try:
         return {key: tensor.to(device) for key, tensor in load_file(checkpoint / name).items()}
     except Exception as problem:  # safetensors has errors of its own
-        raise TrainingError(f"{checkpoint / name}: damaged ({problem}); delete {checkpoint} and resume") from None
+        raise TrainingError(
+            f"{checkpoint / name}: damaged ({reason(problem)}); delete {checkpoint} and resume"
+        ) from None
 
 
 def model_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

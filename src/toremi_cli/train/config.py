@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from toremi_cli.errors import UsageError
+from toremi_cli.errors import UsageError, reason
 from toremi_cli.layout import Workdir
 from toremi_cli.runs.record import RUNTIME_FIELDS
 from toremi_cli.sample_topics import TOPIC_MODES
@@ -242,8 +242,7 @@ def _check_accelerate_config(path: str) -> None:
     except FileNotFoundError:
         raise UsageError(f"--accelerate-config {path}: no such file; `accelerate config` writes one") from None
     except (OSError, ValueError, yaml.YAMLError) as problem:
-        reason = " ".join(str(problem).split())[:200]
-        raise UsageError(f"--accelerate-config {path}: cannot be read as YAML ({reason})") from None
+        raise UsageError(f"--accelerate-config {path}: cannot be read as YAML ({reason(problem)})") from None
     if not isinstance(found, dict) or "compute_environment" not in found:
         raise UsageError(f"--accelerate-config {path}: no config of accelerate: 'compute_environment' is not in it")
 

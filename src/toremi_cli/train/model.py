@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from toremi_cli.errors import TrainingError, UsageError
+from toremi_cli.errors import TrainingError, UsageError, reason
 from toremi_cli.lm.streams import derive_seed
 from toremi_cli.train.config import PRESETS, TrainConfig, model_config_path
 
@@ -59,8 +59,7 @@ def model_config(config: TrainConfig, vocab_size: int, eos_id: int) -> Any:
     try:
         found = AutoConfig.from_pretrained(path)
     except Exception as problem:  # transformers raises what it likes on a bad file
-        reason = " ".join(str(problem).split())[:200]
-        raise UsageError(f"{path}: not a config that transformers can read ({reason})") from None
+        raise UsageError(f"{path}: not a config that transformers can read ({reason(problem)})") from None
     if config.init_from:
         _check_vocabulary(config, found, vocab_size)
     else:
@@ -113,7 +112,7 @@ def load_checkpoint_model(folder: Path) -> nn.Module:
     try:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     except (OSError, ValueError, json.JSONDecodeError) as problem:
-        raise TrainingError(f"{folder}: cannot load the model ({' '.join(str(problem).split())[:200]})") from None
+        raise TrainingError(f"{folder}: cannot load the model ({reason(problem)})") from None
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:

@@ -7,9 +7,6 @@ end-of-text token. Topics are kept for each way of choosing them, as CSR rows (`
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +23,7 @@ from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
 from toremi_cli.provenance import digest
 from toremi_cli.sample_topics import MIN_PROBABILITY, read_topic_names, topic_name
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TOPICS, TRAIN, VALIDATION
-from toremi_cli.tables import TableReader, write_json
+from toremi_cli.tables import TableReader, atomic_folder, read_json, write_json
 from toremi_cli.train.npy import NpyAppender, read_npy
 
 CACHE_VERSION = 2
@@ -208,7 +205,7 @@ def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bo
             _build(folder, reader, tokenizer, topics, fingerprint)
         else:
             time.sleep(0.2)
-    cache = TokenCache(folder, json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+    cache = TokenCache(folder, read_json(folder / "meta.json"))
     if len(cache.samples_of(TRAIN)) == 0:
         raise TrainingError(
             f"{annotated}: no sample to train on ({cache.meta['num_samples']} rows, none of split '{TRAIN}' with text)"
@@ -231,22 +228,18 @@ def _fine_topics(workdir: Path) -> FineTopics:
 
 def _build(folder: Path, reader: TableReader, tokenizer: TokenizerFolder, topics: FineTopics, fingerprint: str) -> None:
     """Write a cache under a temporary name and rename it."""
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    temporary.mkdir(parents=True, exist_ok=True)
     try:
-        writer = _CacheWriter(temporary, tokenizer, topics)
-        with console.progress("tokenizing", reader.num_rows) as progress:
-            for batch in _batches(reader):
-                writer.add(batch)
-                progress.advance(batch.num_rows)
-        meta = writer.close()
-        write_json(temporary / "meta.json", {**meta, "fingerprint": fingerprint, "annotated": str(reader.path)})
-        temporary.rename(folder)
+        with atomic_folder(folder, replace=False) as temporary:
+            writer = _CacheWriter(temporary, tokenizer, topics)
+            with console.progress("tokenizing", reader.num_rows) as progress:
+                for batch in _batches(reader):
+                    writer.add(batch)
+                    progress.advance(batch.num_rows)
+            meta = writer.close()
+            write_json(temporary / "meta.json", {**meta, "fingerprint": fingerprint, "annotated": str(reader.path)})
     except OSError:
         if not (folder / "meta.json").is_file():  # else another process was faster
             raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _batches(reader: TableReader) -> Iterator[pa.RecordBatch]:

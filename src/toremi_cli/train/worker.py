@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from toremi_cli import console
-from toremi_cli.errors import ToremiError
+from toremi_cli.errors import ToremiError, reason
 from toremi_cli.train import outcome
 from toremi_cli.train.config import TrainConfig
 
@@ -145,8 +145,7 @@ def _report_failure(problem: Exception, debug: bool) -> None:
     elif isinstance(problem, ToremiError):
         message = str(problem)
     else:
-        text = " ".join(str(problem).split())[:500]
-        message = f"{type(problem).__name__}: {text}"
+        message = f"{type(problem).__name__}: {reason(problem, 500)}"
     code = problem.exit_code if isinstance(problem, ToremiError) else 1
     if debug:
         traceback.print_exc()

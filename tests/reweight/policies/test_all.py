@@ -35,7 +35,7 @@ def test_it_introduces_itself(name):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(course=LOSSES)
 def test_weights_are_finite_and_not_negative(name, course):
     weights = run(make(name), course)
@@ -45,7 +45,7 @@ def test_weights_are_finite_and_not_negative(name, course):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(course=LOSSES, split=st.integers(0, 7))
 def test_a_saved_state_goes_on_the_same(name, course, split):
     first, second = course[:split], course[split:]
@@ -59,7 +59,7 @@ def test_a_saved_state_goes_on_the_same(name, course, split):
 
 
 @pytest.mark.parametrize("name", sorted(set(POLICIES) - {"random-weights", "frozen", "shuffled-topics"}))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(course=LOSSES, order=st.permutations(range(4)))
 def test_order_of_topics_does_not_matter(name, course, order):
     data = PolicyData(sizes=[DATA.sizes[k] for k in order], reference_loss=[DATA.reference_loss[k] for k in order])
@@ -71,7 +71,7 @@ def test_order_of_topics_does_not_matter(name, course, order):
 
 
 @pytest.mark.parametrize("name", ["group-dro", "shearing", "odm", "ado", "toremi", "stratified", "temperature"])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(course=LOSSES)
 def test_weights_mean_1_over_the_tokens(name, course):
     policy = make(name)

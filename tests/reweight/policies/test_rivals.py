@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.reweight.policies.test_all import DATA, TOPICS, make
+from tests.reweight.policies.test_all import TOPICS, make
 from tests.reweight.policies.test_toremi_paper import stats
 from toremi_cli.reweight import PolicyConfig, PolicyData, make_policy, weight_course
 from toremi_cli.reweight.policies.ado import fit_power_laws
@@ -135,4 +135,3 @@ def test_frozen_replays_a_table():
     assert make_policy(PolicyConfig(name="frozen"), TOPICS, later).weights.tolist() == [1.0] * 4
     with pytest.raises(ValueError, match="'b' at step 5"):
         weight_course([(5, "a", 1.0)], ["a", "b"])
-    assert DATA.course is not None

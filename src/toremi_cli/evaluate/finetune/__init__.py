@@ -1,1 +1,1 @@
-"""GLUE by fine-tuning (METHOD section 3): a classification head on a checkpoint, trained on a task's own examples."""
+"""GLUE by fine-tuning (ToReMi §evaluation): a classification head on a checkpoint, trained on a task's own examples."""

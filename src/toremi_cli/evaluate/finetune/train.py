@@ -1,4 +1,4 @@
-"""Fine-tuning one checkpoint on one task: AdamW, a linear decay, a fixed number of epochs (METHOD section 3)."""
+"""Fine-tuning one checkpoint on one task: AdamW, a linear decay, a fixed number of epochs."""
 
 from __future__ import annotations
 

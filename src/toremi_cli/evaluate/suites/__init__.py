@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from toremi_cli.errors import CorpusError, UsageError
+from toremi_cli.errors import CorpusError, UsageError, reason
 from toremi_cli.evaluate.data import EvalSet
 from toremi_cli.provenance import digest
 
@@ -67,7 +67,7 @@ def _parse(path: Path) -> Any:
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError as problem:
-            raise UsageError(f"{path}: not valid YAML ({' '.join(str(problem).split())})") from None
+            raise UsageError(f"{path}: not valid YAML ({reason(problem, 500)})") from None
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:

@@ -9,7 +9,7 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from toremi_cli.errors import MissingExtraError, ToremiError, UsageError
+from toremi_cli.errors import MissingExtraError, ToremiError, UsageError, reason
 from toremi_cli.evaluate.models import LoadedModel
 from toremi_cli.evaluate.tasks.hub import cache_only_if_unreachable
 from toremi_cli.evaluate.tasks.run import TaskScore
@@ -54,10 +54,9 @@ def run_harness(
                 bootstrap_iters=1000,
             )
     except Exception as problem:  # of the harness, of datasets, of the hub's client: each raises kinds of its own
-        reason = " ".join(str(problem).split())[:200] or type(problem).__name__
         cause = "" if answers else "only cached data can be used (the hub does not answer, or offline mode is set); "
         flag = f"--tasks {PREFIX}{','.join(names)}"
-        raise ToremiError(f"{flag}: {cause}lm-evaluation-harness says: {reason}") from problem
+        raise ToremiError(f"{flag}: {cause}lm-evaluation-harness says: {reason(problem)}") from problem
     return [score for task, values in found["results"].items() for score in _scores(task, values, found)]
 
 

@@ -16,7 +16,6 @@ from toremi_cli.evaluate.tasks.items import Item, Task
 from toremi_cli.evaluate.tasks.likelihood import Answer, answer, encode_pairs
 
 SUITE = "tasks"
-LOWER_IS_BETTER = frozenset({"perplexity"})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from toremi_cli.errors import MissingExtraError, UsageError
+from toremi_cli.errors import MissingExtraError, UsageError, reason
 from toremi_cli.tables import write_json
 from toremi_cli.topics.vectors.bags import normalize_rows
 from toremi_cli.topics.vectors.base import DESCRIPTION
@@ -45,8 +45,7 @@ class SentenceTransformerBackend:
         try:
             self._encoder = SentenceTransformer(model, model_kwargs=half)
         except (OSError, ValueError) as problem:
-            reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-            raise UsageError(f"--vector-model {model}: cannot be loaded ({reason})") from None
+            raise UsageError(f"--vector-model {model}: cannot be loaded ({reason(problem)})") from None
         self.dim = len(self._encoder.encode("text", show_progress_bar=False))
         self._pool: Any = None
 

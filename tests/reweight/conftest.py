@@ -1,5 +1,0 @@
-from hypothesis import HealthCheck, settings
-
-# Busy machines are slow and still right; the same examples every time, so that a failure comes back.
-settings.register_profile("reweight", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("reweight")
