@@ -24,7 +24,7 @@ _CHUNK_ENTRIES = 4_000_000
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its bootstrap interval (percentiles) and standard error."""
+    """An estimate with its bootstrap interval (percentiles) and standard error, nan where they can't be known."""
 
     value: float
     low: float
@@ -32,6 +32,11 @@ class Interval:
     stderr: float
     num_documents: int = MIN_DOCUMENTS
     """How many documents it rests on."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an interval at all."""
+        return math.isfinite(self.low)
 
     @property
     def excludes_zero(self) -> bool:

@@ -11,7 +11,9 @@ import numpy as np
 
 from toremi_cli.errors import UsageError
 from toremi_cli.evaluate.bootstrap import (
+    DocumentScores,
     Interval,
+    bits_per_byte,
     intervals,
     macro_bits_per_byte,
     paired_differences,
@@ -21,6 +23,7 @@ from toremi_cli.evaluate.bootstrap import (
 from toremi_cli.evaluate.results import read_rows
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts, unfair
 from toremi_cli.evaluate.runs import CHECKPOINT, Run
+from toremi_cli.evaluate.seeds import difference_of_means, over_seeds, pairs_of, what_pairs_leave_out
 from toremi_cli.provenance import digest
 from toremi_cli.train.config import RUNTIME_FIELDS
 
@@ -116,6 +119,10 @@ def compare_runs(runs: Sequence[Run], suite: str, baseline: str = "") -> Compari
         if group is not base:
             group.difference = _difference(group, base, warnings)
             group.saving = _saving(group, base)
+            sizes = len(group.runs), len(base.runs)
+            note = what_pairs_leave_out(group.name, sizes[0], base.name, sizes[1], len(pairs_of(group.runs, base.runs)))
+            if note and group.difference:
+                warnings.append(note)
     return Comparison(suite, base.name, groups, list(dict.fromkeys(warnings)))
 
 
@@ -162,32 +169,33 @@ def _values(group: Group) -> dict[str, Interval]:
     return {d: over_seeds([f[d].value for f in found]) for d in found[0] if all(d in f for f in found)}
 
 
-def over_seeds(values: Sequence[float]) -> Interval:
-    """Mean of several seeds with its t interval."""
-    from scipy.stats import t
-
-    mean = float(np.mean(values))
-    stderr = float(np.std(values, ddof=1) / math.sqrt(len(values)))
-    half = float(t.ppf(0.975, len(values) - 1)) * stderr
-    return Interval(mean, mean - half, mean + half, stderr)
-
-
 def _difference(group: Group, base: Group, warnings: list[str]) -> dict[str, Interval]:
-    """One seed each: over documents. Several seeds: over the seeds, paired where both have the same."""
-    ours, theirs = {r.seed: r for r in group.runs}, {r.seed: r for r in base.runs}
-    shared = sorted(ours.keys() & theirs.keys())
-    pairs = [(ours[s], theirs[s]) for s in shared] or [(group.runs[0], base.runs[0])]
-    found = []
-    for a, b in pairs:
-        if a.final is None or b.final is None:
-            return {}
-        if not a.final.same_documents(b.final):
-            warnings.append(f"{a.name} and {b.name} were measured on different documents: no difference is given")
-            return {}
-        found.append(paired_differences(a.final, b.final))
-    if len(found) == 1:
-        return found[0]
-    return {domain: over_seeds([f[domain].value for f in found]) for domain in found[0]}
+    """One run each: over documents. Several seeds: over the seeds, paired where both have the same."""
+    paired = pairs_of(group.runs, base.runs)
+    ours, theirs = ([a for a, _ in paired], [b for _, b in paired]) if paired else (group.runs, base.runs)
+    finals = _finals([*ours, *theirs], warnings)
+    if not finals:
+        return {}
+    if len(paired) == 1:
+        return paired_differences(*finals)
+    values = [bits_per_byte(final) for final in finals]
+    own, other = values[: len(ours)], values[len(ours) :]
+    if paired:
+        return {d: over_seeds([a[d] - b[d] for a, b in zip(own, other, strict=True)]) for d in values[0]}
+    return {d: difference_of_means([v[d] for v in own], [v[d] for v in other]) for d in values[0]}
+
+
+def _finals(runs: Sequence[RunFacts], warnings: list[str]) -> list[DocumentScores]:
+    """The runs' last scores; none where a run has none, or has them of other documents."""
+    finals = [run.final for run in runs if run.final is not None]
+    if len(finals) < len(runs):
+        return []
+    for run, final in zip(runs, finals, strict=True):
+        if not final.same_documents(finals[0]):
+            names = f"{runs[0].name} and {run.name}"
+            warnings.append(f"{names} were measured on different documents: no difference is given")
+            return []
+    return finals
 
 
 def _saving(group: Group, base: Group) -> Saving | None:
