@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -109,6 +110,7 @@ def test_groups_that_share_fewer_than_two_seeds_are_compared_by_their_means(work
 
     found, difference, own, other = compared()
     assert difference.value == pytest.approx(np.mean(own) - other[0])
+    assert math.isnan(found.groups[1].saving.low), "one curve, the mean of three"
     assert not difference.is_known and not any(d.excludes_zero for d in found.groups[1].difference.values())
     assert found.warnings == [
         "toremi-2 has 3 runs, uniform 1 run: their means are compared, without an interval; "

@@ -15,37 +15,18 @@ from toremi_cli.evaluate.bootstrap import (
     Interval,
     bits_per_byte,
     intervals,
-    macro_bits_per_byte,
     paired_differences,
-    replicates,
-    tokens_to_reach,
 )
 from toremi_cli.evaluate.results import read_rows
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts, unfair
 from toremi_cli.evaluate.runs import CHECKPOINT, Run
+from toremi_cli.evaluate.savings import Saving, saving_of
 from toremi_cli.evaluate.seeds import difference_of_means, over_seeds, pairs_of, what_pairs_leave_out
 from toremi_cli.provenance import digest
 from toremi_cli.train.config import RUNTIME_FIELDS
 
-CURVE = ("eval_bits_per_byte", "macro")
 TASK_SUITES = {"tasks": "", "glue": "glue/"}
 """Suites of table `eval` that are tasks, and what their names get in front."""
-MIN_SERIES = 3
-"""Fewest measured checkpoints that make a learning curve."""
-
-
-@dataclass(frozen=True)
-class Saving:
-    """Tokens at which a run reached the baseline's final value, and the share of the baseline's tokens saved."""
-
-    tokens: float
-    """nan if it never got there."""
-    saved: float
-    low: float = math.nan
-    high: float = math.nan
-    """95% interval; nan where only one learning curve without documents is known."""
-    source: str = "in-run"
-    """'in-run' (validation split, while training) or 'checkpoints' (the suite)."""
 
 
 @dataclass
@@ -118,10 +99,10 @@ def compare_runs(runs: Sequence[Run], suite: str, baseline: str = "") -> Compari
         group.tasks = _tasks(group)
         if group is not base:
             group.difference = _difference(group, base, warnings)
-            group.saving = _saving(group, base)
+            group.saving = saving_of(group.runs, base.runs)
             sizes = len(group.runs), len(base.runs)
             note = what_pairs_leave_out(group.name, sizes[0], base.name, sizes[1], len(pairs_of(group.runs, base.runs)))
-            if note and group.difference:
+            if note and (group.difference or group.saving):
                 warnings.append(note)
     return Comparison(suite, base.name, groups, list(dict.fromkeys(warnings)))
 
@@ -196,39 +177,6 @@ def _finals(runs: Sequence[RunFacts], warnings: list[str]) -> list[DocumentScore
             warnings.append(f"{names} were measured on different documents: no difference is given")
             return []
     return finals
-
-
-def _saving(group: Group, base: Group) -> Saving | None:
-    found = [s for run in group.runs if (s := _saving_of(run, _partner(run, base))) is not None]
-    if len(found) <= 1:
-        return found[0] if found else None
-    shares = [s.saved for s in found]
-    if any(math.isnan(s) for s in shares):
-        return Saving(math.nan, math.nan, source=found[0].source)
-    whole = over_seeds(shares)
-    return Saving(float(np.mean([s.tokens for s in found])), whole.value, whole.low, whole.high, found[0].source)
-
-
-def _partner(run: RunFacts, base: Group) -> RunFacts:
-    return next((b for b in base.runs if b.seed == run.seed), base.runs[0])
-
-
-def _saving_of(run: RunFacts, base: RunFacts) -> Saving | None:
-    if len(run.series) >= MIN_SERIES and base.final is not None and run.series[0][1].same_documents(base.final):
-        sampled = np.stack([replicates(scores)["macro"] for _, scores in run.series])
-        values = np.array([[macro_bits_per_byte(scores)] for _, scores in run.series])
-        tokens = [t for t, _ in run.series]
-        own = tokens_to_reach(tokens, values, np.array([macro_bits_per_byte(base.final)]))[0]
-        spread = 1 - tokens_to_reach(tokens, sampled, replicates(base.final)["macro"]) / base.tokens
-        # A resampled curve that never gets there has saved less than any that does.
-        spread = np.where(np.isnan(spread), -np.inf, spread)
-        low, high = (float(np.quantile(spread, q, method="nearest")) for q in (0.025, 0.975))
-        return Saving(float(own), 1 - float(own) / base.tokens, low, high, "checkpoints")
-    curve, target = run.history.metrics.get(CURVE), base.history.metrics.get(CURVE)
-    if curve is None or target is None:
-        return None
-    own = tokens_to_reach(curve.tokens, curve.values[:, None], target.values[-1:])[0]
-    return Saving(float(own), 1 - float(own) / float(target.tokens[-1]))
 
 
 def _tasks(group: Group) -> dict[str, tuple[float, float]]:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from toremi_cli.evaluate.bootstrap import Interval
-from toremi_cli.evaluate.compare import Comparison, Group, Saving
+from toremi_cli.evaluate.compare import Comparison, Group
+from toremi_cli.evaluate.savings import Saving
 from toremi_cli.report.numbers import compact, duration
 
 MACRO_MICRO = ("macro", "micro")
