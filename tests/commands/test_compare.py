@@ -1,7 +1,9 @@
 import json
 import math
+import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import ttest_ind
 
@@ -149,6 +151,32 @@ def test_what_makes_a_comparison_unfair_is_said(workdir):
     assert "differ in more than the policy: the annotated corpus, learning_rate (0.01 and 0.003)" in warnings
     assert "run toremi-2 is not finished: step 900" in warnings
     assert "not measured on 'test': young; run `toremi eval young` first" in warnings
+
+
+def test_one_document_of_a_source_gives_no_interval(workdir):
+    shutil.rmtree(workdir / "annotated")
+    make_annotated(workdir, num_documents=61, test_documents={"radio": 1})
+    evaluate_runs(EvalConfig(topics="none", checkpoint="all"), Workdir(workdir))
+    process = toremi("compare", "-w", workdir)
+    assert process.returncode == 0, process.stderr
+    assert "'test' has one document only of radio: no interval there, nor in macro and micro" in process.stderr
+    lines = process.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    values, differences = process.stdout.split("difference to uniform")
+    for domain in ("macro", "micro", "radio"):
+        row = next(line for line in values.splitlines() if line.startswith(domain))
+        assert "±" not in row
+        row = next(line for line in differences.splitlines() if line.startswith(domain))
+        assert "!" not in row
+    assert "±" in next(line for line in values.splitlines() if line.startswith("paper"))
+    assert next(line for line in lines if "95% interval" in line).split()[-2:] == ["–", "–"]
+    assert "nan" not in process.stdout
+    other = json.loads(toremi("compare", "-w", workdir, "--json").stdout)["groups"][1]
+    for domain in ("macro", "micro", "radio"):
+        assert other["difference"][domain]["low"] is other["bits_per_byte"][domain]["stderr"] is None
+    rows = pq.read_table(workdir / "runs" / "uniform" / "eval.parquet").to_pylist()
+    errors = {row["domain"]: row["stderr"] for row in rows if row["metric"] == "bits_per_byte"}
+    assert errors["macro"] is errors["radio"] is None and errors["paper"] > 0
 
 
 def test_baseline_by_name(workdir):

@@ -11,6 +11,7 @@ import numpy as np
 
 from toremi_cli.errors import UsageError
 from toremi_cli.evaluate.bootstrap import (
+    MIN_PER_SOURCE,
     DocumentScores,
     Interval,
     bits_per_byte,
@@ -27,6 +28,8 @@ from toremi_cli.train.config import RUNTIME_FIELDS
 
 TASK_SUITES = {"tasks": "", "glue": "glue/"}
 """Suites of table `eval` that are tasks, and what their names get in front."""
+MAX_NAMED = 5
+"""Most names listed in a note."""
 
 
 @dataclass
@@ -104,7 +107,24 @@ def compare_runs(runs: Sequence[Run], suite: str, baseline: str = "") -> Compari
             note = what_pairs_leave_out(group.name, sizes[0], base.name, sizes[1], len(pairs_of(group.runs, base.runs)))
             if note and (group.difference or group.saving):
                 warnings.append(note)
+    warnings += _few_documents(groups, suite)
     return Comparison(suite, base.name, groups, list(dict.fromkeys(warnings)))
+
+
+def _few_documents(groups: Sequence[Group], suite: str) -> list[str]:
+    """Why the table has no interval, or no mark where an interval leaves out zero."""
+    notes = []
+    counts = [run.final.num_documents for group in groups for run in group.runs if run.final and len(group.runs) == 1]
+    alone = sorted({source for count in counts for source, number in count.items() if number < MIN_PER_SOURCE})
+    if alone:
+        names = ", ".join(alone[:MAX_NAMED]) + (f" and {len(alone) - MAX_NAMED} more" if len(alone) > MAX_NAMED else "")
+        notes.append(f"'{suite}' has one document only of {names}: no interval there, nor in macro and micro")
+    averages = [(domain, g.difference[domain]) for g in groups for domain in ("macro", "micro") if g.difference]
+    unmarked = {domain for domain, i in averages if not i.enough_documents and (i.low > 0 or i.high < 0)}
+    if unmarked:
+        names = " and ".join(sorted(unmarked))
+        notes.append(f"'{suite}' has too few documents to be sure of the differences in {names}: they are not marked")
+    return notes
 
 
 def group_by_policy(facts: Sequence[RunFacts]) -> list[Group]:
@@ -147,7 +167,8 @@ def _values(group: Group) -> dict[str, Interval]:
     found = [intervals(scores) for scores in measured]
     if len(found) == 1:
         return found[0]
-    return {d: over_seeds([f[d].value for f in found]) for d in found[0] if all(d in f for f in found)}
+    of_all = {d: i.num_documents for d, i in found[0].items() if all(d in f for f in found)}
+    return {d: over_seeds([f[d].value for f in found], number) for d, number in of_all.items()}
 
 
 def _difference(group: Group, base: Group, warnings: list[str]) -> dict[str, Interval]:
@@ -160,10 +181,11 @@ def _difference(group: Group, base: Group, warnings: list[str]) -> dict[str, Int
     if len(paired) == 1:
         return paired_differences(*finals)
     values = [bits_per_byte(final) for final in finals]
-    own, other = values[: len(ours)], values[len(ours) :]
+    own, other, counts = values[: len(ours)], values[len(ours) :], finals[0].num_documents
+    counts |= dict.fromkeys(("macro", "micro"), len(finals[0].ids))
     if paired:
-        return {d: over_seeds([a[d] - b[d] for a, b in zip(own, other, strict=True)]) for d in values[0]}
-    return {d: difference_of_means([v[d] for v in own], [v[d] for v in other]) for d in values[0]}
+        return {d: over_seeds([a[d] - b[d] for a, b in zip(own, other, strict=True)], n) for d, n in counts.items()}
+    return {d: difference_of_means([v[d] for v in own], [v[d] for v in other], n) for d, n in counts.items()}
 
 
 def _finals(runs: Sequence[RunFacts], warnings: list[str]) -> list[DocumentScores]:

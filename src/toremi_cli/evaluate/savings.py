@@ -27,7 +27,7 @@ class Saving:
     saved: float
     low: float = math.nan
     high: float = math.nan
-    """95% interval; nan where only one learning curve without documents, or one of means, is known."""
+    """95% interval; nan where there is one curve only without documents, with one document of a source, or of means."""
     source: str = "in-run"
     """'in-run' (validation split, while training) or 'checkpoints' (the suite)."""
 
@@ -70,7 +70,7 @@ def _of_means(runs: Sequence[RunFacts], baseline: Sequence[RunFacts]) -> Saving 
 def _of_pair(run: RunFacts, base: RunFacts) -> Saving | None:
     """By the suite with an interval over its documents, else by the validation curves."""
     found = _of_means([run], [base])
-    if found is None or found.source != "checkpoints" or base.final is None:
+    if found is None or found.source != "checkpoints" or base.final is None or not base.final.vary:
         return found
     sampled = np.stack([replicates(scores)["macro"] for _, scores in run.series])
     tokens = [t for t, _ in run.series]

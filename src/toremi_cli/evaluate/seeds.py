@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from toremi_cli.evaluate.bootstrap import Interval
+from toremi_cli.evaluate.bootstrap import MIN_DOCUMENTS, Interval
 from toremi_cli.evaluate.run_facts import RunFacts
 
 MIN_PAIRS = 2
@@ -26,29 +26,35 @@ def pairs_of(runs: Sequence[RunFacts], others: Sequence[RunFacts]) -> list[tuple
     return found if len(found) >= MIN_PAIRS else []
 
 
-def over_seeds(values: Sequence[float]) -> Interval:
-    """Mean of several seeds with its t interval."""
+def over_seeds(values: Sequence[float], num_documents: int = MIN_DOCUMENTS) -> Interval:
+    """Mean of several seeds with its t interval; each value was measured on `num_documents`."""
     from scipy.stats import t
 
     mean = float(np.mean(values))
     stderr = float(np.std(values, ddof=1) / math.sqrt(len(values)))
     half = float(t.ppf(0.975, len(values) - 1)) * stderr
-    return Interval(mean, mean - half, mean + half, stderr)
+    return _interval(mean, half, stderr, num_documents)
 
 
-def difference_of_means(values: Sequence[float], others: Sequence[float]) -> Interval:
+def difference_of_means(
+    values: Sequence[float], others: Sequence[float], num_documents: int = MIN_DOCUMENTS
+) -> Interval:
     """Mean of the ones minus mean of the others, with Welch's t interval; without one where a side has one value."""
     from scipy.stats import t
 
     difference = float(np.mean(values) - np.mean(others))
     if min(len(values), len(others)) < 2:
-        return Interval(difference, math.nan, math.nan, math.nan)
+        return _interval(difference, math.nan, math.nan, num_documents)
     parts = [(float(np.var(side, ddof=1)) / len(side), len(side) - 1) for side in (values, others)]
     variance = sum(part for part, _ in parts)
     freedom = variance**2 / sum(part**2 / n for part, n in parts) if variance else 1.0
     stderr = math.sqrt(variance)
     half = float(t.ppf(0.975, freedom)) * stderr
-    return Interval(difference, difference - half, difference + half, stderr)
+    return _interval(difference, half, stderr, num_documents)
+
+
+def _interval(value: float, half: float, stderr: float, num_documents: int) -> Interval:
+    return Interval(value, value - half, value + half, stderr, num_documents, num_documents >= MIN_DOCUMENTS)
 
 
 def what_pairs_leave_out(name: str, num_runs: int, other: str, num_others: int, num_pairs: int) -> str | None:
