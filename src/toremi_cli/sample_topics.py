@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,25 @@ def topic_name(names: list[str], topic: int) -> str:
     return names[topic] if topic < len(names) else f"topic-{topic}"
 
 
-def read_topic_names(table: Path) -> list[str]:
-    """Names of topics 0, 1, … by the table `topics`; none where there is no table."""
+@dataclass(frozen=True)
+class FineTopics:
+    """What table `topics` tells of topics 0, 1, …"""
+
+    names: list[str]
+    crowding: list[float] | None
+    """How many topics are of each one's kind, itself included; None where the table doesn't tell."""
+
+
+def read_fine_topics(table: Path) -> FineTopics:
+    """Names and crowding by the table `topics`; no topics where there is no table."""
     if not table.is_file():
-        return []
-    rows = TableReader(table, TOPICS).read(["topic", "name"]).to_pylist()
-    by_id = {row["topic"]: row["name"] for row in rows}
-    return [by_id.get(topic, f"topic-{topic}") for topic in range(max(by_id, default=-1) + 1)]
+        return FineTopics([], None)
+    reader = TableReader(table, TOPICS)
+    extra = ["crowding"] if "crowding" in reader.schema.names else []
+    by_id = {row["topic"]: row for row in reader.read(["topic", "name", *extra]).sort_by("topic").to_pylist()}
+    names = [by_id[k]["name"] if k in by_id else f"topic-{k}" for k in range(max(by_id, default=-1) + 1)]
+    crowding = [row["crowding"] for row in by_id.values() if row.get("crowding") is not None]
+    return FineTopics(names, crowding if len(crowding) == len(names) else None)
 
 
 class SampleTopics:
@@ -34,7 +47,7 @@ class SampleTopics:
     def __init__(self, mode: str, table: Path) -> None:
         """`mode` is one of TOPIC_MODES, `table` the workdir's `topics`."""
         self.mode = mode
-        self.names = read_topic_names(table) if mode in ("fine", "soft") else []
+        self.names = read_fine_topics(table).names if mode in ("fine", "soft") else []
 
     @property
     def columns(self) -> list[str]:

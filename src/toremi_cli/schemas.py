@@ -18,6 +18,8 @@ TEST = "test"
 """Held-out split that only reports."""
 NO_TOPIC = -1
 """`topic` of a sample on which no topic is settled: it stays unlabelled and trains with weight 1."""
+END_OF_TEXT = "<|endoftext|>"
+"""Token between documents of a tokenizer that has none of its own."""
 CORRUPTED = "corrupted"
 """Column of `toremi corrupt`: the truth about its noise."""
 ALL_DOMAINS = "all"

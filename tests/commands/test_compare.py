@@ -1,16 +1,24 @@
 import json
+import math
+import shutil
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from scipy.stats import ttest_ind
 
 from tests.evaluate.workdirs import make_annotated, make_checkpoint, make_run, make_tokenizer
 from tests.runs.synthetic import make_recorded_run
 from tests.shell import assert_one_line_error, toremi
+from toremi_cli.evaluate.bootstrap import bits_per_byte
 from toremi_cli.evaluate.compare import compare_runs
 from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.evaluate import evaluate_runs
 from toremi_cli.layout import Workdir
 from toremi_cli.report.comparison_table import comparison_rows
+from toremi_cli.report.page import render
 from toremi_cli.report.terminal import text_table
+from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import Run
 
 TOPICS = ["a", "b", "c"]
@@ -87,6 +95,49 @@ def test_seeds_of_one_policy_are_grouped(workdir):
     assert len(text_table([g.name for g in found.groups], comparison_rows(found))) == 1
 
 
+def test_groups_that_share_fewer_than_two_seeds_are_compared_by_their_means(workdir):
+    """Not by the one pair that has the same seed: the columns are means over all of them."""
+    runs = {"t1": ("toremi-2", 1), "t2": ("toremi-2", 2), "u7": ("uniform", 7), "u1": ("uniform", 1)}
+    for number, (name, (policy, seed)) in enumerate(runs.items()):
+        make_run(workdir, name, number + 5, steps=(900,))
+        make_recorded_run(workdir, name, TOPICS, policy=policy, seed=seed)
+    evaluate_runs(EvalConfig(runs=tuple(runs), topics="none"), Workdir(workdir))
+
+    def compared(*names):
+        found = compare_runs(runs_of(workdir, "uniform", "toremi-2", "t1", "t2", *names), "test")
+        base, group = found.groups
+        assert [len(base.runs), len(group.runs)] == [1 + len(names), 3]
+        by_run = [[bits_per_byte(run.final)["macro"] for run in g.runs] for g in (group, base)]
+        return found, group.difference["macro"], *by_run
+
+    found, difference, own, other = compared()
+    assert difference.value == pytest.approx(np.mean(own) - other[0])
+    assert math.isnan(found.groups[1].saving.low), "one curve, the mean of three"
+    assert not difference.is_known and not any(d.excludes_zero for d in found.groups[1].difference.values())
+    assert found.warnings == [
+        "toremi-2 has 3 runs, uniform 1 run: their means are compared, without an interval; "
+        "train both with the same seeds for one"
+    ]
+    rows = [row for row in comparison_rows(found) if row.label == "  95% interval"]
+    assert rows[0].cells == ("–", "–")
+    page = render([read_history(run.run) for group in found.groups for run in group.runs], Workdir(workdir))
+    assert "(no interval): " in page and "nan" not in page.split('id="comparison"')[1].split("</section>")[0]
+    process = toremi("compare", "uniform", "toremi-2", "t1", "t2", "-w", workdir, "--json")
+    written = json.loads(process.stdout)["groups"][1]["difference"]["macro"]
+    assert written["low"] is written["high"] is written["stderr"] is None
+
+    found, difference, own, other = compared("u7")
+    welch = ttest_ind(own, other, equal_var=False).confidence_interval(0.95)
+    assert (difference.low, difference.high) == pytest.approx((welch.low, welch.high))
+    (note,) = found.warnings
+    assert note == "toremi-2 and uniform share fewer than two seeds: their means are compared, unpaired (Welch)"
+
+    found, difference, own, other = compared("u1")
+    assert difference.value == pytest.approx(np.mean(np.array(own[:2]) - other))
+    (note,) = found.warnings
+    assert note == "toremi-2 and uniform share 2 seeds: what is said of their difference is of these alone"
+
+
 def test_what_makes_a_comparison_unfair_is_said(workdir):
     path = workdir / "runs" / "toremi-2" / "run.json"
     record = json.loads(path.read_text())
@@ -100,6 +151,32 @@ def test_what_makes_a_comparison_unfair_is_said(workdir):
     assert "differ in more than the policy: the annotated corpus, learning_rate (0.01 and 0.003)" in warnings
     assert "run toremi-2 is not finished: step 900" in warnings
     assert "not measured on 'test': young; run `toremi eval young` first" in warnings
+
+
+def test_one_document_of_a_source_gives_no_interval(workdir):
+    shutil.rmtree(workdir / "annotated")
+    make_annotated(workdir, num_documents=61, test_documents={"radio": 1})
+    evaluate_runs(EvalConfig(topics="none", checkpoint="all"), Workdir(workdir))
+    process = toremi("compare", "-w", workdir)
+    assert process.returncode == 0, process.stderr
+    assert "'test' has one document only of radio: no interval there, nor in macro and micro" in process.stderr
+    lines = process.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    values, differences = process.stdout.split("difference to uniform")
+    for domain in ("macro", "micro", "radio"):
+        row = next(line for line in values.splitlines() if line.startswith(domain))
+        assert "±" not in row
+        row = next(line for line in differences.splitlines() if line.startswith(domain))
+        assert "!" not in row
+    assert "±" in next(line for line in values.splitlines() if line.startswith("paper"))
+    assert next(line for line in lines if "95% interval" in line).split()[-2:] == ["–", "–"]
+    assert "nan" not in process.stdout
+    other = json.loads(toremi("compare", "-w", workdir, "--json").stdout)["groups"][1]
+    for domain in ("macro", "micro", "radio"):
+        assert other["difference"][domain]["low"] is other["bits_per_byte"][domain]["stderr"] is None
+    rows = pq.read_table(workdir / "runs" / "uniform" / "eval.parquet").to_pylist()
+    errors = {row["domain"]: row["stderr"] for row in rows if row["metric"] == "bits_per_byte"}
+    assert errors["macro"] is errors["radio"] is None and errors["paper"] > 0
 
 
 def test_baseline_by_name(workdir):

@@ -130,6 +130,22 @@ def test_any_corpus_by_data_and_a_bare_model_folder(own_workdir, tmp_path):
     assert result["suite"] == "mine"
 
 
+def test_windows_are_those_of_the_training(own_workdir):
+    """A run that left the row length to the trainer: it stands in the schedule, and the model may hold more."""
+    path = own_workdir / "runs" / "plain" / "run.json"
+    record = json.loads(path.read_text())
+    record["config"]["context_length"] = 0
+    record["schedule"] = {"context_length": CONTEXT // 2}
+    path.write_text(json.dumps(record))
+    as_trained, _ = run_json("plain", "-w", own_workdir)
+    asked_for, _ = run_json("topics", "plain", "-w", own_workdir, "--context-length", str(CONTEXT // 2))
+    losses = [r["loss"] for r in asked_for["results"] if r["run"] == "plain"]
+    assert [r["loss"] for r in as_trained["results"]] == losses
+    assert {r["context_length"] for r in as_trained["results"]} == {CONTEXT // 2}
+    bare, _ = run_json(own_workdir / "runs" / "plain" / "checkpoint-20", "-w", own_workdir)
+    assert {r["context_length"] for r in bare["results"]} == {CONTEXT}
+
+
 def test_sliding_windows_see_more_context(own_workdir):
     disjoint, _ = run_json("plain", "-w", own_workdir)
     sliding, _ = run_json("plain", "-w", own_workdir, "--stride", "8")

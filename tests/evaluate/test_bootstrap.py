@@ -71,6 +71,41 @@ def test_a_handful_of_documents_proves_nothing():
     assert difference.low > 0 and not difference.excludes_zero
 
 
+def rates(sizes, seed=0, shift=0.0):
+    """Scores of sources with so many documents each, all of 1,000 bytes; a shift that hardly varies."""
+    sources = [f"s{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    rate = np.random.default_rng(1).normal(1.0, 0.2, len(sources))
+    rate += shift + np.random.default_rng(seed).normal(0, 1e-4, len(sources))
+    return make_scores(rate * 1000, [1000] * len(sources), sources)
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 16, (40, 1)])
+def test_a_source_with_one_document_leaves_the_averages_without_an_interval(sizes):
+    scores = rates(sizes)
+    assert not scores.vary
+    found = paired_differences(rates(sizes, seed=2, shift=0.01), scores)
+    for domain in (f"s{len(sizes) - 1}", "macro", "micro"):
+        assert found[domain].value > 0.009
+        assert not found[domain].is_known and math.isnan(found[domain].stderr)
+        assert not found[domain].excludes_zero
+    assert found["macro"].num_documents == sum(sizes)
+    assert found["s0"].excludes_zero == (sizes[0] > 1)
+    assert not intervals(scores)["macro"].is_known
+
+
+def test_averages_are_judged_by_the_sources_that_vary_most():
+    def marked(sizes):
+        found = paired_differences(rates(sizes, seed=2, shift=0.01), rates(sizes))
+        assert found["macro"].low > 0 and found["micro"].low > 0
+        return found["macro"].excludes_zero, found["micro"].excludes_zero
+
+    assert marked((12, 12)) == (True, True)
+    assert marked((2, 2, 2, 2)) == (False, False), "four degrees of freedom"
+    assert marked((300, 2)) == (False, True), "half of macro are two documents, of micro hardly anything"
+    assert marked((8,)) == (True, True)
+    assert marked((7,)) == (False, False)
+
+
 def test_different_documents_are_not_compared():
     with pytest.raises(ValueError, match="different documents"):
         paired_differences(random_scores(50, seed=1), random_scores(51, seed=1))

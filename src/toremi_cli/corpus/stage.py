@@ -22,7 +22,6 @@ from toremi_cli.corpus.readers import Corpus, ReadReport
 from toremi_cli.corpus.scan import Scan, plan_split, scan_corpus
 from toremi_cli.corpus.split import SplitPlan
 from toremi_cli.corpus.tokenizer import (
-    END_OF_TEXT,
     fetch_tokenizer,
     is_saved,
     load_tokenizer,
@@ -34,7 +33,7 @@ from toremi_cli.engine import check_engine
 from toremi_cli.errors import CorpusError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest, provenance_of
-from toremi_cli.schemas import SAMPLES, TEST, TRAIN, VALIDATION
+from toremi_cli.schemas import END_OF_TEXT, SAMPLES, TEST, TRAIN, VALIDATION
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import find_json, read_manifest, write_json
 

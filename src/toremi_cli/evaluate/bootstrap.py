@@ -21,12 +21,14 @@ SEED = 0
 LEVEL = 0.95
 MIN_DOCUMENTS = 8
 """Below so many documents, percentiles of resampled means are far too narrow to judge by."""
+MIN_PER_SOURCE = 2
+"""Fewest documents of a source that show how much they vary: one alone is drawn every time."""
 _CHUNK_ENTRIES = 4_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its bootstrap interval (percentiles) and standard error."""
+    """An estimate with its bootstrap interval (percentiles) and standard error, nan where they can't be known."""
 
     value: float
     low: float
@@ -34,11 +36,18 @@ class Interval:
     stderr: float
     num_documents: int = MIN_DOCUMENTS
     """How many documents it rests on."""
+    enough_documents: bool = True
+    """Whether these are enough to judge by: at least `MIN_DOCUMENTS`, for an average as `_enough` counts them."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an interval at all."""
+        return math.isfinite(self.low)
 
     @property
     def excludes_zero(self) -> bool:
         """Whether a difference is told apart from nothing at the interval's level; never by a handful of documents."""
-        return self.num_documents >= MIN_DOCUMENTS and (self.low > 0 or self.high < 0)
+        return self.enough_documents and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,17 @@ class DocumentScores:
     def domains(self) -> list[str]:
         """The sources, by name."""
         return sorted(set(self.sources.tolist()))
+
+    @property
+    def num_documents(self) -> dict[str, int]:
+        """Documents of each source."""
+        names, counts = np.unique(self.sources, return_counts=True)
+        return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+    @property
+    def vary(self) -> bool:
+        """Whether each source has enough documents to show how much they vary, so that averages have a spread."""
+        return min(self.num_documents.values()) >= MIN_PER_SOURCE
 
     def same_documents(self, other: DocumentScores) -> bool:
         """Whether both were measured on the same texts."""
@@ -83,7 +103,8 @@ def replicates(scores: DocumentScores, num_replicates: int = REPLICATES, seed: i
         own = scores.sources == domain
         columns = np.stack((scores.nats[own] / math.log(2), scores.num_bytes[own].astype(float)), axis=1)
         sums[domain] = _resampled_sums(columns, domain, num_replicates, seed)
-    found = {domain: _widened(s[:, 0] / s[:, 1], int((scores.sources == domain).sum())) for domain, s in sums.items()}
+    counts = scores.num_documents
+    found = {domain: _widened(s[:, 0] / s[:, 1], counts[domain]) for domain, s in sums.items()}
     found[MACRO] = np.mean([found[d] for d in scores.domains], axis=0)
     total = np.sum(list(sums.values()), axis=0)
     found[MICRO] = total[:, 0] / total[:, 1]
@@ -110,22 +131,42 @@ def _resampled_sums(columns: np.ndarray, domain: str, num_replicates: int, seed:
     return np.concatenate(parts)
 
 
-def interval(value: float, sampled: np.ndarray, num_documents: int, level: float = LEVEL) -> Interval:
-    """The percentile interval of a resampled number."""
-    low, high = np.quantile(sampled, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), float(np.std(sampled, ddof=1)), num_documents)
+def _intervals(values: dict[str, float], sampled: dict[str, np.ndarray], scores: DocumentScores) -> dict[str, Interval]:
+    """The percentile intervals of resampled numbers, by source, 'macro' and 'micro'."""
+    counts = scores.num_documents
+    part = {d: float(scores.num_bytes[scores.sources == d].sum() / scores.num_bytes.sum()) for d in counts}
+    spread = {d: float(np.var(sampled[d], ddof=1)) for d in counts}
+    enough = {d: n >= MIN_DOCUMENTS for d, n in counts.items()}
+    enough[MACRO] = _enough(counts, spread)
+    enough[MICRO] = _enough(counts, {d: part[d] ** 2 * spread[d] for d in counts})
+    found = {}
+    for domain, value in values.items():
+        low, high = np.quantile(sampled[domain], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        error = np.std(sampled[domain], ddof=1)
+        if counts[domain] < MIN_PER_SOURCE if domain in counts else not scores.vary:
+            low = high = error = math.nan
+        num_documents = counts.get(domain, len(scores.ids))
+        found[domain] = Interval(value, float(low), float(high), float(error), num_documents, enough[domain])
+    return found
 
 
-def _counts(scores: DocumentScores) -> dict[str, int]:
-    total = len(scores.ids)
-    return {d: int((scores.sources == d).sum()) for d in scores.domains} | {MACRO: total, MICRO: total}
+def _enough(counts: dict[str, int], variances: dict[str, float]) -> bool:
+    """Whether the variance of an average over sources is known as well as that of `MIN_DOCUMENTS` of one source.
+
+    Its degrees of freedom (Welch and Satterthwaite) are mostly the documents of those sources that vary most.
+    """
+    if min(counts.values()) < MIN_PER_SOURCE:
+        return False
+    total = sum(variances.values())
+    if not total:
+        return sum(counts.values()) >= MIN_DOCUMENTS
+    freedom = total**2 / sum(variances[d] ** 2 / (counts[d] - 1) for d in counts)
+    return freedom > MIN_DOCUMENTS - 1 - 1e-9
 
 
 def intervals(scores: DocumentScores) -> dict[str, Interval]:
     """Bits per byte with intervals, by source, 'macro' and 'micro'."""
-    values, sampled = bits_per_byte(scores), replicates(scores)
-    counts = _counts(scores)
-    return {domain: interval(values[domain], sampled[domain], counts[domain]) for domain in values}
+    return _intervals(bits_per_byte(scores), replicates(scores), scores)
 
 
 def paired_differences(scores: DocumentScores, baseline: DocumentScores) -> dict[str, Interval]:
@@ -138,8 +179,8 @@ def paired_differences(scores: DocumentScores, baseline: DocumentScores) -> dict
         raise ValueError("the runs were measured on different documents")
     ours, theirs = bits_per_byte(scores), bits_per_byte(baseline)
     sampled, other = replicates(scores), replicates(baseline)
-    counts = _counts(scores)
-    return {d: interval(ours[d] - theirs[d], sampled[d] - other[d], counts[d]) for d in ours}
+    differences = {d: ours[d] - theirs[d] for d in ours}
+    return _intervals(differences, {d: sampled[d] - other[d] for d in ours}, scores)
 
 
 def macro_bits_per_byte(scores: DocumentScores) -> float:

@@ -11,40 +11,27 @@ import numpy as np
 
 from toremi_cli.errors import UsageError
 from toremi_cli.evaluate.bootstrap import (
+    MIN_PER_SOURCE,
+    DocumentScores,
     Interval,
+    bits_per_byte,
     intervals,
-    macro_bits_per_byte,
     paired_differences,
-    replicates,
-    tokens_to_reach,
 )
 from toremi_cli.evaluate.results import read_rows
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts, unfair
+from toremi_cli.evaluate.savings import Saving, saving_of
+from toremi_cli.evaluate.seeds import difference_of_means, over_seeds, pairs_of, what_pairs_leave_out
 from toremi_cli.provenance import digest
 from toremi_cli.runs.checkpoints import step_of
-from toremi_cli.runs.history import CURVE
 from toremi_cli.runs.record import RUNTIME_FIELDS
 from toremi_cli.runs.run import Run
-from toremi_cli.schemas import MACRO
+from toremi_cli.schemas import MACRO, MICRO
 
 TASK_SUITES = {"tasks": "", "glue": "glue/"}
 """Suites of table `eval` that are tasks, and what their names get in front."""
-MIN_SERIES = 3
-"""Fewest measured checkpoints that make a learning curve."""
-
-
-@dataclass(frozen=True)
-class Saving:
-    """Tokens at which a run reached the baseline's final value, and the share of the baseline's tokens saved."""
-
-    tokens: float
-    """nan if it never got there."""
-    saved: float
-    low: float = math.nan
-    high: float = math.nan
-    """95% interval; nan where only one learning curve without documents is known."""
-    source: str = "in-run"
-    """'in-run' (validation split, while training) or 'checkpoints' (the suite)."""
+MAX_NAMED = 5
+"""Most names listed in a note."""
 
 
 @dataclass
@@ -117,8 +104,29 @@ def compare_runs(runs: Sequence[Run], suite: str, baseline: str = "") -> Compari
         group.tasks = _tasks(group)
         if group is not base:
             group.difference = _difference(group, base, warnings)
-            group.saving = _saving(group, base)
+            group.saving = saving_of(group.runs, base.runs)
+            sizes = len(group.runs), len(base.runs)
+            note = what_pairs_leave_out(group.name, sizes[0], base.name, sizes[1], len(pairs_of(group.runs, base.runs)))
+            if note and (group.difference or group.saving):
+                warnings.append(note)
+    warnings += _few_documents(groups, suite)
     return Comparison(suite, base.name, groups, list(dict.fromkeys(warnings)))
+
+
+def _few_documents(groups: Sequence[Group], suite: str) -> list[str]:
+    """Why the table has no interval, or no mark where an interval leaves out zero."""
+    notes = []
+    counts = [run.final.num_documents for group in groups for run in group.runs if run.final and len(group.runs) == 1]
+    alone = sorted({source for count in counts for source, number in count.items() if number < MIN_PER_SOURCE})
+    if alone:
+        names = ", ".join(alone[:MAX_NAMED]) + (f" and {len(alone) - MAX_NAMED} more" if len(alone) > MAX_NAMED else "")
+        notes.append(f"'{suite}' has one document only of {names}: no interval there, nor in macro and micro")
+    averages = [(domain, g.difference[domain]) for g in groups for domain in (MACRO, MICRO) if g.difference]
+    unmarked = {domain for domain, i in averages if not i.enough_documents and (i.low > 0 or i.high < 0)}
+    if unmarked:
+        names = " and ".join(sorted(unmarked))
+        notes.append(f"'{suite}' has too few documents to be sure of the differences in {names}: they are not marked")
+    return notes
 
 
 def group_by_policy(facts: Sequence[RunFacts]) -> list[Group]:
@@ -161,68 +169,38 @@ def _values(group: Group) -> dict[str, Interval]:
     found = [intervals(scores) for scores in measured]
     if len(found) == 1:
         return found[0]
-    return {d: over_seeds([f[d].value for f in found]) for d in found[0] if all(d in f for f in found)}
-
-
-def over_seeds(values: Sequence[float]) -> Interval:
-    """Mean of several seeds with its t interval."""
-    from scipy.stats import t
-
-    mean = float(np.mean(values))
-    stderr = float(np.std(values, ddof=1) / math.sqrt(len(values)))
-    half = float(t.ppf(0.975, len(values) - 1)) * stderr
-    return Interval(mean, mean - half, mean + half, stderr)
+    of_all = {d: i.num_documents for d, i in found[0].items() if all(d in f for f in found)}
+    return {d: over_seeds([f[d].value for f in found], number) for d, number in of_all.items()}
 
 
 def _difference(group: Group, base: Group, warnings: list[str]) -> dict[str, Interval]:
-    """One seed each: over documents. Several seeds: over the seeds, paired where both have the same."""
-    ours, theirs = {r.seed: r for r in group.runs}, {r.seed: r for r in base.runs}
-    shared = sorted(ours.keys() & theirs.keys())
-    pairs = [(ours[s], theirs[s]) for s in shared] or [(group.runs[0], base.runs[0])]
-    found = []
-    for a, b in pairs:
-        if a.final is None or b.final is None:
-            return {}
-        if not a.final.same_documents(b.final):
-            warnings.append(f"{a.name} and {b.name} were measured on different documents: no difference is given")
-            return {}
-        found.append(paired_differences(a.final, b.final))
-    if len(found) == 1:
-        return found[0]
-    return {domain: over_seeds([f[domain].value for f in found]) for domain in found[0]}
+    """One run each: over documents. Several seeds: over the seeds, paired where both have the same."""
+    paired = pairs_of(group.runs, base.runs)
+    ours, theirs = ([a for a, _ in paired], [b for _, b in paired]) if paired else (group.runs, base.runs)
+    finals = _finals([*ours, *theirs], warnings)
+    if not finals:
+        return {}
+    if len(paired) == 1:
+        return paired_differences(*finals)
+    values = [bits_per_byte(final) for final in finals]
+    own, other, counts = values[: len(ours)], values[len(ours) :], finals[0].num_documents
+    counts |= dict.fromkeys((MACRO, MICRO), len(finals[0].ids))
+    if paired:
+        return {d: over_seeds([a[d] - b[d] for a, b in zip(own, other, strict=True)], n) for d, n in counts.items()}
+    return {d: difference_of_means([v[d] for v in own], [v[d] for v in other], n) for d, n in counts.items()}
 
 
-def _saving(group: Group, base: Group) -> Saving | None:
-    found = [s for run in group.runs if (s := _saving_of(run, _partner(run, base))) is not None]
-    if len(found) <= 1:
-        return found[0] if found else None
-    shares = [s.saved for s in found]
-    if any(math.isnan(s) for s in shares):
-        return Saving(math.nan, math.nan, source=found[0].source)
-    whole = over_seeds(shares)
-    return Saving(float(np.mean([s.tokens for s in found])), whole.value, whole.low, whole.high, found[0].source)
-
-
-def _partner(run: RunFacts, base: Group) -> RunFacts:
-    return next((b for b in base.runs if b.seed == run.seed), base.runs[0])
-
-
-def _saving_of(run: RunFacts, base: RunFacts) -> Saving | None:
-    if len(run.series) >= MIN_SERIES and base.final is not None and run.series[0][1].same_documents(base.final):
-        sampled = np.stack([replicates(scores)[MACRO] for _, scores in run.series])
-        values = np.array([[macro_bits_per_byte(scores)] for _, scores in run.series])
-        tokens = [t for t, _ in run.series]
-        own = tokens_to_reach(tokens, values, np.array([macro_bits_per_byte(base.final)]))[0]
-        spread = 1 - tokens_to_reach(tokens, sampled, replicates(base.final)[MACRO]) / base.tokens
-        # A resampled curve that never gets there has saved less than any that does.
-        spread = np.where(np.isnan(spread), -np.inf, spread)
-        low, high = (float(np.quantile(spread, q, method="nearest")) for q in (0.025, 0.975))
-        return Saving(float(own), 1 - float(own) / base.tokens, low, high, "checkpoints")
-    curve, target = (r.history.metrics.get((CURVE, MACRO)) for r in (run, base))
-    if curve is None or target is None:
-        return None
-    own = tokens_to_reach(curve.tokens, curve.values[:, None], target.values[-1:])[0]
-    return Saving(float(own), 1 - float(own) / float(target.tokens[-1]))
+def _finals(runs: Sequence[RunFacts], warnings: list[str]) -> list[DocumentScores]:
+    """The runs' last scores; none where a run has none, or has them of other documents."""
+    finals = [run.final for run in runs if run.final is not None]
+    if len(finals) < len(runs):
+        return []
+    for run, final in zip(runs, finals, strict=True):
+        if not final.same_documents(finals[0]):
+            names = f"{runs[0].name} and {run.name}"
+            warnings.append(f"{names} were measured on different documents: no difference is given")
+            return []
+    return finals
 
 
 def _tasks(group: Group) -> dict[str, tuple[float, float]]:

@@ -12,6 +12,7 @@ from toremi_cli.evaluate.data import EvalSet, corpus_texts, held_out
 from toremi_cli.evaluate.models import LoadedModel, load
 from toremi_cli.evaluate.results import keep_scores
 from toremi_cli.evaluate.scores import DomainScore, TextScores, score_domains
+from toremi_cli.evaluate.seen import why_maybe_seen
 from toremi_cli.layout import Workdir
 from toremi_cli.lm.perplexity import score_samples
 from toremi_cli.runs.checkpoints import Checkpoint, what_is_wrong
@@ -78,6 +79,8 @@ def evaluate_runs(config: EvalConfig, workdir: Workdir) -> EvalResult:
     result.suite = texts.suite
     if texts.empty_domains:
         _tell(result, f"nothing held out of {', '.join(texts.empty_domains)}: no number for it")
+    if not (config.suite or config.data):
+        _tell_maybe_seen(result, chosen, texts, workdir)
     for run, checkpoint in chosen:
         loaded = load(run, checkpoint, workdir, config.device, config.context_length)
         if config.stride > loaded.context_length:
@@ -142,6 +145,15 @@ def score_texts(loaded: LoadedModel, texts: EvalSet, config: EvalConfig, title: 
             on_progress=bar.advance,
         )
     return TextScores(nats.numpy(), num_tokens.numpy(), np.array(texts.num_bytes, dtype=np.int64))
+
+
+def _tell_maybe_seen(
+    result: EvalResult, chosen: list[tuple[Run, Checkpoint]], texts: EvalSet, workdir: Workdir
+) -> None:
+    for run in dict.fromkeys(run for run, _ in chosen):
+        reason = why_maybe_seen(run, texts, workdir)
+        if reason:
+            _tell(result, f"run {run.name} may have trained on samples that it is measured on: {reason}")
 
 
 def _compare_conditions(result: EvalResult) -> None:

@@ -62,10 +62,16 @@ def load(run: Run, checkpoint: Checkpoint, workdir: Workdir, device: str = "", c
             f"number {encoder.eos_id}; put the tokenizer it was trained with into the folder"
         )
     limit = int(getattr(model.config, "max_position_embeddings", 0) or LONGEST_CONTEXT)
-    own = int(run.config.get("context_length") or 0) or min(limit, LONGEST_CONTEXT)
+    own = _trained_with(run) or min(limit, LONGEST_CONTEXT)
     if context_length > limit:
         raise TrainingError(f"{checkpoint.folder}: reads at most {limit} tokens, not --context-length {context_length}")
     return LoadedModel(model, encoder, context_length or own, place)
+
+
+def _trained_with(run: Run) -> int:
+    """Tokens a row in the run's training; 0 where unknown. The setting may be 0: then only the schedule tells."""
+    record = run.record
+    return int(record.get("schedule", {}).get("context_length") or record.get("config", {}).get("context_length") or 0)
 
 
 def len_vocab(model: Any) -> int:

@@ -32,7 +32,7 @@ def keep_scores(
         TableError: a file is damaged or another table.
     """
     documents = by_document(texts, scores)
-    errors = {domain: found.stderr for domain, found in intervals(documents).items()}
+    errors = {domain: found.stderr for domain, found in intervals(documents).items() if found.is_known}
     rows = eval_rows(run.name, checkpoint.name, texts.suite, domains, errors)
     inputs = {"data": texts.fingerprint, "checkpoint": checkpoint.name}
     keep_rows(run, EVAL_FILE, EVAL, checkpoint.name, texts.suite, rows, inputs)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toremi_cli.corpus.tokenizer import END_OF_TEXT
 from toremi_cli.errors import TrainingError, reason
+from toremi_cli.schemas import END_OF_TEXT
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from toremi_cli.console import duration
 from toremi_cli.evaluate.bootstrap import Interval
-from toremi_cli.evaluate.compare import Comparison, Group, Saving
+from toremi_cli.evaluate.compare import Comparison, Group
+from toremi_cli.evaluate.savings import Saving
 from toremi_cli.report.numbers import compact
 from toremi_cli.schemas import MACRO, MICRO
 
@@ -80,10 +81,14 @@ def _held_out(comparison: Comparison) -> list[TableRow]:
 
 def _value_row(domain: str, groups: list[Group]) -> TableRow:
     found = [g.bits_per_byte.get(domain) for g in groups]
-    cells = tuple(f"{i.value:.4f} ±{i.stderr:.4f}" if i else "–" for i in found)
+    cells = tuple(_value(i) if i else "–" for i in found)
     values = {round(i.value, 4) for i in found if i}
     best = tuple(i is not None and len(values) > 1 and round(i.value, 4) == min(values) for i in found)
     return TableRow(domain, cells, best)
+
+
+def _value(found: Interval) -> str:
+    return f"{found.value:.4f}" + (f" ±{found.stderr:.4f}" if found.is_known else "")
 
 
 def _difference(found: Interval | None) -> str:
@@ -102,7 +107,7 @@ def signed(value: float, digits: int = 4) -> str:
 
 
 def _interval(found: Interval | None) -> str:
-    return f"{signed(found.low)} to {signed(found.high)}" if found else ""
+    return f"{signed(found.low)} to {signed(found.high)}" if found and found.is_known else ""
 
 
 def _tokens(group: Group, baseline: str) -> str:

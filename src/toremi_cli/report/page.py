@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from toremi_cli import __version__
+from toremi_cli.evaluate.bootstrap import Interval
 from toremi_cli.evaluate.compare import Comparison, Group, compare_runs
 from toremi_cli.layout import Workdir
 from toremi_cli.report.alarms import alarms
@@ -107,13 +108,16 @@ def _finding(group: Group, comparison: Comparison) -> str:
         return f"{text}; the baseline." if len(comparison.groups) > 1 else f"{text}."
     difference = group.difference.get(MACRO)
     if difference is not None:
-        sure = "told apart from it" if difference.excludes_zero else "not told apart from it"
-        better = "better" if difference.value < 0 else "worse"
-        text += (
-            f", {signed(difference.value)} against {comparison.baseline} ({signed(difference.low)} to "
-            f"{signed(difference.high)}, 95%): {better}, {sure}"
-        )
+        text += f", {signed(difference.value)} against {comparison.baseline} {_verdict(difference)}"
     return text + f". {_saving_sentence(group, comparison.baseline)}".rstrip()
+
+
+def _verdict(difference: Interval) -> str:
+    better = "better" if difference.value < 0 else "worse"
+    if not difference.is_known:
+        return f"(no interval): {better}, how surely is unknown"
+    sure = "told apart from it" if difference.excludes_zero else "not told apart from it"
+    return f"({signed(difference.low)} to {signed(difference.high)}, 95%): {better}, {sure}"
 
 
 def _saving_sentence(group: Group, baseline: str) -> str:

@@ -97,7 +97,7 @@ def settle(
 
 def _check_unchanged(folder: Path, record: Mapping[str, Any], config: TrainConfig) -> None:
     """Refuse to call a run finished that was trained on another corpus than is there now; one that is gone may be."""
-    from toremi_cli.train.tokens import corpus_fingerprint
+    from toremi_cli.lm.fingerprint import corpus_fingerprint
 
     if not (config.annotated_path.exists() and config.tokenizer_path.exists()):
         return

@@ -19,14 +19,13 @@ import pyarrow as pa
 
 from toremi_cli import console
 from toremi_cli.errors import TrainingError
+from toremi_cli.lm.fingerprint import data_fingerprint
 from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
-from toremi_cli.provenance import digest
-from toremi_cli.sample_topics import MIN_PROBABILITY, read_topic_names, topic_name
-from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TOPICS, TRAIN, VALIDATION
+from toremi_cli.sample_topics import MIN_PROBABILITY, FineTopics, read_fine_topics, topic_name
+from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TRAIN, VALIDATION
 from toremi_cli.tables import TableReader, atomic_folder, read_json, write_json
 from toremi_cli.train.npy import NpyAppender, read_npy
 
-CACHE_VERSION = 2
 BATCH_ROWS = 1024
 COLUMNS = ("text", "source", "split", "topic", "labels", "probs", "num_bytes")
 ARRAYS = {
@@ -59,14 +58,6 @@ class TopicPairs:
     """(num_pairs,) float32; 1 for hard topics"""
     crowding: list[float] | None = None
     """For each of `names` how many topics are of its kind, itself included; None where table `topics` doesn't tell."""
-
-
-@dataclass(frozen=True)
-class FineTopics:
-    """What table `topics` tells of topics 0, 1, …: `names`, and `crowding` as in `TopicPairs`."""
-
-    names: list[str]
-    crowding: list[float] | None
 
 
 @dataclass(frozen=True)
@@ -162,24 +153,6 @@ def _keep_trained(
     return TopicPairs([names[k] for k in used], indptr, new_id[topic[kept]], prob[kept], of_used)
 
 
-def cache_fingerprint(reader: TableReader, tokenizer: TokenizerFolder, topics: FineTopics) -> str:
-    """Identifies the cache of a table, a tokenizer and what is known of the topics."""
-    # A shard that some other program has rewritten may carry its old provenance along.
-    shards = [(shard.name, shard.stat().st_size) for shard in reader.shards]
-    rows = reader.rows_per_shard
-    return digest(CACHE_VERSION, reader.fingerprint, shards, rows, tokenizer.fingerprint, topics.names, topics.crowding)
-
-
-def corpus_fingerprint(workdir: Path, annotated: Path, tokenizer_folder: Path) -> str:
-    """The fingerprint that the cache of these files has, or would have; nothing is built.
-
-    Raises:
-        TrainingError: no tokenizer.
-        TableError: the table is damaged or another one.
-    """
-    return cache_fingerprint(TableReader(annotated, ANNOTATED), open_tokenizer(tokenizer_folder), _fine_topics(workdir))
-
-
 def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bool = True) -> TokenCache:
     """Open the token cache, building it first where it is missing or stale.
 
@@ -197,8 +170,8 @@ def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bo
         raise TrainingError(f"{annotated}: no such table; run `toremi annotate CORPUS --workdir {workdir}` first")
     reader = TableReader(annotated, ANNOTATED)
     tokenizer = open_tokenizer(tokenizer_folder)
-    topics = _fine_topics(workdir)
-    fingerprint = cache_fingerprint(reader, tokenizer, topics)
+    topics = read_fine_topics(workdir / "topics.parquet")
+    fingerprint = data_fingerprint(reader, tokenizer, topics)
     folder = workdir / "tokens" / fingerprint
     while not (folder / "meta.json").is_file():
         if build:
@@ -211,19 +184,6 @@ def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bo
             f"{annotated}: no sample to train on ({cache.meta['num_samples']} rows, none of split '{TRAIN}' with text)"
         )
     return cache
-
-
-def _fine_topics(workdir: Path) -> FineTopics:
-    """What table `topics` tells of topics 0, 1, …; no topics where there is none."""
-    path = workdir / "topics.parquet"
-    if not path.is_file():
-        return FineTopics([], None)
-    reader = TableReader(path, TOPICS)
-    extra = ["crowding"] if "crowding" in reader.schema.names else []
-    rows = reader.read(["topic", *extra]).sort_by("topic").to_pylist()
-    crowding = [row["crowding"] for row in rows if row.get("crowding") is not None]
-    names = read_topic_names(path)
-    return FineTopics(names, crowding if len(crowding) == len(names) else None)
 
 
 def _build(folder: Path, reader: TableReader, tokenizer: TokenizerFolder, topics: FineTopics, fingerprint: str) -> None:
