@@ -106,6 +106,13 @@ def test_averages_are_judged_by_the_sources_that_vary_most():
     assert marked((7,)) == (False, False)
 
 
+def test_micro_is_as_uncertain_as_macro_where_all_sources_are_alike():
+    found = intervals(rates((2,) * 12))
+    assert found["micro"].value == pytest.approx(found["macro"].value)
+    assert found["micro"].stderr == pytest.approx(found["macro"].stderr)
+    assert (found["micro"].low, found["micro"].high) == pytest.approx((found["macro"].low, found["macro"].high))
+
+
 def test_different_documents_are_not_compared():
     with pytest.raises(ValueError, match="different documents"):
         paired_differences(random_scores(50, seed=1), random_scores(51, seed=1))

@@ -107,7 +107,10 @@ def replicates(scores: DocumentScores, num_replicates: int = REPLICATES, seed: i
     found = {domain: _widened(s[:, 0] / s[:, 1], counts[domain]) for domain, s in sums.items()}
     found[MACRO] = np.mean([found[d] for d in scores.domains], axis=0)
     total = np.sum(list(sums.values()), axis=0)
-    found[MICRO] = total[:, 0] / total[:, 1]
+    ratio = scores.nats.sum() / math.log(2) / scores.num_bytes.sum()
+    # total bits / total bytes, with what each source has beyond the ratio widened by itself
+    beyond = [_widened(s[:, 0] - ratio * s[:, 1], counts[domain]) for domain, s in sums.items()]
+    found[MICRO] = ratio + np.sum(beyond, axis=0) / total[:, 1]
     return found
 
 
