@@ -6,9 +6,10 @@ import pytest
 
 from toremi_cli.evaluate.bootstrap import DocumentScores
 from toremi_cli.evaluate.run_facts import RunFacts
-from toremi_cli.evaluate.savings import CURVE, saving_of
-from toremi_cli.runs.history import Course, History
+from toremi_cli.evaluate.savings import saving_of
+from toremi_cli.runs.history import CURVE, Course, History
 from toremi_cli.runs.run import Run
+from toremi_cli.schemas import MACRO
 
 STEPS = np.arange(100, 1001, 100)
 NUM_DOCUMENTS = 40
@@ -31,7 +32,7 @@ def make_run(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(json.dumps({"config": {"seed": seed}}))
         run = Run(name, tmp_path / name)
-        history = History(run, run.record, metrics={CURVE: Course(STEPS, STEPS * 10, loss_at(STEPS, final))})
+        history = History(run, run.record, metrics={(CURVE, MACRO): Course(STEPS, STEPS * 10, loss_at(STEPS, final))})
         series = [(step * 10, scores_of(loss_at(step, final))) for step in measured]
         return RunFacts(run, history, "test", series[-1][1] if series else None, series)
 
