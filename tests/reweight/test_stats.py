@@ -63,6 +63,9 @@ def test_sensitivity_is_a_mean_too():
     statistics = TopicStatistics(2)
     statistics.add(f(2, 4), f(1, 0.5), i(0, 1), i(0, 0), f(1, 1), sample_sensitivity=f(0.9, 0.3))
     assert statistics.read(0).sensitivity[0].item() == pytest.approx((0.9 + 0.15) / 1.5)
+    unmeasured = TopicStatistics(2)
+    unmeasured.add(f(2, 4), f(1, 0.5), i(0, 1), i(0, 0), f(1, 1))
+    assert unmeasured.read(0).sensitivity is None
 
 
 def test_a_bad_loss_names_its_topic_and_step():

@@ -22,7 +22,7 @@ class IntervalStats:
     loss_per_byte: Tensor | None = None
     """(num_topics,) float64: nats of the topic's tokens over their bytes; NaN where unseen."""
     sensitivity: Tensor | None = None
-    """(num_topics,) float64: mean gradient sensitivity of the topic's samples; NaN where unseen."""
+    """(num_topics,) float64: mean gradient sensitivity of the topic's samples; NaN where unseen; None: not measured."""
     holdout_loss: Tensor | None = None
     """(num_topics,) float64: mean loss on held-out samples, for policies that want it; NaN where not measured."""
     num_tokens: Tensor | None = None
@@ -73,6 +73,7 @@ class TopicStatistics:
         self.num_topics = num_topics
         self.topics = topics
         self.buffer = torch.zeros(num_topics + 1, NUM_COLUMNS, dtype=torch.float64, device=device)
+        self._has_sensitivity = False
 
     def add(
         self,
@@ -97,7 +98,7 @@ class TopicStatistics:
                 sample's natural share over its sampling share, which makes the means those of natural sampling.
             sample_tokens: (S,) predicted tokens of the segment; needed for losses by byte.
             sample_bytes: (S,) bytes of those tokens.
-            sample_sensitivity: (S,) mean gradient sensitivity of the segment's tokens.
+            sample_sensitivity: (S,) mean gradient sensitivity of the segment's tokens; None where not measured.
         """
         num_segments = sample_loss.shape[0]
         zeros = self.buffer.new_zeros(num_segments)
@@ -106,6 +107,7 @@ class TopicStatistics:
         tokens = zeros if sample_tokens is None else sample_tokens.double()
         bytes_ = zeros if sample_bytes is None else sample_bytes.double()
         sensitivity = zeros if sample_sensitivity is None else sample_sensitivity.detach().double() * mass
+        self._has_sensitivity |= sample_sensitivity is not None
         nats = loss * tokens / mass.clamp_min(torch.finfo(torch.float64).tiny)
         total_prob = zeros.index_add(0, pair_sample, prob)
         split = mass / total_prob.clamp_min(torch.finfo(torch.float64).tiny)
@@ -137,7 +139,8 @@ class TopicStatistics:
             loss=topics[:, _LOSS] / mass,
             num_samples=torch.where(seen, topics[:, _COUNT], 0.0).round().long(),
             loss_per_byte=topics[:, _NATS] / topics[:, _BYTES],
-            sensitivity=topics[:, _SENSITIVITY] / mass,
+            # Zeros would say that no topic moves the model, and so that the hard ones are noise.
+            sensitivity=topics[:, _SENSITIVITY] / mass if self._has_sensitivity else None,
             num_tokens=topics[:, _TOKENS].clone(),
             num_bytes=topics[:, _BYTES].clone(),
             share=topics[:, _SHARE].clone(),

@@ -40,7 +40,7 @@ def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> Non
     if run.sampling is not None:
         for topic, times in zip(run.policy.topics, run.sampling.repeats().tolist(), strict=True):
             add_metric(run, "repeats", times, topic)
-    if stats.sensitivity is not None and run.losses.sensitivity != "none":
+    if stats.sensitivity is not None:
         _add_topic_metric(run, "sensitivity", stats.sensitivity)
         _add_topic_metric(run, "loss_per_byte", stats.losses("byte"))
     _warn(run, health)
