@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toremi_cli.reweight import TopicStatistics, normalizer, sample_weights
+from toremi_cli.reweight import PolicyConfig, TopicStatistics, normalizer, sample_weights, weight_health
 
 
 def f(*values):
@@ -108,13 +108,18 @@ def test_works_in_float32_on_the_training_side():
 @given(
     st.lists(st.sets(st.integers(0, 4), max_size=3), min_size=1, max_size=12),
     st.lists(st.floats(0.1, 5.0), min_size=5, max_size=5),
+    st.lists(st.integers(1, 300), min_size=12, max_size=12),
 )
-def test_normalizer_makes_the_mean_sample_weight_1(samples, weights):
+def test_normalizer_makes_the_mean_weight_1(samples, weights, lengths):
     pairs = [(s, t) for s, topics in enumerate(samples) for t in sorted(topics)]
     sample, topic = i(*[s for s, _ in pairs]), i(*[t for _, t in pairs])
     statistics = TopicStatistics(5)
     size = len(samples)
-    statistics.add(torch.ones(size), torch.ones(size), sample, topic, torch.ones(len(pairs)))
-    scale = normalizer(f(*weights), statistics.read(0))
-    mean = sample_weights(f(*weights), sample, topic, torch.ones(len(pairs)), size).mean()
-    assert scale * mean.item() == pytest.approx(1.0)
+    ones, tokens = torch.ones(size), f(*lengths[:size])
+    statistics.add(ones, ones, sample, topic, torch.ones(len(pairs)), sample_tokens=tokens)
+    by_sample = sample_weights(f(*weights), sample, topic, torch.ones(len(pairs)), size)
+    stats = statistics.read(0)
+    assert normalizer(f(*weights), stats) * by_sample.mean().item() == pytest.approx(1.0)
+    by_token = (by_sample * tokens).sum() / tokens.sum()
+    assert normalizer(f(*weights), stats, "token") * by_token.item() == pytest.approx(1.0)
+    assert weight_health(f(*weights), PolicyConfig(), stats, average="token")["weight_mean"] == pytest.approx(by_token)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -17,8 +18,12 @@ from tests.shell import environment
 from tests.train.both_ranks import config, in_order
 from tests.train.smallrun import assert_alike, metrics, weights
 from toremi_cli.reweight import POLICIES
+from toremi_cli.schemas import TRAIN
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.order import ShuffledOrder
+from toremi_cli.train.packing import RowStream
 from toremi_cli.train.record import differences
+from toremi_cli.train.tokens import open_cache
 from toremi_cli.train.worker import run_worker
 
 
@@ -176,6 +181,28 @@ def test_stratified_sampling_evens_the_topics(train):
     losses = weights(run)
     seen = {t: sum(r["num_samples"] for r in losses if r["topic"] == t) for t in ("ball", "vote", "court")}
     assert max(seen.values()) < 1.5 * min(seen.values())
+
+
+@pytest.mark.parametrize("average", ["sample", "token"])
+def test_normalized_weights_have_mean_1_over_what_the_loss_averages_over(train, workdir, average):
+    policy = {"name": "random-weights", "apply": "loss", "normalize": True}
+    run = train(f"normalized-by-{average}", policy, loss_average=average, interval=16)
+    scale = json.loads((run / "checkpoint-16" / "trainer_state.json").read_text())["loss_scale"]
+    cache = open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
+    predicted, pairs = cache.length.astype(np.int64) + 1, cache.topic_pairs("labels")
+    of = {row["topic"]: row["weight"] for row in weights(run)}
+    assert len(set(of.values())) > 1
+    order = ShuffledOrder(cache.samples_of(TRAIN), predicted, cache.fingerprint, 0)
+    rows = RowStream(order, predicted, 32).next_rows(16 * 6)
+    total = weighted = 0.0
+    for sample, length in zip(rows.sample.tolist(), rows.length.tolist(), strict=True):
+        topics = pairs.topic[pairs.indptr[sample] : pairs.indptr[sample + 1]]
+        mean = np.mean([of[pairs.names[topic]] for topic in topics]) if len(topics) else 1.0
+        counts = length if average == "token" else length / predicted[sample]
+        total, weighted = total + counts, weighted + counts * mean
+    assert scale == pytest.approx(total / weighted, rel=1e-6)
+    (row,) = metrics(run, "weight_mean")
+    assert row["value"] == pytest.approx(weighted / total, rel=1e-6)
 
 
 def test_frozen_replays_another_run(train):

@@ -150,7 +150,7 @@ class TopicReweighting(TrainerCallback):
         """Take up the state in a checkpoint's folder.
 
         Raises:
-            ValueError: the checkpoint has none, or it is of another policy or of other topics.
+            ValueError: the checkpoint has none, or it is of another policy, of other topics or of another version.
         """
         file = checkpoint / STATE_FILE
         if not file.is_file():
@@ -160,8 +160,11 @@ class TopicReweighting(TrainerCallback):
         self.switch.load_state_dict(state["switch"])
         self.loss_scale, self.history = float(state["loss_scale"]), state["history"]
         self._place(self.statistics.buffer.device)
+        sums = torch.tensor(state["statistics"], dtype=torch.float64)
+        if sums.shape != self.statistics.buffer.shape:
+            raise ValueError(f"{file}: written by another version of toremi; go on with that one, or train anew")
         if is_first_rank:  # it holds what all had gathered; the number of ranks may change
-            self.statistics.buffer.copy_(torch.tensor(state["statistics"], dtype=torch.float64))
+            self.statistics.buffer.copy_(sums)
 
 
 class ReweightingTrainer(Trainer):

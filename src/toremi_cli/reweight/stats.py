@@ -33,6 +33,10 @@ class IntervalStats:
     """(num_topics,) float64: samples, each split over its topics so that the split sums to 1."""
     num_unlabelled: float = 0.0
     """Samples without a topic."""
+    share_tokens: Tensor | None = None
+    """(num_topics,) float64: predicted tokens, split as in `share`."""
+    num_unlabelled_tokens: float = 0.0
+    """Predicted tokens of samples without a topic."""
 
     @property
     def seen(self) -> Tensor:
@@ -51,9 +55,26 @@ class IntervalStats:
             raise ValueError("loss unit 'byte' needs the bytes of each sample, and they were not counted")
         return self.loss_per_byte
 
+    def totals(self, weights: Tensor, average: str) -> tuple[float, float]:
+        """How much the interval saw, and the same with everything times its weight.
 
-_LOSS, _MASS, _COUNT, _SHARE, _TOKENS, _NATS, _BYTES, _SENSITIVITY = range(8)
-NUM_COLUMNS = 8
+        Args:
+            weights: (num_topics,) float64; what has no topic has weight 1.
+            average: what is counted, "sample" or "token": what the loss averages over.
+
+        Raises:
+            ValueError: the shares were not counted.
+        """
+        share, unlabelled = self.share, self.num_unlabelled
+        if average == "token":
+            share, unlabelled = self.share_tokens, self.num_unlabelled_tokens
+        if share is None:
+            raise ValueError(f"a mean weight by {average} needs the topics' shares, and they were not counted")
+        return float(share.sum()) + unlabelled, float((share * weights).sum()) + unlabelled
+
+
+_LOSS, _MASS, _COUNT, _SHARE, _TOKENS, _NATS, _BYTES, _SENSITIVITY, _TOKEN_SHARE = range(9)
+NUM_COLUMNS = 9
 
 
 class TopicStatistics:
@@ -96,7 +117,7 @@ class TopicStatistics:
             pair_topic: (P,) int64, a topic that this segment's sample carries.
             pair_prob: (P,) the topic's probability; 1 for each topic of a hard set. Under adaptive sampling, times the
                 sample's natural share over its sampling share, which makes the means those of natural sampling.
-            sample_tokens: (S,) predicted tokens of the segment; needed for losses by byte.
+            sample_tokens: (S,) predicted tokens of the segment; needed for losses by byte and for shares by token.
             sample_bytes: (S,) bytes of those tokens.
             sample_sensitivity: (S,) mean gradient sensitivity of the segment's tokens; None where not measured.
         """
@@ -110,10 +131,12 @@ class TopicStatistics:
         self._has_sensitivity |= sample_sensitivity is not None
         nats = loss * tokens / mass.clamp_min(torch.finfo(torch.float64).tiny)
         total_prob = zeros.index_add(0, pair_sample, prob)
-        split = mass / total_prob.clamp_min(torch.finfo(torch.float64).tiny)
+        at_least_tiny = total_prob.clamp_min(torch.finfo(torch.float64).tiny)
+        split, token_split = mass / at_least_tiny, tokens / at_least_tiny
         counts = torch.ones_like(mass)
         # (S, NUM_COLUMNS); `counts` must not be scaled by the probability, so it is put in below.
-        segments = torch.stack((loss, mass, counts, split, tokens, nats, bytes_, sensitivity), dim=1)
+        columns = (loss, mass, counts, split, tokens, nats, bytes_, sensitivity, token_split)
+        segments = torch.stack(columns, dim=1)
         pairs = segments[pair_sample] * prob.unsqueeze(1)
         pairs[:, _COUNT] = (prob > 0).double()
         self.buffer.index_add_(0, pair_topic, pairs)
@@ -121,6 +144,7 @@ class TopicStatistics:
         # 0 * nan would spread a bad loss of a labelled sample to this row, which only counts anyway.
         self.buffer[self.num_topics, _MASS] += (mass * without_topic).sum()
         self.buffer[self.num_topics, _COUNT] += without_topic.sum()
+        self.buffer[self.num_topics, _TOKENS] += (tokens * without_topic).sum()
 
     def read(self, step: int) -> IntervalStats:
         """The interval's means. Waits for the device: once an interval.
@@ -145,6 +169,8 @@ class TopicStatistics:
             num_bytes=topics[:, _BYTES].clone(),
             share=topics[:, _SHARE].clone(),
             num_unlabelled=float(sums[self.num_topics, _MASS]),
+            share_tokens=topics[:, _TOKEN_SHARE].clone(),
+            num_unlabelled_tokens=float(sums[self.num_topics, _TOKENS]),
         )
 
     def reset(self) -> None:

@@ -24,7 +24,7 @@ from toremi_cli.tables import write_json
 from toremi_cli.train.sharding import like
 
 STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
-STATE_VERSION = 6
+STATE_VERSION = 7
 """Of what `trainer_state.json` holds and of what a run does with it."""
 _NAME = re.compile(r"checkpoint-(\d+)$")
 

@@ -185,7 +185,7 @@ def update_weights(run: Run) -> None:
     weights = run.policy.update(stats, stage)
     assert_ranks_agree(run, weights)
     if run.policy.config.normalize and run.sampling is None:
-        run.loss_scale = normalizer(weights, stats)
+        run.loss_scale = normalizer(weights, stats, run.config.loss_average)
     if run.sampling is not None:
         run.sampling.update(weights, run.remaining_tokens)
         run.stream_state = run.builder.stream.state_dict()  # now with the new shares

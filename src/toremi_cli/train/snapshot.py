@@ -34,7 +34,7 @@ def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> Non
             loss=loss if num_samples else None,
             num_samples=num_samples,
         )
-    health = weight_health(weights, run.policy.config, stats, run.policy.natural)
+    health = weight_health(weights, run.policy.config, stats, run.policy.natural, run.config.loss_average)
     for name, value in {**health, "stage": float(stage)}.items():
         add_metric(run, name, value)
     if run.sampling is not None:
