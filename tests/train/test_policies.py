@@ -110,6 +110,19 @@ def test_sampling_resumes_exactly(train):
     assert all(a[name].equal(b[name]) for name in a)
 
 
+def test_held_out_losses_resume_exactly(train):
+    """The evaluation comes before the checkpoint, the update that uses it after: the losses go through the file."""
+    references = str(train("targets", {"name": "random-weights"}) / "weights")
+    settings = {"reference_losses": references, "interval": 8, "eval_every": 5, "checkpoint_every": 6}
+    whole = train("shearing-whole", {"name": "shearing"}, keep_checkpoints=0, **settings)
+    part = train("shearing-part", {"name": "shearing"}, keep_checkpoints=0, **settings)
+    for checkpoint in ("checkpoint-12", "checkpoint-16"):
+        shutil.rmtree(part / checkpoint)  # as if killed after step 6
+    config = TrainConfig.from_json(json.loads((part / "run.json").read_text())["config"])
+    run_worker(config, resume=True)
+    assert weights(part) == weights(whole)
+
+
 @pytest.mark.parametrize("sensitivity", ["norm", "hidden", "el2n"])
 def test_sensitivity_is_measured(train, sensitivity):
     run = train(f"by-{sensitivity}", {"name": "uniform"}, sensitivity=sensitivity, topics="fine")
