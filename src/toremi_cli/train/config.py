@@ -119,7 +119,7 @@ class TrainConfig:
     grad_clip: float = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     precision: str = "auto"
-    """bf16 autocast where the device has it, or fp32."""
+    """bf16 autocast, or fp32; `auto`: bf16 where a GPU has it, not where it only emulates it (V100, T4)."""
     compile: bool = False
     """Compile the model with torch.compile."""
     gradient_checkpointing: bool = False
