@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tests.shell import environment
 from tests.train.both_ranks import config, in_order
 from tests.train.smallrun import assert_alike, metrics, weights
+from toremi_cli.errors import UsageError
 from toremi_cli.reweight import POLICIES
 from toremi_cli.schemas import TRAIN
 from toremi_cli.train.config import TrainConfig
@@ -222,6 +223,13 @@ def test_frozen_replays_another_run(train):
     first = train("first", {"name": "toremi-2"}, topics="source")
     again = train("again", {"name": "frozen"}, topics="source", weights_from=str(first / "weights"))
     assert [r["weight"] for r in weights(again)] == [r["weight"] for r in weights(first)]
+
+
+@pytest.mark.parametrize("policy", ["group-dro", "shearing"])
+def test_reference_losses_a_token_are_not_compared_with_losses_a_byte(train, policy):
+    references = str(train(f"references-for-{policy}", {"name": "uniform"}) / "weights")
+    with pytest.raises(UsageError, match="are nats a token, not comparable with --loss-unit byte; use --loss-unit tok"):
+        train(f"{policy}-by-byte", {"name": policy, "loss_unit": "byte"}, reference_losses=references)
 
 
 def test_metrics_reach_tensorboard(train):
