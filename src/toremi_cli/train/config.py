@@ -95,7 +95,8 @@ class TrainConfig:
     batch_tokens: int = 0
     """Tokens a step, instead of `batch_size`."""
     grad_accumulation: int = 0
-    """Micro-steps a step; 0: as many as keep a micro-step's logits below a gigabyte."""
+    """Micro-steps a step; 0: as many as keep a micro-step's logits below a gigabyte, or, with `chunked_loss`, its
+    activations below 16."""
     max_steps: int = 0
     """Optimizer steps to train for."""
     max_tokens: int = 0
@@ -126,7 +127,7 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     """Keep fewer activations and compute them again in the backward pass."""
     chunked_loss: bool = False
-    """Never hold all logits in memory (needs torch 2.13)."""
+    """Never hold all logits in memory: the same losses, some tokens at a time; the head's forward pass runs twice."""
 
     eval_every: int = 0
     """Steps between two evaluations on the validation split; 0: every interval."""

@@ -30,7 +30,7 @@ from toremi_cli.train.order import SampleOrder, ShuffledOrder
 from toremi_cli.train.packing import RowStream
 from toremi_cli.train.policy import build_policy, measures_sensitivity
 from toremi_cli.train.sampling import AdaptiveSampling
-from toremi_cli.train.schedule import Schedule, plan_schedule
+from toremi_cli.train.schedule import Schedule, activation_floats, plan_schedule
 from toremi_cli.train.snapshots import GrowingTable
 from toremi_cli.train.token_loss import TokenLoss
 from toremi_cli.train.tokens import TokenCache, TopicPairs
@@ -134,7 +134,10 @@ def plan_run(config: TrainConfig, cache: TokenCache, world_size: int) -> Plan:
     shape = model_config(config, cache.meta["vocab_size"], cache.meta["eos_id"])
     samples, num_predicted = cache.samples_of(TRAIN), cache.length.astype(np.int64) + 1
     epoch_tokens = int(num_predicted[samples].sum())
-    schedule = plan_schedule(config, context_length_of(config, shape), shape.vocab_size, epoch_tokens, world_size)
+    kept = 0
+    if config.chunked_loss:
+        kept = activation_floats(shape.num_hidden_layers, shape.hidden_size, config.gradient_checkpointing)
+    schedule = plan_schedule(config, context_length_of(config, shape), shape.vocab_size, epoch_tokens, world_size, kept)
     pairs = cache.topic_pairs(config.topics)
     policy, switch = build_policy(config, pairs, samples, num_predicted, schedule.max_steps)
     return Plan(shape, samples, num_predicted, pairs, schedule, policy, switch)
