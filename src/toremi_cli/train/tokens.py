@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +27,7 @@ from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TOPICS, TRAIN, VALIDATION
 from toremi_cli.tables import TableReader, write_json
 from toremi_cli.train.npy import NpyAppender, read_npy
 from toremi_cli.train.tokenizer import TokenizerFolder, open_tokenizer
+from toremi_cli.train.waiting import PATIENCE_SECONDS, temporary_folder, wait_for
 
 CACHE_VERSION = 2
 BATCH_ROWS = 1024
@@ -183,7 +183,13 @@ def corpus_fingerprint(workdir: Path, annotated: Path, tokenizer_folder: Path) -
     return cache_fingerprint(TableReader(annotated, ANNOTATED), open_tokenizer(tokenizer_folder), _fine_topics(workdir))
 
 
-def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bool = True) -> TokenCache:
+def open_cache(
+    workdir: Path,
+    annotated: Path,
+    tokenizer_folder: Path,
+    build: bool = True,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> TokenCache:
     """Open the token cache, building it first where it is missing or stale.
 
     Args:
@@ -191,9 +197,10 @@ def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bo
         annotated: the table.
         tokenizer_folder: the tokenizer.
         build: False to wait until another process has built it.
+        patience_seconds: how long to wait while nothing of it grows.
 
     Raises:
-        TrainingError: no table, no tokenizer, or nothing to train on.
+        TrainingError: no table, no tokenizer, nothing to train on, or nobody builds it.
         TableError: the table is damaged or another one.
     """
     if not annotated.exists():
@@ -203,11 +210,10 @@ def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bo
     topics = _fine_topics(workdir)
     fingerprint = cache_fingerprint(reader, tokenizer, topics)
     folder = workdir / "tokens" / fingerprint
+    if not build:
+        wait_for(folder, "meta.json", patience_seconds)
     while not (folder / "meta.json").is_file():
-        if build:
-            _build(folder, reader, tokenizer, topics, fingerprint)
-        else:
-            time.sleep(0.2)
+        _build(folder, reader, tokenizer, topics, fingerprint)
     cache = TokenCache(folder, json.loads((folder / "meta.json").read_text(encoding="utf-8")))
     if len(cache.samples_of(TRAIN)) == 0:
         raise TrainingError(
@@ -231,7 +237,7 @@ def _fine_topics(workdir: Path) -> FineTopics:
 
 def _build(folder: Path, reader: TableReader, tokenizer: TokenizerFolder, topics: FineTopics, fingerprint: str) -> None:
     """Write a cache under a temporary name and rename it."""
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    temporary = temporary_folder(folder, os.getpid())
     temporary.mkdir(parents=True, exist_ok=True)
     try:
         writer = _CacheWriter(temporary, tokenizer, topics)
