@@ -219,6 +219,15 @@ def test_normalized_weights_have_mean_1_over_what_the_loss_averages_over(train, 
     assert row["value"] == pytest.approx(weighted / total, rel=1e-6)
 
 
+def test_runs_of_all_seeds_are_evaluated_on_the_same_text(train):
+    settings = {"init_from": str(train("start", {"name": "uniform"}) / "checkpoint-16"), "learning_rate": 1e-12}
+    found = []
+    for seed in (0, 5):
+        run = train(f"seed-{seed}", {"name": "uniform"}, seed=seed, max_steps=4, **settings)
+        found.append([row["value"] for row in metrics(run, "eval_loss")])
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
 def test_frozen_replays_another_run(train):
     first = train("first", {"name": "toremi-2"}, topics="source")
     again = train("again", {"name": "frozen"}, topics="source", weights_from=str(first / "weights"))

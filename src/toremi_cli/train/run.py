@@ -185,7 +185,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         switch=plan.switch,
         statistics=TopicStatistics(len(plan.pairs.names), device, plan.pairs.names),
         window=LossWindow(config.log_every, device),
-        eval_samples=choose_samples(cache, config.eval_samples, config.seed),
+        eval_samples=choose_samples(cache, config.eval_samples),
         weights_table=growing_table(folder, WEIGHTS, config, cache),
         metrics_table=growing_table(folder, METRICS, config, cache),
         tokenizer=Path(config.tokenizer) if config.tokenizer else workdir.tokenizer,
