@@ -236,6 +236,21 @@ def test_bounds_hold():
     assert bool(((loss_weights.weights >= 0.1) & (loss_weights.weights <= 5)).all())
 
 
+def test_weights_on_the_loss_keep_the_learning_rate():
+    """Bounds take from small topics what stratifying gives them: the others make up for it."""
+    data = PolicyData(sizes=[1.0] * 20 + [49.0] * 20)
+    policy = make_policy(PolicyConfig(name="toremi", apply="loss"), [f"t{k}" for k in range(40)], data)
+    drawn = make_policy(PolicyConfig(name="toremi"), policy.topics, data)
+    assert drawn.weights.max() > 5 == policy.weights.max()
+    assert (policy.weights * policy.natural).sum() == pytest.approx(1)
+    policy.log_factor[-5:] = math.log(0.1)
+    weights = policy._weights()
+    assert weights[-5:].tolist() == pytest.approx([0.1] * 5, rel=1e-12)
+    assert (weights * policy.natural).sum() == pytest.approx(1)
+    course(loss_weights := make(apply="loss"))
+    assert (loss_weights.weights * loss_weights.natural).sum() == pytest.approx(1)
+
+
 def test_too_little_to_judge():
     one = make_policy(PolicyConfig(name="toremi"), ["only"])
     for i in range(1, 10):

@@ -38,7 +38,8 @@ stays steep, but of what it loses hardly anything is left. Deviations don't tell
     b_l    = (size_l^(1/T) / k_l / sum) / (size_l / sum)     what makes natural shares tempered; k_l topics of a kind
                                                              share what one that stands alone gets (`crowding`); none
                                                              below `stratify_floor`: large topics don't pay for it
-    w_l    = f_l * b_l^min(f_l, 1), scaled to mean 1 over the training text; w_min where f_l is
+    w_l    = f_l * b_l^min(f_l, 1), scaled to mean 1 over the training text; w_min where f_l is; applied to the loss,
+             between w_min and w_max
 
 A verdict against a topic takes its share of the tempering away as well: a small noisy topic must not be drawn often
 because it is small. Ablations: `sensitivity`, `learning_state`, `stratify`, `spread`.
@@ -54,7 +55,7 @@ from torch import Tensor
 
 from toremi_cli.reweight.policies.base import Policy
 from toremi_cli.reweight.policies.data import tempered_shares, weights_of_shares
-from toremi_cli.reweight.sampling import shares_between
+from toremi_cli.reweight.sampling import factor_between, shares_between
 from toremi_cli.reweight.stats import IntervalStats
 
 EXPLORE_FLOOR = 0.5
@@ -230,7 +231,18 @@ class Toremi(Policy):
         else:
             weights = weights / (weights * self.natural).sum()
         # Drawing a small topic often is what stratifying means; a huge weight on few samples is noise in the gradient.
-        return weights.clamp(self.config.w_min, self.config.w_max) if self.apply == "loss" else weights
+        return self._within_bounds(weights, lowest) if self.apply == "loss" else weights
+
+    def _within_bounds(self, weights: Tensor, lowest: Tensor) -> Tensor:
+        """The weights scaled anew so that, clipped to the bounds, their mean is 1; what is `lowest` stays so.
+
+        Where so much is lowest that the upper bound keeps the rest from making up for it, the mean stays below 1.
+        """
+        high = torch.full_like(weights, self.config.w_max)
+        high[lowest & ~lowest.all()] = self.config.w_min
+        shares, low = weights * self.natural, self.config.w_min * self.natural
+        scale = factor_between(shares.numpy(), low.numpy(), (high * self.natural).numpy())
+        return (scale * weights).clamp_min(self.config.w_min).minimum(high)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state; NaN stands as None."""
