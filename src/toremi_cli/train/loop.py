@@ -187,7 +187,7 @@ def update_weights(run: Run) -> None:
     if run.policy.config.normalize and run.sampling is None:
         run.loss_scale = normalizer(weights, stats, run.config.loss_average)
     if run.sampling is not None:
-        run.sampling.update(weights, run.remaining_tokens)
+        run.sampling.update(weights, run.remaining_tokens, run.interval_tokens)
         run.stream_state = run.builder.stream.state_dict()  # now with the new shares
     put_in_force(run)
     snapshot(run, weights, stats, stage)

@@ -108,6 +108,11 @@ class Run:
         """Tokens still to come, all ranks."""
         return (self.schedule.max_steps - self.step) * self.schedule.batch_tokens
 
+    @property
+    def interval_tokens(self) -> int:
+        """Tokens of the interval that begins after this step, all ranks."""
+        return min(self.config.interval * self.schedule.batch_tokens, self.remaining_tokens)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -193,7 +198,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         holdout_loss=torch.full((len(plan.pairs.names),), torch.nan, dtype=torch.float64),
     )
     if sampling is not None:
-        sampling.update(run.policy.weights, run.remaining_tokens)
+        sampling.update(run.policy.weights, run.remaining_tokens, run.interval_tokens)
     put_in_force(run)
     return run, last
 
