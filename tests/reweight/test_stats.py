@@ -47,16 +47,24 @@ def test_a_cut_sample_counts_like_a_whole_one():
     one = f(1)
     # 10 tokens with loss sum 30, and 4 tokens with loss sum 8
     whole.add(f(3.0, 2.0), f(1, 1), i(0, 1), i(0, 0), f(1, 1), sample_tokens=f(10, 4), sample_bytes=f(40, 10))
-    cut.add(f(0.9, 2.0), f(0.3, 1), i(0, 1), i(0, 0), f(1, 1), sample_tokens=f(3, 4), sample_bytes=f(12, 10))
-    cut.add(f(2.1), f(0.7), i(0), i(0), one, sample_tokens=f(7), sample_bytes=f(28))
+    sizes = {"sample_tokens": f(3, 4), "sample_bytes": f(12, 10)}
+    cut.add(f(0.9, 2.0), f(0.3, 1), i(0, 1), i(0, 0), f(1, 1), **sizes, sample_begins=f(1, 1))
+    cut.add(f(2.1), f(0.7), i(0), i(0), one, sample_tokens=f(7), sample_bytes=f(28), sample_begins=f(0))
     a, b = whole.read(1), cut.read(1)
     assert a.loss.item() == pytest.approx(2.5)
     assert b.loss.item() == pytest.approx(2.5)
     assert a.loss_per_byte.item() == pytest.approx(38 / 50)
     assert b.loss_per_byte.item() == pytest.approx(38 / 50)
     assert a.num_tokens.item() == b.num_tokens.item() == 14
-    assert (a.num_samples.item(), b.num_samples.item()) == (2, 3)  # segments
+    assert a.num_samples.item() == b.num_samples.item() == 2
+    assert (a.num_observations.item(), b.num_observations.item()) == (2, 3)  # segments
     assert b.share.item() == pytest.approx(2)
+
+
+def test_a_topic_seen_by_the_end_of_a_sample_alone_was_seen():
+    statistics = TopicStatistics(2)
+    statistics.add(f(0.7, 3), f(0.2, 1), i(0, 1), i(0, 1), f(0.5, 0.5), sample_begins=f(0, 1))
+    assert statistics.read(4).num_samples.tolist() == [1, 1]
 
 
 def test_sensitivity_is_a_mean_too():

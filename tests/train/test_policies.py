@@ -228,6 +228,27 @@ def test_runs_of_all_seeds_are_evaluated_on_the_same_text(train):
     assert found[0] == pytest.approx(found[1], rel=1e-6)
 
 
+def test_a_sample_counts_once_however_rows_cut_it(train, workdir):
+    run = train("cut", {"name": "uniform"}, topics="fine", context_length=8, interval=2)
+    cache = open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
+    predicted, pairs = cache.length.astype(np.int64) + 1, cache.topic_pairs("fine")
+    stream = RowStream(ShuffledOrder(cache.samples_of(TRAIN), predicted, cache.fingerprint, 0), predicted, 8)
+    expected, segments = [], 0
+    for step in range(2, 18, 2):
+        rows = stream.next_rows(2 * 6)
+        seen = {name: set() for name in pairs.names}
+        for sample, start in zip(rows.sample.tolist(), rows.start.tolist(), strict=True):
+            for topic in pairs.topic[pairs.indptr[sample] : pairs.indptr[sample + 1]]:
+                seen[pairs.names[topic]].add((sample, start))
+        for name, parts in seen.items():
+            begun = sum(start == 0 for _, start in parts)
+            expected.append((step, name, max(begun, 1) if parts else 0))
+            segments += len(parts)
+    found = [(row["step"], row["topic"], row["num_samples"]) for row in weights(run)]
+    assert found == expected
+    assert sum(count for *_, count in found) < 0.7 * segments
+
+
 def test_frozen_replays_another_run(train):
     first = train("first", {"name": "toremi-2"}, topics="source")
     again = train("again", {"name": "frozen"}, topics="source", weights_from=str(first / "weights"))

@@ -75,9 +75,8 @@ class TopicReweighting(TrainerCallback):
         sums = token_losses.new_zeros(size).index_add(0, batch.segment, token_losses)
         sample_loss = sums / batch.num_tokens.clamp_min(1)
         is_sample = (batch.num_tokens > 0).to(sample_loss.dtype)
-        self.statistics.add(
-            sample_loss, is_sample, batch.pair_sample, batch.pair_topic, batch.pair_prob, sample_tokens=batch.num_tokens
-        )
+        pairs = batch.pair_sample, batch.pair_topic, batch.pair_prob
+        self.statistics.add(sample_loss, is_sample, *pairs, sample_tokens=batch.num_tokens, sample_begins=is_sample)
         weights = sample_weights(self.weights, batch.pair_sample, batch.pair_topic, batch.pair_prob, size)
         factors = weights.to(sample_loss.dtype)
         if self.policy.sample_level:

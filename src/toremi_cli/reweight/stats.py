@@ -18,7 +18,8 @@ class IntervalStats:
     loss: Tensor
     """(num_topics,) float64: mean loss of the topic's samples in nats a token; NaN where unseen."""
     num_samples: Tensor
-    """(num_topics,) int64: samples seen that carry the topic; 0 = unseen."""
+    """(num_topics,) int64: samples that carry the topic and begin in the interval; at least 1 where the topic was seen,
+    if only by the rest of a sample that began before; 0 = unseen."""
     loss_per_byte: Tensor | None = None
     """(num_topics,) float64: nats of the topic's tokens over their bytes; NaN where unseen."""
     sensitivity: Tensor | None = None
@@ -37,6 +38,13 @@ class IntervalStats:
     """(num_topics,) float64: predicted tokens, split as in `share`."""
     num_unlabelled_tokens: float = 0.0
     """Predicted tokens of samples without a topic."""
+    num_segments: Tensor | None = None
+    """(num_topics,) int64: parts of samples that carry the topic; None: each sample was seen whole."""
+
+    @property
+    def num_observations(self) -> Tensor:
+        """(num_topics,) int64: losses behind the topic's mean."""
+        return self.num_samples if self.num_segments is None else self.num_segments
 
     @property
     def seen(self) -> Tensor:
@@ -73,8 +81,8 @@ class IntervalStats:
         return float(share.sum()) + unlabelled, float((share * weights).sum()) + unlabelled
 
 
-_LOSS, _MASS, _COUNT, _SHARE, _TOKENS, _NATS, _BYTES, _SENSITIVITY, _TOKEN_SHARE = range(9)
-NUM_COLUMNS = 9
+_LOSS, _MASS, _COUNT, _SHARE, _TOKENS, _NATS, _BYTES, _SENSITIVITY, _TOKEN_SHARE, _BEGINS = range(10)
+NUM_COLUMNS = 10
 
 
 class TopicStatistics:
@@ -107,6 +115,7 @@ class TopicStatistics:
         sample_tokens: Tensor | None = None,
         sample_bytes: Tensor | None = None,
         sample_sensitivity: Tensor | None = None,
+        sample_begins: Tensor | None = None,
     ) -> None:
         """Add the S segments of a micro-batch; nothing here waits for the device.
 
@@ -120,6 +129,7 @@ class TopicStatistics:
             sample_tokens: (S,) predicted tokens of the segment; needed for losses by byte and for shares by token.
             sample_bytes: (S,) bytes of those tokens.
             sample_sensitivity: (S,) mean gradient sensitivity of the segment's tokens; None where not measured.
+            sample_begins: (S,) 1 where the segment is the first of its sample, else 0; None: each is a whole sample.
         """
         num_segments = sample_loss.shape[0]
         zeros = self.buffer.new_zeros(num_segments)
@@ -134,11 +144,13 @@ class TopicStatistics:
         at_least_tiny = total_prob.clamp_min(torch.finfo(torch.float64).tiny)
         split, token_split = mass / at_least_tiny, tokens / at_least_tiny
         counts = torch.ones_like(mass)
-        # (S, NUM_COLUMNS); `counts` must not be scaled by the probability, so it is put in below.
-        columns = (loss, mass, counts, split, tokens, nats, bytes_, sensitivity, token_split)
+        begins = counts if sample_begins is None else sample_begins.double()
+        columns = (loss, mass, counts, split, tokens, nats, bytes_, sensitivity, token_split, begins)
+        # (S, NUM_COLUMNS); counts must not be scaled by the probability, so they are put in below.
         segments = torch.stack(columns, dim=1)
         pairs = segments[pair_sample] * prob.unsqueeze(1)
         pairs[:, _COUNT] = (prob > 0).double()
+        pairs[:, _BEGINS] = begins[pair_sample] * pairs[:, _COUNT]
         self.buffer.index_add_(0, pair_topic, pairs)
         without_topic = (total_prob <= 0).double()
         # 0 * nan would spread a bad loss of a labelled sample to this row, which only counts anyway.
@@ -161,7 +173,8 @@ class TopicStatistics:
         return IntervalStats(
             step=step,
             loss=topics[:, _LOSS] / mass,
-            num_samples=torch.where(seen, topics[:, _COUNT], 0.0).round().long(),
+            num_samples=torch.where(seen, topics[:, _BEGINS].clamp_min(1), 0.0).round().long(),
+            num_segments=torch.where(seen, topics[:, _COUNT], 0.0).round().long(),
             loss_per_byte=topics[:, _NATS] / topics[:, _BYTES],
             # Zeros would say that no topic moves the model, and so that the hard ones are noise.
             sensitivity=topics[:, _SENSITIVITY] / mass if self._has_sensitivity else None,

@@ -103,6 +103,7 @@ def train_step(run: Run, batch: StepBatch) -> None:
             sample_tokens=micro.num_tokens,
             sample_bytes=micro.num_bytes,
             sample_sensitivity=segment_sensitivity(run.losses, micro, scale * weights, run.config.loss_average),
+            sample_begins=micro.begins,
         )
     run.window.end_step(clip_gradients(run))
     run.optimizer.step()

@@ -101,7 +101,7 @@ class Toremi(Policy):
         self.moments = torch.zeros(7, num_topics, dtype=torch.float64)
         """Forgetful sums for the regression of log loss on log samples."""
         self.samples = torch.zeros(num_topics, dtype=torch.float64)
-        """(num_topics,) samples seen so far."""
+        """(num_topics,) samples seen so far; one that rows cut counts once for each part."""
         self.levels = torch.full((2, num_topics), torch.nan, dtype=torch.float64)
         """Logarithms of the loss a byte and of the gradient sensitivity, less the median over the interval's topics;
         NaN where not measured. Relative, since levels of a young model move faster than a small topic is seen."""
@@ -130,7 +130,7 @@ class Toremi(Policy):
 
     def _observe(self, losses: Tensor, stats: IntervalStats) -> None:
         seen = stats.seen
-        earlier, self.samples = self.samples, self.samples + stats.num_samples.double()
+        earlier, self.samples = self.samples, self.samples + stats.num_observations.double()
         before, x = earlier.clamp_min(1).log(), self.samples.clamp_min(1).log()
         y = torch.where(seen, losses, 1.0).clamp_min(1e-9).log()
         point = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y, torch.zeros_like(x)))
@@ -143,18 +143,19 @@ class Toremi(Policy):
             # By the samples of all topics: one that is hardly drawn any more must forget no slower than the others.
             kept = (earlier.sum() / self.samples.sum().clamp_min(1)) ** (2 / self.config.memory)
             self.evidence = self.evidence * kept
-            self._compare(torch.stack((stats.loss_per_byte, stats.sensitivity)).double(), stats.num_samples.double())
+            measured = torch.stack((stats.loss_per_byte, stats.sensitivity)).double()
+            self._compare(measured, stats.num_observations.double())
 
-    def _compare(self, measured: Tensor, num_samples: Tensor) -> None:
+    def _compare(self, measured: Tensor, observations: Tensor) -> None:
         """Take up the interval's loss a byte and sensitivity, (2, num_topics)."""
         new = measured.clamp_min(1e-12).log()
-        known = torch.isfinite(new).all(dim=0) & (num_samples > 0)
+        known = torch.isfinite(new).all(dim=0) & (observations > 0)
         if not bool(known.any()):
             return
         new = new - new[:, known].quantile(0.5, dim=1, keepdim=True)
         remembered = torch.where(self.evidence > 0, self.levels, 0.0) * self.evidence
-        evidence = self.evidence + num_samples
-        self.levels = torch.where(known, (remembered + new * num_samples) / evidence, self.levels)
+        evidence = self.evidence + observations
+        self.levels = torch.where(known, (remembered + new * observations) / evidence, self.levels)
         self.evidence = torch.where(known, evidence, self.evidence)
 
     def progress(self) -> tuple[Tensor, Tensor]:
