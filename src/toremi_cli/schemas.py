@@ -174,7 +174,12 @@ WEIGHTS = Table(
         Column(
             "loss", pa.float64(), "mean loss of the topic's samples in the interval; null if unseen", "nats a token"
         ),
-        Column("num_samples", pa.int64(), "samples of the topic seen in the interval, all ranks", "samples"),
+        Column(
+            "num_samples",
+            pa.int64(),
+            "samples of the topic that began in the interval, all ranks; at least 1 where the topic was seen",
+            "samples",
+        ),
     ),
     "toremi pretrain",
     grows=True,

@@ -81,7 +81,13 @@ def test_resume_goes_on_the_same(tmp_path):
     assert resumed.reweighting.history == whole.reweighting.history
     for a, b in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(a, b)
-    (tmp_path / "cut" / "checkpoint-4" / "toremi_reweighting.json").unlink()
+    saved = tmp_path / "cut" / "checkpoint-4" / "toremi_reweighting.json"
+    state = json.loads(saved.read_text())
+    older = [row[:-1] for row in state["statistics"]]  # it counted less
+    saved.write_text(json.dumps({**state, "statistics": older}))
+    with pytest.raises(ValueError, match="another version of toremi"):
+        trainer(tmp_path / "cut").train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
+    saved.unlink()
     with pytest.raises(ValueError, match="ReweightingTrainer"):
         trainer(tmp_path / "cut").train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
 

@@ -10,14 +10,20 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from tests.shell import environment
 from tests.train.both_ranks import config, in_order
 from tests.train.smallrun import assert_alike, metrics, weights
+from toremi_cli.errors import UsageError
 from toremi_cli.reweight import POLICIES
+from toremi_cli.schemas import TRAIN
 from toremi_cli.train.config import TrainConfig, differences
+from toremi_cli.train.order import ShuffledOrder
+from toremi_cli.train.packing import RowStream
+from toremi_cli.train.tokens import open_cache
 from toremi_cli.train.worker import run_worker
 
 
@@ -104,6 +110,19 @@ def test_sampling_resumes_exactly(train):
     assert all(a[name].equal(b[name]) for name in a)
 
 
+def test_held_out_losses_resume_exactly(train):
+    """The evaluation comes before the checkpoint, the update that uses it after: the losses go through the file."""
+    references = str(train("targets", {"name": "random-weights"}) / "weights")
+    settings = {"reference_losses": references, "interval": 8, "eval_every": 5, "checkpoint_every": 6}
+    whole = train("shearing-whole", {"name": "shearing"}, keep_checkpoints=0, **settings)
+    part = train("shearing-part", {"name": "shearing"}, keep_checkpoints=0, **settings)
+    for checkpoint in ("checkpoint-12", "checkpoint-16"):
+        shutil.rmtree(part / checkpoint)  # as if killed after step 6
+    config = TrainConfig.from_json(json.loads((part / "run.json").read_text())["config"])
+    run_worker(config, resume=True)
+    assert weights(part) == weights(whole)
+
+
 @pytest.mark.parametrize("sensitivity", ["norm", "hidden", "el2n"])
 def test_sensitivity_is_measured(train, sensitivity):
     run = train(f"by-{sensitivity}", {"name": "uniform"}, sensitivity=sensitivity, topics="fine")
@@ -177,10 +196,69 @@ def test_stratified_sampling_evens_the_topics(train):
     assert max(seen.values()) < 1.5 * min(seen.values())
 
 
+@pytest.mark.parametrize("average", ["sample", "token"])
+def test_normalized_weights_have_mean_1_over_what_the_loss_averages_over(train, workdir, average):
+    policy = {"name": "random-weights", "apply": "loss", "normalize": True}
+    run = train(f"normalized-by-{average}", policy, loss_average=average, interval=16)
+    scale = json.loads((run / "checkpoint-16" / "trainer_state.json").read_text())["loss_scale"]
+    cache = open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
+    predicted, pairs = cache.length.astype(np.int64) + 1, cache.topic_pairs("labels")
+    of = {row["topic"]: row["weight"] for row in weights(run)}
+    assert len(set(of.values())) > 1
+    order = ShuffledOrder(cache.samples_of(TRAIN), predicted, cache.fingerprint, 0)
+    rows = RowStream(order, predicted, 32).next_rows(16 * 6)
+    total = weighted = 0.0
+    for sample, length in zip(rows.sample.tolist(), rows.length.tolist(), strict=True):
+        topics = pairs.topic[pairs.indptr[sample] : pairs.indptr[sample + 1]]
+        mean = np.mean([of[pairs.names[topic]] for topic in topics]) if len(topics) else 1.0
+        counts = length if average == "token" else length / predicted[sample]
+        total, weighted = total + counts, weighted + counts * mean
+    assert scale == pytest.approx(total / weighted, rel=1e-6)
+    (row,) = metrics(run, "weight_mean")
+    assert row["value"] == pytest.approx(weighted / total, rel=1e-6)
+
+
+def test_runs_of_all_seeds_are_evaluated_on_the_same_text(train):
+    settings = {"init_from": str(train("start", {"name": "uniform"}) / "checkpoint-16"), "learning_rate": 1e-12}
+    found = []
+    for seed in (0, 5):
+        run = train(f"seed-{seed}", {"name": "uniform"}, seed=seed, max_steps=4, **settings)
+        found.append([row["value"] for row in metrics(run, "eval_loss")])
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def test_a_sample_counts_once_however_rows_cut_it(train, workdir):
+    run = train("cut", {"name": "uniform"}, topics="fine", context_length=8, interval=2)
+    cache = open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
+    predicted, pairs = cache.length.astype(np.int64) + 1, cache.topic_pairs("fine")
+    stream = RowStream(ShuffledOrder(cache.samples_of(TRAIN), predicted, cache.fingerprint, 0), predicted, 8)
+    expected, segments = [], 0
+    for step in range(2, 18, 2):
+        rows = stream.next_rows(2 * 6)
+        seen = {name: set() for name in pairs.names}
+        for sample, start in zip(rows.sample.tolist(), rows.start.tolist(), strict=True):
+            for topic in pairs.topic[pairs.indptr[sample] : pairs.indptr[sample + 1]]:
+                seen[pairs.names[topic]].add((sample, start))
+        for name, parts in seen.items():
+            begun = sum(start == 0 for _, start in parts)
+            expected.append((step, name, max(begun, 1) if parts else 0))
+            segments += len(parts)
+    found = [(row["step"], row["topic"], row["num_samples"]) for row in weights(run)]
+    assert found == expected
+    assert sum(count for *_, count in found) < 0.7 * segments
+
+
 def test_frozen_replays_another_run(train):
     first = train("first", {"name": "toremi-2"}, topics="source")
     again = train("again", {"name": "frozen"}, topics="source", weights_from=str(first / "weights"))
     assert [r["weight"] for r in weights(again)] == [r["weight"] for r in weights(first)]
+
+
+@pytest.mark.parametrize("policy", ["group-dro", "shearing"])
+def test_reference_losses_a_token_are_not_compared_with_losses_a_byte(train, policy):
+    references = str(train(f"references-for-{policy}", {"name": "uniform"}) / "weights")
+    with pytest.raises(UsageError, match="are nats a token, not comparable with --loss-unit byte; use --loss-unit tok"):
+        train(f"{policy}-by-byte", {"name": policy, "loss_unit": "byte"}, reference_losses=references)
 
 
 def test_metrics_reach_tensorboard(train):

@@ -1,8 +1,12 @@
 """What adaptive sampling knows about the training samples."""
 
 import numpy as np
+import pytest
+import torch
 
-from toremi_cli.train.sampling import topic_sizes
+from toremi_cli.reweight import PolicyConfig, sampling_shares
+from toremi_cli.train.packing import RowStream
+from toremi_cli.train.sampling import AdaptiveSampling, topic_sizes
 from toremi_cli.train.tokens import TopicPairs
 
 
@@ -12,3 +16,37 @@ def test_topics_are_sized_in_what_the_loss_averages_over():
     samples, num_predicted = np.arange(4), np.array([10, 20, 100, 40, 999])
     assert topic_sizes(samples, pairs, num_predicted, "token") == [50, 120]
     assert topic_sizes(samples, pairs, num_predicted, "sample") == [2.5, 1.5]
+
+
+def short_and_long(num_updates, weight, epochs=2):
+    """A run that draws 2,000 samples of 10 tokens with `weight` beside 2,000 of 200; (sampling, shares, by length)."""
+    num_predicted = np.repeat([10, 200], 2000)
+    topic = np.repeat([0, 1], 2000).astype(np.int32)
+    pairs = TopicPairs(["short", "long"], np.arange(4001), topic, np.ones(4000, np.float32))
+    sampling = AdaptiveSampling(
+        np.arange(4000), pairs, num_predicted, PolicyConfig(), soft=False, corrects_loss=False, key=("key", 0)
+    )
+    rows = RowStream(sampling.order, num_predicted, 100)
+    interval = int(epochs * num_predicted.sum()) // 100 // num_updates
+    shares, by_length = [], []
+    for left in range(num_updates, 0, -1):
+        sampling.update(torch.tensor([weight, 1.0]).double(), left * interval * 100, interval * 100)
+        shares.append(sampling.order.draws.shares)
+        of_strata = sampling.strata.weights([weight, 1.0]), sampling.strata.num_samples
+        drawn, draws = sampling.order.draws.counts, int(left * interval * 100 / 105)
+        by_length.append(sampling_shares(*of_strata, floor=0.1, max_repeats=4.0, drawn=drawn, remaining=draws))
+        rows.next_rows(interval)
+    return sampling, shares, by_length
+
+
+@pytest.mark.parametrize("num_updates", [1, 2, 4])
+def test_short_samples_are_not_repeated_too_often_in_a_run_of_few_intervals(num_updates):
+    sampling, _, _ = short_and_long(num_updates, weight=50.0)
+    assert 3.9 < sampling.repeats()[0] < 4.1
+
+
+@pytest.mark.parametrize(("num_updates", "weight"), [(10, 50.0), (2, 1.5), (1, 1.0)])
+def test_what_keeps_the_cap_by_the_mean_length_is_left_as_it_is(num_updates, weight):
+    sampling, shares, by_length = short_and_long(num_updates, weight)
+    assert sampling.repeats()[0] <= 4
+    assert all(np.array_equal(a, b) for a, b in zip(shares, by_length, strict=True))

@@ -8,7 +8,7 @@ import pytest
 
 from toremi_cli.errors import UsageError
 from toremi_cli.train.config import TrainConfig, check_config
-from toremi_cli.train.schedule import learning_rate, plan_schedule
+from toremi_cli.train.schedule import activation_floats, learning_rate, plan_schedule
 
 
 def plan(world_size=1, **settings):
@@ -32,6 +32,18 @@ def test_micro_steps_bound_the_logits():
     assert plan(batch_size=1024).num_micro_steps == 8  # 128 rows x 256 x 8192 x 4 bytes = 1 GiB
     assert plan(batch_size=1024, world_size=4).num_micro_steps == 2
     assert plan(batch_tokens=4096).batch_size == 16
+
+
+def test_without_logits_the_activations_bound_micro_steps():
+    def micro_steps(num_layers, width, **settings):
+        kept = activation_floats(num_layers, width, settings.get("gradient_checkpointing", False))
+        config = TrainConfig(batch_size=480, **settings)
+        return plan_schedule(config, 1024, 50304, 1_000_000, 1, kept).num_micro_steps
+
+    assert micro_steps(12, 768) == 96  # 5 rows x 1,024 x 50,304 x 4 bytes < 1 GiB
+    assert micro_steps(12, 768, chunked_loss=True) == 37  # 13 rows x 1,024 x 34 x 12 x 768 x 4 bytes < 16 GiB
+    assert micro_steps(12, 768, chunked_loss=True, gradient_checkpointing=True) == 5
+    assert micro_steps(48, 1600, chunked_loss=True) == 96  # no more of them than with the logits
 
 
 def test_fewer_rows_than_ranks():

@@ -9,6 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from toremi_cli.errors import UsageError
 from toremi_cli.reweight import norm_layer_gradient_norm
+from toremi_cli.train import token_loss
 from toremi_cli.train.cross_entropy import token_cross_entropy
 from toremi_cli.train.token_loss import TokenLoss
 
@@ -53,8 +54,6 @@ OPTIONS = [
 @pytest.mark.parametrize("make", [gpt2, llama])
 @pytest.mark.parametrize("options", OPTIONS)
 def test_losses_and_gradients_equal_the_plain_way(make, options):
-    if options.get("chunked") and not hasattr(functional, "linear_cross_entropy"):
-        return  # older torch refuses the option, see below
     inputs, targets, factors = batch()
     plain, wrapped = make(), make()
     logits = plain(input_ids=inputs).logits
@@ -65,6 +64,26 @@ def test_losses_and_gradients_equal_the_plain_way(make, options):
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
     for (name, a), b in zip(wrapped.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("make", [gpt2, llama])
+def test_chunked_losses_equal_those_of_whole_logits_also_in_bf16(make, monkeypatch):
+    monkeypatch.setattr(token_loss, "CHUNK_LOGITS", 128 * 5, raising=False)  # five tokens at a time
+    inputs, targets, factors = batch()
+    found = []
+    for chunked in (False, True):
+        model = make()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses = TokenLoss(model, chunked=chunked)(inputs, targets)
+        (losses * factors).sum().backward()
+        found.append((losses, [p.grad for p in model.parameters()]))
+    (plain, gradients), (chunked, others) = found
+    assert plain.dtype == chunked.dtype == torch.float32
+    torch.testing.assert_close(chunked, plain, rtol=1e-6, atol=1e-6)
+    exact = TokenLoss(make())(inputs, targets)
+    assert not torch.allclose(plain, exact, rtol=1e-6, atol=1e-6)  # bf16 it is
+    for a, b in zip(others, gradients, strict=True):
+        assert float((a - b).norm() / b.norm()) < 2**-7
 
 
 def test_hidden_sensitivity_is_the_norm_of_the_last_hidden_states_gradient():

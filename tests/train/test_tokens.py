@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ from toremi_cli.schemas import ANNOTATED, TRAIN, VALIDATION
 from toremi_cli.tables import TableReader
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.policy import build_policy
-from toremi_cli.train.tokens import open_cache
+from toremi_cli.train.tokens import corpus_fingerprint, open_cache
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,29 @@ def test_another_table_gets_another_cache(tmp_path, workdir, cache):
 
     path = write_table_of(tmp_path / "other.parquet", ["one text"])
     assert open_cache(workdir, path, workdir / "tokenizer").fingerprint != cache.fingerprint
+
+
+def test_a_rank_waits_while_the_cache_grows_and_no_longer(tmp_path, workdir):
+    root = tmp_path / "work"
+    shutil.copytree(workdir, root, ignore=shutil.ignore_patterns("tokens", "runs"))
+    of = (root, root / "annotated", root / "tokenizer")
+    (root / "tokens").mkdir()
+    leftover = root / "tokens" / f".{corpus_fingerprint(*of)}.tmp-1"
+    leftover.mkdir()
+    (leftover / "tokens.npy").write_bytes(b"what a killed process left")
+    with pytest.raises(TrainingError, match=r"first rank has not built it.* grown for 0.5 seconds; that rank's own"):
+        open_cache(*of, build=False, patience_seconds=0.5)
+
+    def build_slowly():
+        for size in range(9):
+            time.sleep(0.5)
+            (leftover / "tokens.npy").write_bytes(bytes(size))
+        open_cache(*of)
+
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(build_slowly)
+        assert open_cache(*of, build=False, patience_seconds=3).fingerprint == corpus_fingerprint(*of)
+        building.result()
 
 
 def test_missing_tokenizer(tmp_path, workdir):

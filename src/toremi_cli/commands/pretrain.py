@@ -147,9 +147,7 @@ def register(app: typer.Typer) -> None:
         gradient_checkpointing: Annotated[
             bool, _option(_MACHINE, "Less memory for activations, a third more work.", "--gradient-checkpointing")
         ] = False,
-        chunked_loss: Annotated[
-            bool, _option(_MACHINE, "Never hold all logits in memory (torch 2.13).", "--chunked-loss")
-        ] = False,
+        chunked_loss: Annotated[bool, _option(_MACHINE, "Never hold all logits in memory.", "--chunked-loss")] = False,
         # Run folder
         name: Annotated[str, _option(_RUN, "Name of the run; without it, the policy's.", "--name", "-n")] = "",
         resume: Annotated[bool, _option(_RUN, "Go on from the last whole checkpoint.", "--resume")] = False,

@@ -75,9 +75,8 @@ class TopicReweighting(TrainerCallback):
         sums = token_losses.new_zeros(size).index_add(0, batch.segment, token_losses)
         sample_loss = sums / batch.num_tokens.clamp_min(1)
         is_sample = (batch.num_tokens > 0).to(sample_loss.dtype)
-        self.statistics.add(
-            sample_loss, is_sample, batch.pair_sample, batch.pair_topic, batch.pair_prob, sample_tokens=batch.num_tokens
-        )
+        pairs = batch.pair_sample, batch.pair_topic, batch.pair_prob
+        self.statistics.add(sample_loss, is_sample, *pairs, sample_tokens=batch.num_tokens, sample_begins=is_sample)
         weights = sample_weights(self.weights, batch.pair_sample, batch.pair_topic, batch.pair_prob, size)
         factors = weights.to(sample_loss.dtype)
         if self.policy.sample_level:
@@ -150,7 +149,7 @@ class TopicReweighting(TrainerCallback):
         """Take up the state in a checkpoint's folder.
 
         Raises:
-            ValueError: the checkpoint has none, or it is of another policy or of other topics.
+            ValueError: the checkpoint has none, or it is of another policy, of other topics or of another version.
         """
         file = checkpoint / STATE_FILE
         if not file.is_file():
@@ -160,8 +159,11 @@ class TopicReweighting(TrainerCallback):
         self.switch.load_state_dict(state["switch"])
         self.loss_scale, self.history = float(state["loss_scale"]), state["history"]
         self._place(self.statistics.buffer.device)
+        sums = torch.tensor(state["statistics"], dtype=torch.float64)
+        if sums.shape != self.statistics.buffer.shape:
+            raise ValueError(f"{file}: written by another version of toremi; go on with that one, or train anew")
         if is_first_rank:  # it holds what all had gathered; the number of ranks may change
-            self.statistics.buffer.copy_(torch.tensor(state["statistics"], dtype=torch.float64))
+            self.statistics.buffer.copy_(sums)
 
 
 class ReweightingTrainer(Trainer):

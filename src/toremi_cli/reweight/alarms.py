@@ -17,21 +17,26 @@ CONCENTRATION_ALARM = 0.5
 
 
 def weight_health(
-    weights: Tensor, config: PolicyConfig, stats: IntervalStats | None = None, natural: Tensor | None = None
+    weights: Tensor,
+    config: PolicyConfig,
+    stats: IntervalStats | None = None,
+    natural: Tensor | None = None,
+    average: str = "sample",
 ) -> dict[str, float]:
     """Numbers about the weights of topics.
 
     Args:
         weights: (num_topics,) float64.
         config: for its bounds.
-        stats: the interval, for the mean weight over its samples.
+        stats: the interval, for the mean weight over its samples or tokens.
         natural: (num_topics,) the topics' shares of the corpus, for what the weights make of them; equal where unknown.
+        average: what the loss averages over, "sample" or "token".
 
     Returns:
         weight_entropy: of the weights as a distribution, over its largest possible value: 1 = all equal.
         weight_effective_topics: effective sample size (sum w)^2 / sum w^2 over the number of topics: 1 = all equal.
         weight_at_bound: share of topics at `w_min` or `w_max`.
-        weight_mean: mean weight over the interval's samples, or over topics: the factor on the learning rate.
+        weight_mean: mean weight over the interval's samples or tokens, or over topics: the factor on the learning rate.
         mixture_effective_topics: how many topics the mixture (weight times share of the corpus) amounts to, e^entropy,
             over how many the corpus does: 1 = as evenly spread, below 1 = more concentrated.
     """
@@ -42,9 +47,8 @@ def weight_health(
     at_bound = (weights <= config.w_min) | (weights >= config.w_max)
     mean = float(weights.mean()) if len(weights) else 1.0
     if stats is not None and stats.share is not None:
-        samples = float(stats.share.sum()) + stats.num_unlabelled
-        if samples > 0:
-            mean = (float((stats.share * weights).sum()) + stats.num_unlabelled) / samples
+        total_seen, weighted = stats.totals(weights, average)
+        mean = weighted / total_seen if total_seen > 0 else mean
     natural = torch.full_like(weights, 1 / num_topics) if natural is None else natural
     return {
         "weight_entropy": entropy / float(torch.log(torch.tensor(num_topics).double())) if num_topics > 1 else 1.0,

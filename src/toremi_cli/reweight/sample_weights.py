@@ -29,18 +29,16 @@ def sample_weights(
     return torch.where(total > 0, weighted / total.clamp_min(torch.finfo(total.dtype).tiny), 1.0)
 
 
-def normalizer(weights: Tensor, stats: IntervalStats) -> float:
-    """The factor on the loss that makes the mean sample weight over the interval's samples 1.
+def normalizer(weights: Tensor, stats: IntervalStats, average: str = "sample") -> float:
+    """The factor on the loss that makes the mean weight over the interval 1, over what the loss averages over.
 
     A mean weight other than 1 changes the effective learning rate, so that a comparison with uniform weights is
     confounded. The factor is applied to the loss; tables keep the raw weights.
 
     Args:
         weights: (num_topics,) float64, on the CPU.
-        stats: an interval, with its `share`.
+        stats: an interval, with its shares.
+        average: "sample" or "token".
     """
-    if stats.share is None:
-        raise ValueError("normalized weights need the samples' shares by topic, and they were not counted")
-    total = float(stats.share.sum()) + stats.num_unlabelled
-    weighted = float((stats.share * weights).sum()) + stats.num_unlabelled
+    total, weighted = stats.totals(weights, average)
     return total / weighted if weighted > 0 else 1.0

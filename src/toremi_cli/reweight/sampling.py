@@ -139,6 +139,12 @@ def shares_between(wanted: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.
     wanted = np.where(
         high > 0, np.maximum(wanted, 1e-12), 0.0
     )  # so that a weight of 0 can grow where others are capped
+    shares = np.clip(factor_between(wanted, low, high) * wanted, low, high)
+    return shares / shares.sum()
+
+
+def factor_between(wanted: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    """The factor c with which clip(c * wanted, low, high) adds up to 1; sum(low) <= 1 <= sum(high)."""
     below, above = 0.0, 1.0
     while np.clip(above * wanted, low, high).sum() < 1 and above < 1e30:
         above *= 2
@@ -148,8 +154,7 @@ def shares_between(wanted: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.
             below = middle
         else:
             above = middle
-    shares = np.clip(above * wanted, low, high)
-    return shares / shares.sum()
+    return above
 
 
 def importance(weights: np.ndarray, sizes: np.ndarray, shares: np.ndarray) -> np.ndarray:

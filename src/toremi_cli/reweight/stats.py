@@ -18,11 +18,12 @@ class IntervalStats:
     loss: Tensor
     """(num_topics,) float64: mean loss of the topic's samples in nats a token; NaN where unseen."""
     num_samples: Tensor
-    """(num_topics,) int64: samples seen that carry the topic; 0 = unseen."""
+    """(num_topics,) int64: samples that carry the topic and begin in the interval; at least 1 where the topic was seen,
+    if only by the rest of a sample that began before; 0 = unseen."""
     loss_per_byte: Tensor | None = None
     """(num_topics,) float64: nats of the topic's tokens over their bytes; NaN where unseen."""
     sensitivity: Tensor | None = None
-    """(num_topics,) float64: mean gradient sensitivity of the topic's samples; NaN where unseen."""
+    """(num_topics,) float64: mean gradient sensitivity of the topic's samples; NaN where unseen; None: not measured."""
     holdout_loss: Tensor | None = None
     """(num_topics,) float64: mean loss on held-out samples, for policies that want it; NaN where not measured."""
     num_tokens: Tensor | None = None
@@ -33,6 +34,17 @@ class IntervalStats:
     """(num_topics,) float64: samples, each split over its topics so that the split sums to 1."""
     num_unlabelled: float = 0.0
     """Samples without a topic."""
+    share_tokens: Tensor | None = None
+    """(num_topics,) float64: predicted tokens, split as in `share`."""
+    num_unlabelled_tokens: float = 0.0
+    """Predicted tokens of samples without a topic."""
+    num_segments: Tensor | None = None
+    """(num_topics,) int64: parts of samples that carry the topic; None: each sample was seen whole."""
+
+    @property
+    def num_observations(self) -> Tensor:
+        """(num_topics,) int64: losses behind the topic's mean."""
+        return self.num_samples if self.num_segments is None else self.num_segments
 
     @property
     def seen(self) -> Tensor:
@@ -51,9 +63,26 @@ class IntervalStats:
             raise ValueError("loss unit 'byte' needs the bytes of each sample, and they were not counted")
         return self.loss_per_byte
 
+    def totals(self, weights: Tensor, average: str) -> tuple[float, float]:
+        """How much the interval saw, and the same with everything times its weight.
 
-_LOSS, _MASS, _COUNT, _SHARE, _TOKENS, _NATS, _BYTES, _SENSITIVITY = range(8)
-NUM_COLUMNS = 8
+        Args:
+            weights: (num_topics,) float64; what has no topic has weight 1.
+            average: what is counted, "sample" or "token": what the loss averages over.
+
+        Raises:
+            ValueError: the shares were not counted.
+        """
+        share, unlabelled = self.share, self.num_unlabelled
+        if average == "token":
+            share, unlabelled = self.share_tokens, self.num_unlabelled_tokens
+        if share is None:
+            raise ValueError(f"a mean weight by {average} needs the topics' shares, and they were not counted")
+        return float(share.sum()) + unlabelled, float((share * weights).sum()) + unlabelled
+
+
+_LOSS, _MASS, _COUNT, _SHARE, _TOKENS, _NATS, _BYTES, _SENSITIVITY, _TOKEN_SHARE, _BEGINS = range(10)
+NUM_COLUMNS = 10
 
 
 class TopicStatistics:
@@ -73,6 +102,7 @@ class TopicStatistics:
         self.num_topics = num_topics
         self.topics = topics
         self.buffer = torch.zeros(num_topics + 1, NUM_COLUMNS, dtype=torch.float64, device=device)
+        self._has_sensitivity = False
 
     def add(
         self,
@@ -85,6 +115,7 @@ class TopicStatistics:
         sample_tokens: Tensor | None = None,
         sample_bytes: Tensor | None = None,
         sample_sensitivity: Tensor | None = None,
+        sample_begins: Tensor | None = None,
     ) -> None:
         """Add the S segments of a micro-batch; nothing here waits for the device.
 
@@ -95,9 +126,10 @@ class TopicStatistics:
             pair_topic: (P,) int64, a topic that this segment's sample carries.
             pair_prob: (P,) the topic's probability; 1 for each topic of a hard set. Under adaptive sampling, times the
                 sample's natural share over its sampling share, which makes the means those of natural sampling.
-            sample_tokens: (S,) predicted tokens of the segment; needed for losses by byte.
+            sample_tokens: (S,) predicted tokens of the segment; needed for losses by byte and for shares by token.
             sample_bytes: (S,) bytes of those tokens.
-            sample_sensitivity: (S,) mean gradient sensitivity of the segment's tokens.
+            sample_sensitivity: (S,) mean gradient sensitivity of the segment's tokens; None where not measured.
+            sample_begins: (S,) 1 where the segment is the first of its sample, else 0; None: each is a whole sample.
         """
         num_segments = sample_loss.shape[0]
         zeros = self.buffer.new_zeros(num_segments)
@@ -106,19 +138,25 @@ class TopicStatistics:
         tokens = zeros if sample_tokens is None else sample_tokens.double()
         bytes_ = zeros if sample_bytes is None else sample_bytes.double()
         sensitivity = zeros if sample_sensitivity is None else sample_sensitivity.detach().double() * mass
+        self._has_sensitivity |= sample_sensitivity is not None
         nats = loss * tokens / mass.clamp_min(torch.finfo(torch.float64).tiny)
         total_prob = zeros.index_add(0, pair_sample, prob)
-        split = mass / total_prob.clamp_min(torch.finfo(torch.float64).tiny)
+        at_least_tiny = total_prob.clamp_min(torch.finfo(torch.float64).tiny)
+        split, token_split = mass / at_least_tiny, tokens / at_least_tiny
         counts = torch.ones_like(mass)
-        # (S, NUM_COLUMNS); `counts` must not be scaled by the probability, so it is put in below.
-        segments = torch.stack((loss, mass, counts, split, tokens, nats, bytes_, sensitivity), dim=1)
+        begins = counts if sample_begins is None else sample_begins.double()
+        columns = (loss, mass, counts, split, tokens, nats, bytes_, sensitivity, token_split, begins)
+        # (S, NUM_COLUMNS); counts must not be scaled by the probability, so they are put in below.
+        segments = torch.stack(columns, dim=1)
         pairs = segments[pair_sample] * prob.unsqueeze(1)
         pairs[:, _COUNT] = (prob > 0).double()
+        pairs[:, _BEGINS] = begins[pair_sample] * pairs[:, _COUNT]
         self.buffer.index_add_(0, pair_topic, pairs)
         without_topic = (total_prob <= 0).double()
         # 0 * nan would spread a bad loss of a labelled sample to this row, which only counts anyway.
         self.buffer[self.num_topics, _MASS] += (mass * without_topic).sum()
         self.buffer[self.num_topics, _COUNT] += without_topic.sum()
+        self.buffer[self.num_topics, _TOKENS] += (tokens * without_topic).sum()
 
     def read(self, step: int) -> IntervalStats:
         """The interval's means. Waits for the device: once an interval.
@@ -135,13 +173,17 @@ class TopicStatistics:
         return IntervalStats(
             step=step,
             loss=topics[:, _LOSS] / mass,
-            num_samples=torch.where(seen, topics[:, _COUNT], 0.0).round().long(),
+            num_samples=torch.where(seen, topics[:, _BEGINS].clamp_min(1), 0.0).round().long(),
+            num_segments=torch.where(seen, topics[:, _COUNT], 0.0).round().long(),
             loss_per_byte=topics[:, _NATS] / topics[:, _BYTES],
-            sensitivity=topics[:, _SENSITIVITY] / mass,
+            # Zeros would say that no topic moves the model, and so that the hard ones are noise.
+            sensitivity=topics[:, _SENSITIVITY] / mass if self._has_sensitivity else None,
             num_tokens=topics[:, _TOKENS].clone(),
             num_bytes=topics[:, _BYTES].clone(),
             share=topics[:, _SHARE].clone(),
             num_unlabelled=float(sums[self.num_topics, _MASS]),
+            share_tokens=topics[:, _TOKEN_SHARE].clone(),
+            num_unlabelled_tokens=float(sums[self.num_topics, _TOKENS]),
         )
 
     def reset(self) -> None:

@@ -23,8 +23,13 @@ from toremi_cli.tables import read_json, write_json
 from toremi_cli.train.sharding import like
 
 STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
-STATE_VERSION = 6
+STATE_VERSION = 7
 """Of what `trainer_state.json` holds and of what a run does with it."""
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.*"),
+    *("vocab.*", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece*.model", "tokenization_*.py"),
+)
+"""What a tokenizer's folder in Hugging Face layout may hold of the tokenizer itself."""
 
 
 def resumable(run: Path) -> list[Checkpoint]:
@@ -54,7 +59,7 @@ def save_checkpoint(
         optimizer: by `optimizer_tensors`.
         accumulators: sums of the interval and the log window under way.
         state: JSON-able rest.
-        tokenizer: folder to copy beside the model.
+        tokenizer: folder whose tokenizer is copied beside the model, whatever else it holds.
         keep: checkpoints to keep.
 
     Raises:
@@ -63,7 +68,9 @@ def save_checkpoint(
     final = run / f"checkpoint-{step}"
     temporary = run / f".checkpoint-{step}.tmp-{os.getpid()}"
     try:
-        shutil.copytree(tokenizer, temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        _copy_tokenizer(tokenizer, temporary)
         model.save_pretrained(temporary, state_dict=model_state)  # type: ignore[operator]
         save_file(_plain(optimizer), temporary / OPTIMIZER)
         save_file(_plain(accumulators), temporary / ACCUMULATORS)
@@ -160,8 +167,16 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
+def _copy_tokenizer(folder: Path, to: Path) -> None:
+    """Copy contents alone: beside them may lie a whole model, or a download's cache, or nothing may be writable."""
+    for path in sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}):
+        if path.is_file():
+            shutil.copyfile(path, to / path.name)
+
+
 def _sync(folder: Path) -> None:
     """Have the disk hold every file before the folder gets its name."""
     for path in folder.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())

@@ -86,7 +86,8 @@ class TrainConfig:
     alone), `hidden` (of the gradient at the last hidden state for each token), `el2n` (distance of prediction and
     truth), `none`; `auto`: `hidden` for a policy that uses it."""
     reference_losses: str = ""
-    """Table of topic losses (a run's `weights`) whose last row for each topic is the reference or target loss."""
+    """Table of topic losses (a run's `weights`) whose last row for each topic is the reference or target loss, in nats
+    a token."""
     weights_from: str = ""
     """Table `weights` of another run, for policy `frozen`."""
 
@@ -95,7 +96,8 @@ class TrainConfig:
     batch_tokens: int = 0
     """Tokens a step, instead of `batch_size`."""
     grad_accumulation: int = 0
-    """Micro-steps a step; 0: as many as keep a micro-step's logits below a gigabyte."""
+    """Micro-steps a step; 0: as many as keep a micro-step's logits below a gigabyte, or, with `chunked_loss`, its
+    activations below 16."""
     max_steps: int = 0
     """Optimizer steps to train for."""
     max_tokens: int = 0
@@ -120,13 +122,13 @@ class TrainConfig:
     grad_clip: float = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     precision: str = "auto"
-    """bf16 autocast where the device has it, or fp32."""
+    """bf16 autocast, or fp32; `auto`: bf16 where a GPU has it, not where it only emulates it (V100, T4)."""
     compile: bool = False
     """Compile the model with torch.compile."""
     gradient_checkpointing: bool = False
     """Keep fewer activations and compute them again in the backward pass."""
     chunked_loss: bool = False
-    """Never hold all logits in memory (needs torch 2.13)."""
+    """Never hold all logits in memory: the same losses, some tokens at a time; the head's forward pass runs twice."""
 
     eval_every: int = 0
     """Steps between two evaluations on the validation split; 0: every interval."""

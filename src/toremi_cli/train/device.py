@@ -26,10 +26,7 @@ def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     use_cpu = config.gpus == 0 or not torch.cuda.is_available()
     if use_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
-    has_bf16 = not use_cpu and torch.cuda.is_bf16_supported()
-    if config.precision == "bf16" and not use_cpu and not has_bf16:
-        raise UsageError("--precision bf16: this GPU has no bf16; use --precision fp32")
-    use_bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16)
+    use_bf16 = uses_bf16(config.precision, use_cpu)
     if use_cpu:
         reuse_freed_memory()
     else:
@@ -45,3 +42,17 @@ def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     if config.log_with:
         accelerator.init_trackers("tracker")
     return accelerator
+
+
+def uses_bf16(precision: str, use_cpu: bool) -> bool:
+    """Whether a run computes in bf16: where asked for, or, by `auto`, where a GPU has it.
+
+    Raises:
+        UsageError: it is asked for and this GPU cannot even emulate it.
+    """
+    if precision != "auto":
+        if precision == "bf16" and not use_cpu and not torch.cuda.is_bf16_supported():
+            raise UsageError("--precision bf16: this GPU has no bf16; use --precision fp32")
+        return precision == "bf16"
+    # Older GPUs (V100, T4) emulate it, without tensor cores: nothing is gained by it there.
+    return not use_cpu and torch.cuda.is_bf16_supported(including_emulation=False)

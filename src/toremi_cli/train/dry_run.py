@@ -9,13 +9,12 @@ import torch
 
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.run import Plan, plan_run
+from toremi_cli.train.schedule import FLOAT_BYTES, activation_floats
+from toremi_cli.train.token_loss import CHUNK_LOGITS
 from toremi_cli.train.tokens import TokenCache
 
 BYTES_PER_PARAMETER = 16
 """float32 parameter, gradient and AdamW's two moments."""
-ACTIVATION_FLOATS = 34
-"""Values kept for the backward pass for each token, layer and unit of width, attention scores left out (arXiv
-2205.05198, table 2, without the score terms that fused attention doesn't keep)."""
 
 
 def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int) -> dict[str, Any]:
@@ -64,10 +63,10 @@ def _memory_bytes(config: TrainConfig, plan: Plan, num_parameters: int, world_si
     schedule, shape = plan.schedule, plan.shape
     rows = -(-schedule.batch_size // world_size // schedule.num_micro_steps)
     tokens = rows * schedule.context_length
-    kept = 1 if config.gradient_checkpointing else ACTIVATION_FLOATS
-    activations = tokens * shape.num_hidden_layers * shape.hidden_size * kept * 4
-    logits = 0 if config.chunked_loss else 3 * tokens * shape.vocab_size * 4  # logits, their softmax, their gradient
-    return num_parameters * BYTES_PER_PARAMETER + activations + logits
+    kept = activation_floats(shape.num_hidden_layers, shape.hidden_size, config.gradient_checkpointing)
+    logits = min(tokens * shape.vocab_size, CHUNK_LOGITS) if config.chunked_loss else tokens * shape.vocab_size
+    floats = tokens * kept + 3 * logits  # logits, their softmax, their gradient
+    return num_parameters * BYTES_PER_PARAMETER + floats * FLOAT_BYTES
 
 
 def _sources(cache: TokenCache, plan: Plan, total: int) -> list[dict[str, Any]]:

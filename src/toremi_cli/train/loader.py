@@ -37,6 +37,8 @@ class MicroBatch:
     """(S,) float32: predicted tokens in this segment"""
     num_bytes: Tensor
     """(S,) float32: bytes of text they stand for, in proportion to the sample's"""
+    begins: Tensor
+    """(S,) float32: 1 where the segment is the first of its sample, else 0"""
     stratum: Tensor
     """(S,) int64: stratum of the segment's sample; 0 where nothing is sampled adaptively"""
     batch_sample: Tensor
@@ -125,6 +127,7 @@ class BatchBuilder:
             mass=_float(mass),
             num_tokens=_float(rows.length),
             num_bytes=_float(self.cache.num_bytes[rows.sample] * mass),
+            begins=_float(rows.start == 0),
             stratum=torch.from_numpy(strata.astype(np.int64)),
             batch_sample=torch.from_numpy(np.searchsorted(distinct, rows.sample)),
             pair_segment=torch.from_numpy(pair_segment),

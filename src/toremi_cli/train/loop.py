@@ -100,6 +100,7 @@ def train_step(run: Run, batch: StepBatch) -> None:
             sample_tokens=micro.num_tokens,
             sample_bytes=micro.num_bytes,
             sample_sensitivity=segment_sensitivity(run.losses, micro, scale * weights, run.config.loss_average),
+            sample_begins=micro.begins,
         )
     run.window.end_step(clip_gradients(run))
     run.optimizer.step()
@@ -182,9 +183,9 @@ def update_weights(run: Run) -> None:
     weights = run.policy.update(stats, stage)
     assert_ranks_agree(run, weights)
     if run.policy.config.normalize and run.sampling is None:
-        run.loss_scale = normalizer(weights, stats)
+        run.loss_scale = normalizer(weights, stats, run.config.loss_average)
     if run.sampling is not None:
-        run.sampling.update(weights, run.remaining_tokens)
+        run.sampling.update(weights, run.remaining_tokens, run.interval_tokens)
         run.stream_state = run.builder.stream.state_dict()  # now with the new shares
     put_in_force(run)
     snapshot(run, weights, stats, stage)

@@ -31,7 +31,7 @@ def build_policy(
         data = PolicyData(
             sizes=topic_sizes(samples, pairs, num_predicted, config.loss_average) if pairs.names else None,
             crowding=pairs.crowding,
-            reference_loss=_reference_losses(config.reference_losses, pairs.names),
+            reference_loss=_reference_losses(config.reference_losses, policy_config.loss_unit, pairs.names),
             course=_course(config.weights_from, pairs.names),
         )
         switch = StageSwitch(policy_config.stage_switch, max_steps, policy_config.plateau_threshold)
@@ -54,14 +54,19 @@ def measures_sensitivity(config: TrainConfig) -> str:
     return "hidden" if uses and config.policy["name"] in ("toremi", "shuffled-topics") else "none"
 
 
-def _reference_losses(path: str, topics: list[str]) -> list[float] | None:
+def _reference_losses(path: str, loss_unit: str, topics: list[str]) -> list[float] | None:
     """The last loss of each topic in a table.
 
     Raises:
-        ValueError: a topic has none.
+        ValueError: a topic has none, or the policy counts losses in another unit than tables do.
     """
     if not path:
         return None
+    if loss_unit != "token":
+        raise ValueError(
+            f"--reference-losses {path} are nats a token, not comparable with --loss-unit {loss_unit}; "
+            "use --loss-unit token"
+        )
     last: dict[str, float] = {}
     for row in TableReader(Path(path), LOSSES).read(["step", "topic", "loss"]).sort_by("step").to_pylist():
         if row["loss"] is not None:

@@ -31,7 +31,7 @@ from toremi_cli.train.order import SampleOrder, ShuffledOrder
 from toremi_cli.train.packing import RowStream
 from toremi_cli.train.policy import build_policy, measures_sensitivity
 from toremi_cli.train.sampling import AdaptiveSampling
-from toremi_cli.train.schedule import Schedule, plan_schedule
+from toremi_cli.train.schedule import Schedule, activation_floats, plan_schedule
 from toremi_cli.train.token_loss import TokenLoss
 from toremi_cli.train.tokens import TokenCache, TopicPairs
 from toremi_cli.train.window import LossWindow
@@ -108,6 +108,11 @@ class Run:
         """Tokens still to come, all ranks."""
         return (self.schedule.max_steps - self.step) * self.schedule.batch_tokens
 
+    @property
+    def interval_tokens(self) -> int:
+        """Tokens of the interval that begins after this step, all ranks."""
+        return min(self.config.interval * self.schedule.batch_tokens, self.remaining_tokens)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -134,7 +139,10 @@ def plan_run(config: TrainConfig, cache: TokenCache, world_size: int) -> Plan:
     shape = model_config(config, cache.meta["vocab_size"], cache.meta["eos_id"])
     samples, num_predicted = cache.samples_of(TRAIN), cache.length.astype(np.int64) + 1
     epoch_tokens = int(num_predicted[samples].sum())
-    schedule = plan_schedule(config, context_length_of(config, shape), shape.vocab_size, epoch_tokens, world_size)
+    kept = 0
+    if config.chunked_loss:
+        kept = activation_floats(shape.num_hidden_layers, shape.hidden_size, config.gradient_checkpointing)
+    schedule = plan_schedule(config, context_length_of(config, shape), shape.vocab_size, epoch_tokens, world_size, kept)
     pairs = cache.topic_pairs(config.topics)
     policy, switch = build_policy(config, pairs, samples, num_predicted, schedule.max_steps)
     return Plan(shape, samples, num_predicted, pairs, schedule, policy, switch)
@@ -182,7 +190,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         switch=plan.switch,
         statistics=TopicStatistics(len(plan.pairs.names), device, plan.pairs.names),
         window=LossWindow(config.log_every, device),
-        eval_samples=choose_samples(cache, config.eval_samples, config.seed),
+        eval_samples=choose_samples(cache, config.eval_samples),
         weights_table=growing_table(folder, WEIGHTS, config, cache),
         metrics_table=growing_table(folder, METRICS, config, cache),
         tokenizer=Path(config.tokenizer) if config.tokenizer else workdir.tokenizer,
@@ -190,7 +198,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         holdout_loss=torch.full((len(plan.pairs.names),), torch.nan, dtype=torch.float64),
     )
     if sampling is not None:
-        sampling.update(run.policy.weights, run.remaining_tokens)
+        sampling.update(run.policy.weights, run.remaining_tokens, run.interval_tokens)
     put_in_force(run)
     return run, last
 

@@ -12,6 +12,9 @@ from toremi_cli.reweight import PolicyConfig, build_strata, importance, sampling
 from toremi_cli.train.order import DrawnOrder
 from toremi_cli.train.tokens import TopicPairs
 
+NOTICEABLE = 0.01
+"""By what fraction `max_repeats` may be passed: lengths are known in the mean only."""
+
 
 class AdaptiveSampling:
     """Draws training samples by weight times size; every rank holds the same."""
@@ -47,21 +50,55 @@ class AdaptiveSampling:
         """(num_samples,) stratum of every sample of the cache; only training samples are looked up."""
         self.stratum_of[samples] = self.strata.stratum_of
         sizes = self.strata.num_samples
+        self.stratum_predicted = np.bincount(self.strata.stratum_of, num_predicted[samples]) / sizes
+        """(num_strata,) mean predicted tokens of each stratum's samples."""
         self.order = DrawnOrder(samples, self.strata.stratum_of, num_predicted, sizes / sizes.sum(), *key)
 
-    def update(self, topic_weights: Tensor, remaining_tokens: int) -> None:
-        """Draw by new weights from the next sample on; `remaining_tokens` are still to come in the run."""
-        draws = self.order.draws
-        draws.set_shares(
-            sampling_shares(
-                self.strata.weights(topic_weights.numpy()),
-                self.strata.num_samples,
-                floor=self.config.sampling_floor,
-                max_repeats=self.config.max_repeats,
-                drawn=draws.counts,
-                remaining=int(remaining_tokens / self.mean_predicted),
-            )
+    def update(self, topic_weights: Tensor, remaining_tokens: int, interval_tokens: int) -> None:
+        """Draw by new weights from the next sample on.
+
+        Args:
+            topic_weights: (num_topics,)
+            remaining_tokens: still to come in the run.
+            interval_tokens: of these, to come before the next update.
+        """
+        weights = self.strata.weights(topic_weights.numpy())
+        # By the corpus's mean length: a stratum of short samples comes up more often than that, which the next updates
+        # make up for, unless it is used up before.
+        draws = int(remaining_tokens / self.mean_predicted)
+        if not self._is_within_cap(self._shares(weights, draws), interval_tokens):
+            draws = self._fewest_draws(weights, draws, interval_tokens)
+        self.order.draws.set_shares(self._shares(weights, draws))
+
+    def _shares(self, weights: np.ndarray, remaining_draws: int) -> np.ndarray:
+        """(num_strata,) shares under which nothing passes the cap within so many draws."""
+        return sampling_shares(
+            weights,
+            self.strata.num_samples,
+            floor=self.config.sampling_floor,
+            max_repeats=self.config.max_repeats,
+            drawn=self.order.draws.counts,
+            remaining=remaining_draws,
         )
+
+    def _is_within_cap(self, shares: np.ndarray, tokens: int) -> bool:
+        """Whether a stretch under `shares` repeats no stratum noticeably more often than allowed."""
+        if not (self.config.max_repeats and tokens):
+            return True
+        num_draws = tokens / float((shares * self.stratum_predicted).sum())
+        most = self.config.max_repeats * self.strata.num_samples
+        return bool((self.order.draws.counts + shares * num_draws <= (1 + NOTICEABLE) * most + 1).all())
+
+    def _fewest_draws(self, weights: np.ndarray, too_few: int, tokens: int) -> int:
+        """How many draws must be reckoned with, so that the stretch of tokens stays within the cap."""
+        enough = int(tokens / self.stratum_predicted.min()) + 1
+        while enough - too_few > max(too_few // 100, 1):
+            middle = (too_few + enough) // 2
+            if self._is_within_cap(self._shares(weights, middle), tokens):
+                enough = middle
+            else:
+                too_few = middle
+        return enough
 
     def loss_factors(self, topic_weights: Tensor) -> Tensor:
         """(num_strata,) float64 on the loss; all 1 where sampling alone acts."""

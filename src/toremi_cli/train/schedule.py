@@ -39,12 +39,27 @@ class Schedule:
         return self.max_steps * self.batch_tokens / self.epoch_tokens
 
 
-LOGIT_BYTES = 4
+FLOAT_BYTES = 4
 LARGEST_LOGITS_BYTES = 2**30
+LARGEST_ACTIVATIONS_BYTES = 2**34
+"""By `activation_floats`, which counts float32; half of it, or less, in bf16."""
+ACTIVATION_FLOATS = 34
+"""Values kept for the backward pass for each token, layer and unit of width, attention scores left out (arXiv
+2205.05198, table 2, without the score terms that fused attention doesn't keep)."""
+
+
+def activation_floats(num_layers: int, width: int, checkpointing: bool) -> int:
+    """Values a token that the backward pass needs of the layers; `checkpointing` keeps their inputs and one layer."""
+    return width * (num_layers + ACTIVATION_FLOATS if checkpointing else num_layers * ACTIVATION_FLOATS)
 
 
 def plan_schedule(
-    config: TrainConfig, context_length: int, vocab_size: int, epoch_tokens: int, world_size: int
+    config: TrainConfig,
+    context_length: int,
+    vocab_size: int,
+    epoch_tokens: int,
+    world_size: int,
+    token_activations: int = 0,
 ) -> Schedule:
     """Fill in what the config leaves open.
 
@@ -54,6 +69,7 @@ def plan_schedule(
         vocab_size: of the model, for the size of a micro-step's logits.
         epoch_tokens: predicted tokens of one pass over the training samples.
         world_size: number of ranks.
+        token_activations: by `activation_floats`; for the size of a micro-step that never holds its logits.
 
     Raises:
         UsageError: fewer rows a step than ranks and micro-steps.
@@ -61,7 +77,10 @@ def plan_schedule(
     batch_size = config.batch_size or config.batch_tokens // context_length or config.preset.batch_size
     if config.batch_tokens and config.batch_tokens < context_length:
         raise UsageError(f"--batch-tokens {config.batch_tokens}: less than one row of {context_length} tokens")
-    most_rows = max(LARGEST_LOGITS_BYTES // (context_length * vocab_size * LOGIT_BYTES), 1)
+    most_rows = LARGEST_LOGITS_BYTES // (context_length * vocab_size * FLOAT_BYTES)
+    if config.chunked_loss and token_activations:
+        most_rows = max(most_rows, LARGEST_ACTIVATIONS_BYTES // (context_length * token_activations * FLOAT_BYTES))
+    most_rows = max(most_rows, 1)
     num_micro_steps = config.grad_accumulation or math.ceil(batch_size / world_size / most_rows)
     if batch_size < world_size * num_micro_steps:
         raise UsageError(

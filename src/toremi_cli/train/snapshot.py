@@ -34,13 +34,13 @@ def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> Non
             loss=loss if num_samples else None,
             num_samples=num_samples,
         )
-    health = weight_health(weights, run.policy.config, stats, run.policy.natural)
+    health = weight_health(weights, run.policy.config, stats, run.policy.natural, run.config.loss_average)
     for name, value in {**health, "stage": float(stage)}.items():
         add_metric(run, name, value)
     if run.sampling is not None:
         for topic, times in zip(run.policy.topics, run.sampling.repeats().tolist(), strict=True):
             add_metric(run, "repeats", times, topic)
-    if stats.sensitivity is not None and run.losses.sensitivity != "none":
+    if stats.sensitivity is not None:
         _add_topic_metric(run, "sensitivity", stats.sensitivity)
         _add_topic_metric(run, "loss_per_byte", stats.losses("byte"))
     _warn(run, health)

@@ -70,7 +70,8 @@ def restore(run: Run, checkpoint: Path) -> None:
     run.switch.load_state_dict(state["switch"])
     run.loss_scale, run.step, run.stage = float(state["loss_scale"]), int(state["step"]), int(state["stage"])
     run.unseen_intervals, run.warned = list(state["unseen_intervals"]), set(state["warned"])
-    run.holdout_loss = torch.tensor([math.nan if x is None else x for x in state["holdout_loss"]]).double()
+    holdout_loss = [math.nan if x is None else x for x in state["holdout_loss"]]
+    run.holdout_loss = torch.tensor(holdout_loss, dtype=torch.float64)
     run.last_evaluation, run.last_train_loss = state["evaluation"], float(state["train_loss"])
     put_in_force(run)
 

@@ -8,12 +8,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from toremi_cli.errors import UsageError
 from toremi_cli.reweight import el2n_squared
 from toremi_cli.train.cross_entropy import token_cross_entropy
 from toremi_cli.train.documents import document_inputs
 from toremi_cli.train.final_norm import FinalNorm
+
+CHUNK_LOGITS = 2**25
+"""Logits that `chunked` holds at a time: 128 MiB in float32."""
 
 
 class TokenLoss(nn.Module):
@@ -42,7 +46,7 @@ class TokenLoss(nn.Module):
             mask_documents: let tokens see those of their own sample only.
 
         Raises:
-            UsageError: the model or the version of torch cannot do what is asked for.
+            UsageError: the model cannot do what is asked for.
         """
         super().__init__()
         self.model = model
@@ -51,8 +55,6 @@ class TokenLoss(nn.Module):
         if not self.is_split and (sensitivity in ("hidden", "norm") or chunked):
             what = "--chunked-loss" if chunked else f"--sensitivity {sensitivity}"
             raise UsageError(f"{what}: {type(model).__name__} is no plain body with a linear head; use el2n or none")
-        if chunked and not hasattr(functional, "linear_cross_entropy"):
-            raise UsageError(f"--chunked-loss needs torch 2.13, this is {torch.__version__}")
         whole: Callable[..., Any] = model.base_model if self.is_split else model  # type: ignore[assignment]
         self._forward = [torch.compile(whole) if compile_body else whole]  # in a list: not a second submodule
         self._norm = [FinalNorm(model)] if sensitivity == "norm" else []
@@ -128,15 +130,28 @@ class TokenLoss(nn.Module):
 
 
 def _chunked_losses(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
-    rows = functional.linear_cross_entropy(
-        hidden.flatten(0, 1),
-        head.weight,
-        targets.flatten(),
-        linear_bias=head.bias,
-        reduction="none",
-        options=nn.LinearCrossEntropyOptions(),
-    )
-    return rows.float().view_as(targets)
+    """(b, T) the losses of `TokenLoss._losses`, some tokens at a time; the backward pass makes their logits anew.
+
+    torch's `linear_cross_entropy` does that as well, but under bf16 it rounds the losses to bf16.
+    """
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    size = max(CHUNK_LOGITS // head.weight.shape[0], 1)
+    losses = [
+        checkpoint(
+            _head_losses, part, head.weight, head.bias, own, dtype, use_reentrant=False, preserve_rng_state=False
+        )
+        for part, own in zip(hidden.flatten(0, 1).split(size), targets.flatten().split(size), strict=True)
+    ]
+    return torch.cat(losses).view_as(targets)
+
+
+def _head_losses(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    # autocast would cast the weight once for all chunks, and so add up their gradients in its own short type
+    with torch.autocast(hidden.device.type, enabled=False):
+        bias = None if bias is None else bias.to(dtype)
+        logits = functional.linear(hidden.to(dtype), weight.to(dtype), bias)
+        return token_cross_entropy(logits.float(), targets)
 
 
 @torch.no_grad()

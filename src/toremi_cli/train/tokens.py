@@ -7,7 +7,6 @@ end-of-text token. Topics are kept for each way of choosing them, as CSR rows (`
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from toremi_cli.sample_topics import MIN_PROBABILITY, FineTopics, read_fine_topi
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TRAIN, VALIDATION
 from toremi_cli.tables import TableReader, atomic_folder, read_json, write_json
 from toremi_cli.train.npy import NpyAppender, read_npy
+from toremi_cli.train.waiting import PATIENCE_SECONDS, wait_for
 
 BATCH_ROWS = 1024
 COLUMNS = ("text", "source", "split", "topic", "labels", "probs", "num_bytes")
@@ -153,7 +153,13 @@ def _keep_trained(
     return TopicPairs([names[k] for k in used], indptr, new_id[topic[kept]], prob[kept], of_used)
 
 
-def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bool = True) -> TokenCache:
+def open_cache(
+    workdir: Path,
+    annotated: Path,
+    tokenizer_folder: Path,
+    build: bool = True,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> TokenCache:
     """Open the token cache, building it first where it is missing or stale.
 
     Args:
@@ -161,9 +167,10 @@ def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bo
         annotated: the table.
         tokenizer_folder: the tokenizer.
         build: False to wait until another process has built it.
+        patience_seconds: how long to wait while nothing of it grows.
 
     Raises:
-        TrainingError: no table, no tokenizer, or nothing to train on.
+        TrainingError: no table, no tokenizer, nothing to train on, or nobody builds it.
         TableError: the table is damaged or another one.
     """
     if not annotated.exists():
@@ -173,11 +180,10 @@ def open_cache(workdir: Path, annotated: Path, tokenizer_folder: Path, build: bo
     topics = read_fine_topics(workdir / "topics.parquet")
     fingerprint = data_fingerprint(reader, tokenizer, topics)
     folder = workdir / "tokens" / fingerprint
+    if not build:
+        wait_for(folder, "meta.json", patience_seconds)
     while not (folder / "meta.json").is_file():
-        if build:
-            _build(folder, reader, tokenizer, topics, fingerprint)
-        else:
-            time.sleep(0.2)
+        _build(folder, reader, tokenizer, topics, fingerprint)
     cache = TokenCache(folder, read_json(folder / "meta.json"))
     if len(cache.samples_of(TRAIN)) == 0:
         raise TrainingError(

@@ -81,6 +81,20 @@ def test_power_laws_are_found():
     assert reducible[2].item() == pytest.approx(0, abs=1e-6)
 
 
+def test_losses_are_not_rounded_on_the_way():
+    policy = make("ado")
+    losses = torch.tensor([[2.1 + 3.3 * n**-0.3, 2.0, 2.0, 2.0] for n in range(1, 6)], dtype=torch.float64)
+    for step, loss in enumerate(losses, start=1):
+        policy.update(stats(loss.tolist(), step))
+    expected = fit_power_laws(torch.arange(1, 6).double(), losses)
+    assert [x.tolist() for x in policy._fit()] == [x.tolist() for x in expected]
+    targets = [2.1, 2.2, 3.3, 3.4]
+    assert (
+        make_policy(PolicyConfig(name="group-dro"), TOPICS, PolicyData(reference_loss=targets)).reference.tolist()
+        == targets
+    )
+
+
 def test_linupper_by_hand():
     weights = linupper(torch.tensor([1.0, 2.0, 3.0, 5.0], dtype=torch.float64)).tolist()
     # h: -1, -.5, 0, 1; f: 0, .5, 1, 1

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from toremi_cli.reweight import IntervalStats, PolicyConfig, PolicyData, make_policy
+from toremi_cli.reweight import IntervalStats, PolicyConfig, PolicyData, TopicStatistics, make_policy
 
 NAMES = ["news", "code", "books", "noise", "easy", "tiny"]
 SIZES = [4000, 3000, 1500, 1000, 900, 100]
@@ -236,6 +236,21 @@ def test_bounds_hold():
     assert bool(((loss_weights.weights >= 0.1) & (loss_weights.weights <= 5)).all())
 
 
+def test_weights_on_the_loss_keep_the_learning_rate():
+    """Bounds take from small topics what stratifying gives them: the others make up for it."""
+    data = PolicyData(sizes=[1.0] * 20 + [49.0] * 20)
+    policy = make_policy(PolicyConfig(name="toremi", apply="loss"), [f"t{k}" for k in range(40)], data)
+    drawn = make_policy(PolicyConfig(name="toremi"), policy.topics, data)
+    assert drawn.weights.max() > 5 == policy.weights.max()
+    assert (policy.weights * policy.natural).sum() == pytest.approx(1)
+    policy.log_factor[-5:] = math.log(0.1)
+    weights = policy._weights()
+    assert weights[-5:].tolist() == pytest.approx([0.1] * 5, rel=1e-12)
+    assert (weights * policy.natural).sum() == pytest.approx(1)
+    course(loss_weights := make(apply="loss"))
+    assert (loss_weights.weights * loss_weights.natural).sum() == pytest.approx(1)
+
+
 def test_too_little_to_judge():
     one = make_policy(PolicyConfig(name="toremi"), ["only"])
     for i in range(1, 10):
@@ -261,6 +276,25 @@ def test_what_is_learnt_by_heart_loses_weight_and_what_is_merely_easy_does_not()
     unseen = make_policy(PolicyConfig(name="toremi", sensitivity=False), policy.topics, policy.data)
     unseen.load_state_dict(policy.state_dict())
     assert not unseen._learnt().any() and not unseen._noise().any()
+
+
+def test_without_measured_sensitivity_no_level_counts():
+    """As with `--sensitivity none`: a topic that stood still comes back, however hard it is."""
+    policies = [make(sensitivity=switch) for switch in (True, False)]
+    statistics = TopicStatistics(6)
+    topic, ones = torch.arange(6), torch.ones(6)
+    for step in range(1, 101):
+        effective = torch.full((6,), float(step))
+        effective[0] = step if step < 15 else 15.0 if step < 50 else 15 * (step / 50) ** 3
+        loss = torch.tensor([5.0, 2.5, 2.6, 2.7, 2.8, 2.9]) * effective**-0.15
+        statistics.reset()
+        statistics.add(loss, ones, topic, topic, ones, sample_tokens=100 * ones, sample_bytes=400 * ones)
+        for policy in policies:
+            policy.update(statistics.read(step), 2)
+        if step == 49:
+            assert policies[1].log_factor[0].exp() < 0.5
+    assert torch.equal(policies[0].log_factor, policies[1].log_factor)
+    assert policies[0].log_factor[0].exp() > 0.9
 
 
 def test_large_topics_keep_most_of_their_share():

@@ -74,8 +74,8 @@ class Ado(SharePolicy):
         if len(self.points) < SMALLEST_FIT:
             return None
         steps = torch.tensor([max(step, 1) for step, _ in self.points], dtype=torch.float64)
-        table = torch.tensor([[float("nan") if x is None else x for x in row] for _, row in self.points]).double()
-        return fit_power_laws(steps, table)
+        table = [[float("nan") if x is None else x for x in row] for _, row in self.points]
+        return fit_power_laws(steps, torch.tensor(table, dtype=torch.float64))
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state."""

@@ -34,7 +34,9 @@ class GroupDro(SharePolicy):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         reference = self.data.reference_loss
-        self.reference = torch.zeros_like(self.weights) if reference is None else torch.tensor(list(reference)).double()
+        self.reference = torch.zeros_like(self.weights)
+        if reference is not None:
+            self.reference = torch.tensor(list(reference), dtype=torch.float64)
         self.excess = torch.zeros_like(self.weights)
         self.average_shares = self.shares.clone()
         """(num_topics,) time average of the shares: DoReMi's result, to train a large model with."""

@@ -38,7 +38,8 @@ stays steep, but of what it loses hardly anything is left. Deviations don't tell
     b_l    = (size_l^(1/T) / k_l / sum) / (size_l / sum)     what makes natural shares tempered; k_l topics of a kind
                                                              share what one that stands alone gets (`crowding`); none
                                                              below `stratify_floor`: large topics don't pay for it
-    w_l    = f_l * b_l^min(f_l, 1), scaled to mean 1 over the training text; w_min where f_l is
+    w_l    = f_l * b_l^min(f_l, 1), scaled to mean 1 over the training text; w_min where f_l is; applied to the loss,
+             between w_min and w_max
 
 A verdict against a topic takes its share of the tempering away as well: a small noisy topic must not be drawn often
 because it is small. Ablations: `sensitivity`, `learning_state`, `stratify`, `spread`.
@@ -54,7 +55,7 @@ from torch import Tensor
 
 from toremi_cli.reweight.policies.base import Policy
 from toremi_cli.reweight.policies.data import tempered_shares, weights_of_shares
-from toremi_cli.reweight.sampling import shares_between
+from toremi_cli.reweight.sampling import factor_between, shares_between
 from toremi_cli.reweight.stats import IntervalStats
 
 EXPLORE_FLOOR = 0.5
@@ -100,7 +101,7 @@ class Toremi(Policy):
         self.moments = torch.zeros(7, num_topics, dtype=torch.float64)
         """Forgetful sums for the regression of log loss on log samples."""
         self.samples = torch.zeros(num_topics, dtype=torch.float64)
-        """(num_topics,) samples seen so far."""
+        """(num_topics,) samples seen so far; one that rows cut counts once for each part."""
         self.levels = torch.full((2, num_topics), torch.nan, dtype=torch.float64)
         """Logarithms of the loss a byte and of the gradient sensitivity, less the median over the interval's topics;
         NaN where not measured. Relative, since levels of a young model move faster than a small topic is seen."""
@@ -129,7 +130,7 @@ class Toremi(Policy):
 
     def _observe(self, losses: Tensor, stats: IntervalStats) -> None:
         seen = stats.seen
-        earlier, self.samples = self.samples, self.samples + stats.num_samples.double()
+        earlier, self.samples = self.samples, self.samples + stats.num_observations.double()
         before, x = earlier.clamp_min(1).log(), self.samples.clamp_min(1).log()
         y = torch.where(seen, losses, 1.0).clamp_min(1e-9).log()
         point = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y, torch.zeros_like(x)))
@@ -142,18 +143,19 @@ class Toremi(Policy):
             # By the samples of all topics: one that is hardly drawn any more must forget no slower than the others.
             kept = (earlier.sum() / self.samples.sum().clamp_min(1)) ** (2 / self.config.memory)
             self.evidence = self.evidence * kept
-            self._compare(torch.stack((stats.loss_per_byte, stats.sensitivity)).double(), stats.num_samples.double())
+            measured = torch.stack((stats.loss_per_byte, stats.sensitivity)).double()
+            self._compare(measured, stats.num_observations.double())
 
-    def _compare(self, measured: Tensor, num_samples: Tensor) -> None:
+    def _compare(self, measured: Tensor, observations: Tensor) -> None:
         """Take up the interval's loss a byte and sensitivity, (2, num_topics)."""
         new = measured.clamp_min(1e-12).log()
-        known = torch.isfinite(new).all(dim=0) & (num_samples > 0)
+        known = torch.isfinite(new).all(dim=0) & (observations > 0)
         if not bool(known.any()):
             return
         new = new - new[:, known].quantile(0.5, dim=1, keepdim=True)
         remembered = torch.where(self.evidence > 0, self.levels, 0.0) * self.evidence
-        evidence = self.evidence + num_samples
-        self.levels = torch.where(known, (remembered + new * num_samples) / evidence, self.levels)
+        evidence = self.evidence + observations
+        self.levels = torch.where(known, (remembered + new * observations) / evidence, self.levels)
         self.evidence = torch.where(known, evidence, self.evidence)
 
     def progress(self) -> tuple[Tensor, Tensor]:
@@ -230,7 +232,18 @@ class Toremi(Policy):
         else:
             weights = weights / (weights * self.natural).sum()
         # Drawing a small topic often is what stratifying means; a huge weight on few samples is noise in the gradient.
-        return weights.clamp(self.config.w_min, self.config.w_max) if self.apply == "loss" else weights
+        return self._within_bounds(weights, lowest) if self.apply == "loss" else weights
+
+    def _within_bounds(self, weights: Tensor, lowest: Tensor) -> Tensor:
+        """The weights scaled anew so that, clipped to the bounds, their mean is 1; what is `lowest` stays so.
+
+        Where so much is lowest that the upper bound keeps the rest from making up for it, the mean stays below 1.
+        """
+        high = torch.full_like(weights, self.config.w_max)
+        high[lowest & ~lowest.all()] = self.config.w_min
+        shares, low = weights * self.natural, self.config.w_min * self.natural
+        scale = factor_between(shares.numpy(), low.numpy(), (high * self.natural).numpy())
+        return (scale * weights).clamp_min(self.config.w_min).minimum(high)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state; NaN stands as None."""

@@ -1,0 +1,36 @@
+"""Which precision a device gets."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from toremi_cli.train.device import uses_bf16
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Let torch believe in a GPU of some compute capability that can hold bf16 tensors, as all of them can."""
+
+    def present(major):
+        monkeypatch.setattr(torch.version, "hip", None)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
+        monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+
+    return present
+
+
+@pytest.mark.parametrize(("major", "expected"), [(7, False), (8, True), (9, True)])  # V100 and T4, A100, H100
+def test_auto_takes_bf16_only_from_gpus_that_compute_in_it(gpu, major, expected):
+    gpu(major)
+    assert uses_bf16("auto", use_cpu=False) is expected
+    assert uses_bf16("bf16", use_cpu=False)  # asked for, also where it is emulated
+    assert not uses_bf16("fp32", use_cpu=False)
+
+
+def test_a_cpu_computes_in_bf16_only_where_asked_to():
+    assert [uses_bf16(precision, use_cpu=True) for precision in ("auto", "fp32", "bf16")] == [False, False, True]
