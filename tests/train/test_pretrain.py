@@ -105,6 +105,7 @@ def test_nan_stops_the_run_and_names_the_step(workdir, pretrain):
     ("arguments", "parts"),
     [
         (["--gpus", "99"], ["--gpus 99", "this machine has"]),
+        (["--gpus", "0", "--processes", "9999"], ["--processes 9999", "CPU cores"]),
         (["--policy", "nix"], ["nix", "toremi-2"]),
         (["--model", "nix"], ["--model nix", "tiny"]),
         (["--name", "new", "--resume"], ["no run to resume"]),

@@ -43,7 +43,7 @@ def resolve_devices(config: TrainConfig) -> tuple[int, int]:
     """(GPUs, processes) that a run uses on this machine.
 
     Raises:
-        UsageError: more GPUs than there are, or processes asked for beside GPUs.
+        UsageError: more GPUs than there are, processes asked for beside GPUs, or more of them than CPU cores.
     """
     found = num_gpus() if config.gpus != 0 else 0
     if config.gpus > found:
@@ -54,6 +54,9 @@ def resolve_devices(config: TrainConfig) -> tuple[int, int]:
     gpus = found if config.gpus < 0 else config.gpus
     if gpus and config.processes > 1:
         raise UsageError(f"--processes {config.processes}: with GPUs, each gets one process; use --gpus or --gpus 0")
+    cores = os.cpu_count() or 1
+    if not gpus and config.processes > cores:
+        raise UsageError(f"--processes {config.processes}: this machine has {cores} CPU cores; use --processes {cores}")
     return gpus, gpus or config.processes
 
 
