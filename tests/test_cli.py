@@ -93,6 +93,12 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(arguments, message):
     assert process.stderr.startswith(f"error: {message}") and process.stderr.count("\n") == 1
 
 
+def test_a_reader_that_has_gone_is_no_failure():
+    command = f"set -o pipefail; {sys.executable} -m toremi_cli pretrain --list-policies | true"
+    process = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment())
+    assert (process.returncode, process.stderr) == (0, "")
+
+
 def test_without_arguments_the_help_is_shown():
     process = toremi()
     assert process.returncode == 2

@@ -20,8 +20,15 @@ from rich.text import Text
 
 LOG_EVERY_SECONDS = 10.0
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command (`| head` is no failure); rich would end the process with 1."""
+        raise
+
+
+out = _Console(highlight=False)
+err = _Console(stderr=True, highlight=False)
 _quiet = False
 
 

@@ -7,7 +7,7 @@ finished one is left alone, and one whose inputs or settings changed says why an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,39 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toremi_cli import console
-from toremi_cli.errors import TableError
+from toremi_cli.errors import TableError, ToremiError
 from toremi_cli.provenance import Provenance, explain_difference, read_record
 from toremi_cli.schemas import Table
-from toremi_cli.tables import MANIFEST, ShardWriter, read_manifest, shard_name, shard_writer, write_json
+from toremi_cli.tables import MANIFEST, ShardWriter, find_json, read_manifest, shard_name, shard_writer, write_json
+
+PLAN = "_plan.json"
+"""What is being made: settings, and the fingerprint of the provenance."""
+
+
+@contextmanager
+def planned(folder: Path, plan: dict[str, Any]) -> Iterator[None]:
+    """Keep a plan while what may be wrong with it shows: one that is refused goes again, one that is interrupted stays.
+
+    The table that is there stays whole meanwhile: call `StageFolder.begin` when the plan is known to be good.
+    """
+    earlier = find_json(folder / PLAN)
+    write_json(folder / PLAN, plan)
+    try:
+        yield
+    except ToremiError:
+        if earlier is None:
+            (folder / PLAN).unlink()
+        else:
+            write_json(folder / PLAN, earlier)
+        raise
+
+
+def previous_plan(folder: Path) -> dict[str, Any] | None:
+    """With what settings a folder's table was made, or is being made since; None where there is neither."""
+    plan, manifest = find_json(folder / PLAN), read_manifest(folder)
+    if plan is None or (manifest is not None and plan.get("fingerprint") == manifest["fingerprint"]):
+        return manifest
+    return plan
 
 
 class StageFolder:

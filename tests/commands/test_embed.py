@@ -52,6 +52,17 @@ def test_another_corpus_starts_from_the_defaults(tmp_path):
     assert samples_settings(tmp_path)["max_tokens"] == 1024
 
 
+def test_what_is_refused_costs_no_table_and_does_not_stick(tmp_path):
+    write_corpus(tmp_path / "c", a=[f"a short text {i}" for i in range(30)])
+    refused = toremi("embed", "c", *FLAGS, "--text-field", "foo", cwd=tmp_path)
+    assert_one_line_error(refused, "foo")
+    assert toremi("embed", "c", *FLAGS, cwd=tmp_path).returncode == 0
+    assert_one_line_error(toremi("embed", "c", "--text-field", "foo", cwd=tmp_path), "foo")
+    assert samples_settings(tmp_path)["text_field"] is None, "still whole"
+    again = toremi("embed", "c", cwd=tmp_path)
+    assert again.returncode == 0 and again.stderr.count("up to date") == 2, again.stderr
+
+
 def test_bad_input_is_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     write_corpus(tmp_path / "c", a=["text"])

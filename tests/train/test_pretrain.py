@@ -107,6 +107,10 @@ def test_nan_stops_the_run_and_names_the_step(workdir, pretrain):
         (["--gpus", "99"], ["--gpus 99", "this machine has"]),
         (["--gpus", "0", "--processes", "9999"], ["--processes 9999", "CPU cores"]),
         (["--policy", "nix"], ["nix", "toremi-2"]),
+        (["--learning-rate", "-1"], ["--learning-rate -1", "at least 0"]),
+        (["--grad-clip", "nan"], ["--grad-clip nan", "at least 0"]),
+        (["--beta1", "1.5"], ["--beta1 1.5", "below 1"]),
+        (["--seed", "-1"], ["--seed -1", "between 0 and"]),
         (["--model", "nix"], ["--model nix", "tiny"]),
         (["--name", "new", "--resume"], ["no run to resume"]),
         (["--max-steps", "5", "--epochs", "1"], ["one of the three"]),
@@ -115,6 +119,26 @@ def test_nan_stops_the_run_and_names_the_step(workdir, pretrain):
 )
 def test_bad_flags(pretrain, arguments, parts):
     assert_one_line_error(pretrain(*arguments), *parts)
+
+
+def test_a_mistaken_flag_does_not_cost_the_run_that_it_would_have_replaced(pretrain, uninterrupted):
+    before = sorted(path.name for path in uninterrupted.iterdir())
+    for flags in (["--policy", "nix"], ["--annotated", "nowhere"], ["--context-length", "5000"]):
+        assert pretrain("--name", uninterrupted.name, "--overwrite", *flags).returncode != 0
+        assert sorted(path.name for path in uninterrupted.iterdir()) == before
+
+
+def test_a_table_that_is_not_there_is_not_called_trained_on(pretrain, uninterrupted):
+    assert_one_line_error(pretrain("--name", uninterrupted.name, "--annotated", "nowhere"), "nowhere: no such table")
+
+
+def test_without_topics_nothing_can_be_reweighted(pretrain, workdir, tmp_path):
+    table = TableReader(workdir / "annotated", ANNOTATED).read()
+    column = table.schema.get_field_index("labels")
+    bare = table.set_column(column, "labels", pa.array([[]] * table.num_rows, table.schema.field("labels").type))
+    pq.write_table(bare.replace_schema_metadata(None), tmp_path / "bare.parquet")
+    flags = ("--annotated", tmp_path / "bare.parquet", "--policy", "toremi-2", "--name", "bare")
+    assert_one_line_error(pretrain(*flags), "no sample has a topic by --topics labels", "--topics fine")
 
 
 def test_no_training_sample(tmp_path, workdir):

@@ -145,8 +145,9 @@ def _refuse_flags(corpus: str | None, flags: dict[str, Any], mode: str) -> None:
 
 def _build_samples(place: Layout, corpus: str | None, flags: dict[str, Any], where: dict[str, Any]) -> None:
     """Cut the corpus into samples; without one, take the samples that are there."""
-    from toremi_cli.corpus.stage import build_samples, previous_plan
+    from toremi_cli.corpus.stage import build_samples
     from toremi_cli.errors import UsageError
+    from toremi_cli.stage import previous_plan
 
     if corpus is None:
         record = previous_plan(place.samples)

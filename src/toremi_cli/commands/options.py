@@ -144,7 +144,10 @@ VectorFitSamples = Annotated[
         help="Samples that vectors are learnt from, at most [dim]\\[20000][/]",
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of everything that is drawn [dim]\\[0][/]")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Seed of everything that is drawn [dim]\\[0][/]"),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -217,7 +220,8 @@ def where_to_work(engine: str | None, workers: int | None) -> dict[str, Any]:
 
 def previous_samples(workdir: Workdir, corpus: str) -> dict[str, Any] | None:
     """How the samples in the workdir were made, finished or not; None if they come from another corpus."""
-    from toremi_cli.corpus.stage import absolute_corpus, previous_plan
+    from toremi_cli.corpus.stage import absolute_corpus
+    from toremi_cli.stage import previous_plan
 
     record = previous_plan(workdir.samples)
     return record if record and record.get("corpus") == absolute_corpus(corpus) else None
@@ -225,7 +229,7 @@ def previous_samples(workdir: Workdir, corpus: str) -> dict[str, Any] | None:
 
 def previous_embeddings(workdir: Workdir) -> dict[str, Any] | None:
     """How the embeddings in the workdir were made, finished or not."""
-    from toremi_cli.topics.embed import previous_plan
+    from toremi_cli.stage import previous_plan
 
     return previous_plan(workdir.embeddings)
 

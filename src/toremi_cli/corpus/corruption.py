@@ -79,6 +79,8 @@ def build_corrupted(
     reader = TableReader(annotated, ANNOTATED)
     if out.resolve() == annotated.resolve():
         raise UsageError(f"-o {out}: is the table itself; name another folder")
+    if out.is_dir() and read_manifest(out) is None and any(p.suffix != ".parquet" for p in out.iterdir()):
+        raise UsageError(f"-o {out}: holds other files than a table of toremi; name another folder")
     chosen = _Chosen(config, topics)
     encoder = load_tokenizer(tokenizer)
     inputs = {"annotated": reader.fingerprint, "tokenizer": digest((tokenizer / "tokenizer.json").read_text("utf-8"))}

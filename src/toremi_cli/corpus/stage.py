@@ -34,10 +34,9 @@ from toremi_cli.errors import CorpusError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest, provenance_of
 from toremi_cli.schemas import END_OF_TEXT, SAMPLES, TEST, TRAIN, VALIDATION
-from toremi_cli.stage import StageFolder
-from toremi_cli.tables import find_json, read_manifest, write_json
+from toremi_cli.stage import StageFolder, planned
+from toremi_cli.tables import read_manifest
 
-PLAN = "_plan.json"
 """The corpus and the settings that the samples beside it are made of, there from the first moment."""
 CUTTING_VERSION = 2
 """Of how a corpus is cut: with another one, tables of before are made anew."""
@@ -67,12 +66,13 @@ def build_samples(
         shutil.rmtree(workdir.samples / FOLDER, ignore_errors=True)
         return read_manifest(workdir.samples) or {}
     _tell_passed_over(source)
+    intention = {"fingerprint": stage.provenance.fingerprint, "corpus": location, "config": asdict(config)}
+    with planned(workdir.samples, intention):
+        parts = lay_out_parts(workdir.samples, source, location, stage.provenance)
+        scan = scan_corpus(parts, source, engine=engine, workers=workers)
+        _tell_skipped(scan.report)
+        _make_tokenizer(workdir.tokenizer, config, scan, tokenizer_key)
     stage.begin()
-    _save_plan(stage, location, config)
-    parts = lay_out_parts(workdir.samples, source, location, stage.provenance)
-    scan = scan_corpus(parts, source, engine=engine, workers=workers)
-    _tell_skipped(scan.report)
-    _make_tokenizer(workdir.tokenizer, config, scan, tokenizer_key)
     plan = plan_split(source, scan, config, Chunker(load_tokenizer(workdir.tokenizer), config.max_tokens))
     _tell_progress(stage, parts)
     cut_parts(parts, workdir.tokenizer, plan, scan.num_documents, engine=engine, workers=workers)
@@ -90,17 +90,6 @@ def build_samples(
     manifest = stage.finish(num_shards, **facts)
     shutil.rmtree(parts.root, ignore_errors=True)
     return manifest
-
-
-def previous_plan(folder: Path) -> dict[str, Any] | None:
-    """The corpus and the settings that the samples in `folder` were made with, finished or not."""
-    return read_manifest(folder) or find_json(folder / PLAN)
-
-
-def _save_plan(stage: StageFolder, location: str, config: CorpusConfig) -> None:
-    """Remember what is being made, so that an interrupted run can be gone on with without naming it again."""
-    plan = {"fingerprint": stage.provenance.fingerprint, "corpus": location, "config": asdict(config)}
-    write_json(stage.folder / PLAN, plan)
 
 
 def _tell_progress(stage: StageFolder, parts: Parts) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from toremi_cli.errors import TrainingError, reason
+from toremi_cli.errors import TrainingError, UsageError, reason
 from toremi_cli.layout import Workdir
 from toremi_cli.lm.memory import reuse_freed_memory
 from toremi_cli.lm.tokenizer import open_tokenizer
@@ -51,8 +51,8 @@ def load(run: Run, checkpoint: Checkpoint, workdir: Workdir, device: str = "", c
         TrainingError: the checkpoint isn't whole, can't be loaded, or has no tokenizer.
     """
     checkpoint.check()
+    place = _device(device)
     encoder = _load_encoder(checkpoint.folder, workdir)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if place.type == "cpu":
         reuse_freed_memory()
     model = load_model(checkpoint.folder, "AutoModelForCausalLM", "a causal LM").to(place).eval()
@@ -66,6 +66,18 @@ def load(run: Run, checkpoint: Checkpoint, workdir: Workdir, device: str = "", c
     if context_length > limit:
         raise TrainingError(f"{checkpoint.folder}: reads at most {limit} tokens, not --context-length {context_length}")
     return LoadedModel(model, encoder, context_length or own, place)
+
+
+def _device(name: str) -> torch.device:
+    """The device so named; without a name the GPU if there is one."""
+    has_gpu = torch.cuda.is_available()
+    try:
+        place = torch.device(name or ("cuda" if has_gpu else "cpu"))
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError):
+        there = f"cpu, cuda:0 to cuda:{torch.cuda.device_count() - 1}" if has_gpu else "cpu: there is no GPU"
+        raise UsageError(f"--device {name}: no device of this machine; expected {there}") from None
+    return place
 
 
 def _trained_with(run: Run) -> int:

@@ -88,7 +88,8 @@ def find_runs(names: Sequence[str], workdir: Workdir) -> list[Run]:
         UsageError: no such run; says which there are.
     """
     root = workdir.root / "runs"
-    known = sorted(p.name for p in root.iterdir() if (p / RUN_FILE).exists()) if root.is_dir() else []
+    there = root.iterdir() if root.is_dir() else ()
+    known = sorted(p.name for p in there if (p / RUN_FILE).exists() and not p.name.startswith("."))
     if not names:
         runs = [Run(name, root / name) for name in known]
         if not runs:

@@ -17,13 +17,12 @@ from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TRAIN
-from toremi_cli.stage import StageFolder
+from toremi_cli.stage import StageFolder, planned
 from toremi_cli.tables import TableReader, atomic_folder, find_json, read_manifest, write_json
 from toremi_cli.topics.vectors import BACKENDS, DEFAULT_BACKEND, DEFAULT_DIM, load_backend, make_backend
 from toremi_cli.topics.vectors.base import VectorBackend
 
 MODEL = "_model"
-PLAN = "_plan.json"
 """The settings that the embeddings beside it are made with, there from the first moment."""
 VECTORS_VERSION = 1
 """Of how vectors are learnt and inferred: with another one, tables of before are made anew."""
@@ -84,9 +83,9 @@ def build_embeddings(workdir: Workdir, config: EmbedConfig) -> dict[str, Any]:
         console.note(f"{workdir.embeddings}: up to date")
         stage.confirm()
         return read_manifest(workdir.embeddings) or {}
+    with planned(workdir.embeddings, {"fingerprint": provenance.fingerprint, "config": config.settings()}):
+        dim = _fitted_backend(workdir.embeddings / MODEL, samples, config).dim
     stage.begin()
-    write_json(workdir.embeddings / PLAN, {"config": config.settings()})
-    dim = _fitted_backend(workdir.embeddings / MODEL, samples, config).dim
     pending = list(stage.pending(len(samples.shards)))
     work = partial(encode_shard, Workdir(workdir.root.resolve()), provenance)
     is_transformer = config.backend == "sentence-transformers"
@@ -120,11 +119,6 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def previous_plan(folder: Path) -> dict[str, Any] | None:
-    """The settings that the embeddings in `folder` were made with, finished or not."""
-    return read_manifest(folder) or find_json(folder / PLAN)
 
 
 def encode_batch(backend: VectorBackend, batch: pa.RecordBatch) -> pa.Table:

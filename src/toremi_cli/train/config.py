@@ -5,6 +5,7 @@ They travel as JSON from the command to the worker and stand in the run's `run.j
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -212,6 +213,7 @@ def check_config(config: TrainConfig) -> None:
     _check_choice("--loss-average", config.loss_average, LOSS_AVERAGES)
     _check_choice("--sensitivity", config.sensitivity, SENSITIVITIES)
     _check_choice("--log-with", config.log_with, ("", "tensorboard", "wandb", "trackio"))
+    _check_numbers(config)
     if config.chunked_loss and config.sensitivity == "el2n":
         raise UsageError("--sensitivity el2n needs the logits, which --chunked-loss never holds; use norm")
     if config.batch_size and config.batch_tokens:
@@ -231,6 +233,24 @@ def check_config(config: TrainConfig) -> None:
     _check_accelerate_config(config.accelerate_config)
     if not config.run_name or "/" in config.run_name or config.run_name.startswith("."):
         raise UsageError(f"--name {config.run_name!r}: must be a plain folder name")
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    """Refuse what would train backwards or not at all; a comparison with nan is false, so that it is refused, too."""
+    ranges = (
+        ("--learning-rate", config.learning_rate, 0 <= config.learning_rate < math.inf, "a number of at least 0"),
+        ("--min-learning-rate", config.min_learning_rate, 0 <= config.min_learning_rate <= 1, "between 0 and 1"),
+        ("--warmup-steps", config.warmup_steps, config.warmup_steps >= -1, "a number of steps, or -1"),
+        ("--weight-decay", config.weight_decay, 0 <= config.weight_decay < math.inf, "a number of at least 0"),
+        ("--beta1", config.beta1, 0 <= config.beta1 < 1, "at least 0 and below 1"),
+        ("--beta2", config.beta2, 0 <= config.beta2 < 1, "at least 0 and below 1"),
+        ("--grad-clip", config.grad_clip, 0 <= config.grad_clip < math.inf, "a number of at least 0"),
+        ("--epochs", config.epochs, 0 <= config.epochs < math.inf, "a number of at least 0"),
+        ("--seed", config.seed, 0 <= config.seed < 2**32, "between 0 and 4294967295"),
+    )
+    for flag, found, ok, expected in ranges:
+        if not ok:
+            raise UsageError(f"{flag} {found}: expected {expected}")
 
 
 def _check_accelerate_config(path: str) -> None:

@@ -26,6 +26,11 @@ def build_policy(
     """
     if config.policy["name"] not in POLICIES:
         raise UsageError(f"--policy {config.policy['name']}: expected one of {', '.join(POLICIES)}")
+    if not pairs.names and config.policy["name"] != "uniform":
+        raise UsageError(
+            f"--policy {config.policy['name']}: no sample has a topic by --topics {config.topics}, so nothing can be "
+            "reweighted; use --topics fine, or give names with `toremi annotate --relabel --taxonomy none`"
+        )
     try:
         policy_config = PolicyConfig(**{**config.policy, "seed": config.seed})
         data = PolicyData(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 from toremi_cli import console
 from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.layout import Workdir
-from toremi_cli.runs.record import FINISHED, RUN_FILE, RUNTIME_FIELDS, read_run
+from toremi_cli.runs.record import FINISHED, RUNTIME_FIELDS, read_run
 from toremi_cli.train.config import TrainConfig, check_config, differences, resolve_auto
 from toremi_cli.train.launch import is_launched, launch, resolve_devices
+from toremi_cli.train.lock import set_aside
 
 
 def start_run(
@@ -41,11 +42,14 @@ def start_run(
     if is_launched():
         return _as_rank(config, values, given, resume, overwrite)
     resolve_devices(config)
+    if overwrite or given & {"annotated", "tokenizer"}:
+        _check_inputs(config)
     config, resume, done = settle(config, values, given, resume=resume, overwrite=overwrite)
     if done is not None:
         return {"signal": 0, "exit_code": 0, "summary": done}
     _check_inputs(config)
-    return launch(config, resume)
+    with _making_room(config, overwrite):
+        return launch(config, resume)
 
 
 def plan_only(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,8 +64,9 @@ def plan_only(values: Mapping[str, Any]) -> dict[str, Any]:
     _check_inputs(config)
     _, processes = resolve_devices(config)
     from toremi_cli.train.dry_run import describe_plan
-    from toremi_cli.train.worker import open_run_cache
+    from toremi_cli.train.worker import open_run_cache, silence_libraries
 
+    silence_libraries()
     return describe_plan(config, open_run_cache(config, build=True), processes)
 
 
@@ -70,11 +75,7 @@ def settle(
 ) -> tuple[TrainConfig, bool, dict[str, Any] | None]:
     """The config to run with, whether to resume, and the summary of a run that is finished already."""
     folder = Workdir(Path(config.workdir)).run(config.run_name)
-    if overwrite and folder.exists():
-        if not (folder / RUN_FILE).exists() and any(folder.iterdir()):
-            raise TrainingError(f"{folder}: not a run of toremi; will not delete it")
-        shutil.rmtree(folder)
-    record = read_run(folder)
+    record = None if overwrite else read_run(folder)
     if record is None:
         if resume:
             raise TrainingError(f"{folder}: no run to resume; start it without --resume")
@@ -93,6 +94,11 @@ def settle(
     if not resume:
         console.note(f"{folder}: going on with this run, which was not finished")
     return config, True, None
+
+
+def _making_room(config: TrainConfig, overwrite: bool) -> AbstractContextManager[None]:
+    folder = Workdir(Path(config.workdir)).run(config.run_name)
+    return set_aside(folder) if overwrite and folder.exists() else nullcontext()
 
 
 def _check_unchanged(folder: Path, record: Mapping[str, Any], config: TrainConfig) -> None:
@@ -129,12 +135,14 @@ def _merged(
 
 
 def _check_inputs(config: TrainConfig) -> None:
-    """Say at once, before anything heavy is loaded, that the corpus is missing."""
+    """Say at once, before anything heavy is loaded or moved away, that the corpus is missing."""
     annotated = config.annotated_path
     if not annotated.exists():
         raise TrainingError(
             f"{annotated}: no such table; run `toremi annotate CORPUS --workdir {config.workdir}` first"
         )
+    if config.tokenizer and not config.tokenizer_path.is_dir():
+        raise TrainingError(f"--tokenizer {config.tokenizer}: no such folder; expected one in Hugging Face layout")
 
 
 def _as_rank(
@@ -150,5 +158,6 @@ def _as_rank(
     elif resume:
         record = read_run(Workdir(Path(config.workdir)).run(config.run_name))
         config = _merged(config, record["config"], values, given) if record else config
-    outcome = run_worker(config, resume)
+    with _making_room(config, overwrite and int(os.environ["RANK"]) == 0):
+        outcome = run_worker(config, resume)
     return outcome if int(os.environ["RANK"]) == 0 else {**outcome, "summary": {}}

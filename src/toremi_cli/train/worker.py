@@ -48,7 +48,7 @@ def run_worker(config: TrainConfig, resume: bool) -> dict[str, Any]:
     Raises:
         ToremiError: the run cannot start or go on.
     """
-    _silence_libraries()
+    silence_libraries()
     rank = int(os.environ.get("RANK", "0"))
     console.set_quiet(config.quiet or rank != 0)
     cache = open_run_cache(config, build=rank == 0)
@@ -110,7 +110,7 @@ def open_run_cache(config: TrainConfig, build: bool) -> Any:
     return open_cache(Path(config.workdir), config.annotated_path, config.tokenizer_path, build)
 
 
-def _silence_libraries() -> None:
+def silence_libraries() -> None:
     """Their progress bars and warnings are not ours to show."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # nothing is done to the losses in place
