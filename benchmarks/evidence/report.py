@@ -108,10 +108,11 @@ def _difference(own: Sequence[Result], base: Sequence[Result], number: Callable[
     values = [value for value in values if not math.isnan(value)]
     if not values or own[0].cell.label == BASELINE:
         return ""
+    fewer = f", {len(values)} of {len(own)} seeds" if len(values) < len(own) else ""
     if len(values) == 1:
-        return f"{values[0]:+.4f}"
+        return f"{values[0]:+.4f}{fewer}"
     half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
-    return f"{np.mean(values):+.4f} ({np.mean(values) - half:+.4f} to {np.mean(values) + half:+.4f})"
+    return f"{np.mean(values):+.4f} ({np.mean(values) - half:+.4f} to {np.mean(values) + half:+.4f}){fewer}"
 
 
 def _saving(own: Sequence[Result], base: Sequence[Result]) -> str:
