@@ -52,7 +52,7 @@ def set_aside(run: Path) -> Iterator[None]:
     if not (run / RUN_FILE).exists() and any(path.name != LOCK_FILE for path in run.iterdir()):
         raise TrainingError(f"{run}: not a run of toremi; will not delete it")
     aside = run.with_name(f".{run.name}.overwritten-{os.getpid()}")
-    with locked(run, wait_seconds=0):
+    with locked(run, wait_seconds=3):
         run.rename(aside)
     try:
         yield
