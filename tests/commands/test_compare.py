@@ -64,6 +64,16 @@ def test_one_table_with_cost_loss_and_compute_saved(workdir):
     assert other["saving"]["source"] == "in-run" and other["saving"]["low"] is None
 
 
+def test_a_run_that_has_recorded_nothing_yet_keeps_no_other_from_being_shown(workdir):
+    (workdir / "runs" / "young").mkdir()
+    (workdir / "runs" / "young" / "run.json").write_text('{"status": "running"}')
+    for command in (("compare",), ("report", "-o", workdir / "report.html")):
+        process = toremi(*command, "-w", workdir)
+        assert process.returncode == 0, process.stderr
+        assert "run young is left out" in process.stderr
+    assert_one_line_error(toremi("compare", "young", "-w", workdir), "young: the run has recorded nothing")
+
+
 def test_a_checkpoint_series_gives_the_saving_with_its_interval(workdir):
     run = workdir / "runs" / "toremi-2"
     # The baseline's own last model stands at step 600 of the other run: it was as good with a third less.

@@ -42,9 +42,9 @@ def register(app: typer.Typer) -> None:
         """
         from toremi_cli import layout
         from toremi_cli.evaluate.compare import compare_runs
-        from toremi_cli.runs.run import find_runs
+        from toremi_cli.runs.history import find_recorded_runs
 
-        found = compare_runs(find_runs(tuple(runs or ()), layout.Workdir(workdir)), suite, baseline)
+        found = compare_runs(find_recorded_runs(tuple(runs or ()), layout.Workdir(workdir)), suite, baseline)
         for warning in found.warnings:
             console.warn(warning)
         console.print_json(found.to_json()) if as_json else _print(found)

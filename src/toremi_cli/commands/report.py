@@ -44,11 +44,10 @@ def register(app: typer.Typer) -> None:
         Example: [bold]toremi report toremi-2 --figure weights -o weights.svg[/]
         """
         from toremi_cli import layout
-        from toremi_cli.runs.history import read_history
-        from toremi_cli.runs.run import find_runs
+        from toremi_cli.runs.history import find_recorded_runs, read_history
 
         place = layout.Workdir(workdir)
-        found = find_runs(tuple(runs or ()), place)
+        found = find_recorded_runs(tuple(runs or ()), place)
         histories = [read_history(run) for run in found]
         for run in found:
             if run.is_going:

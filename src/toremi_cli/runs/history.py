@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from toremi_cli import console
 from toremi_cli.errors import TableError
-from toremi_cli.runs.run import Run
+from toremi_cli.layout import Workdir
+from toremi_cli.runs.run import Run, find_runs
 from toremi_cli.schemas import ALL_DOMAINS, MACRO, METRICS, WEIGHTS, Table
 from toremi_cli.tables import TableReader
 
@@ -87,6 +89,22 @@ class History:
     def domains(self, name: str) -> list[str]:
         """The domains of a metric, averages left out."""
         return sorted(d for n, d in self.metrics if n == name and d not in (ALL_DOMAINS, MACRO))
+
+
+def find_recorded_runs(names: Sequence[str], workdir: Workdir) -> list[Run]:
+    """`find_runs`; without names, runs that have recorded nothing yet are left out with a warning, unless all are such.
+
+    Raises:
+        UsageError: no such run; says which there are.
+    """
+    runs = find_runs(names, workdir)
+    tables = (WEIGHTS.name, METRICS.name)
+    empty = [run for run in runs if not any(any((run.folder / name).glob("*.parquet")) for name in tables)]
+    if names or len(empty) == len(runs):
+        return runs
+    for run in empty:
+        console.warn(f"run {run.name} is left out: it has recorded nothing yet")
+    return [run for run in runs if run not in empty]
 
 
 def read_history(run: Run) -> History:
