@@ -151,7 +151,7 @@ def register(app: typer.Typer) -> None:
         # Run folder
         name: Annotated[str, _option(_RUN, "Name of the run; without it, the policy's.", "--name", "-n")] = "",
         resume: Annotated[bool, _option(_RUN, "Go on from the last whole checkpoint.", "--resume")] = False,
-        overwrite: Annotated[bool, _option(_RUN, "Delete a run of this name first.", "--overwrite")] = False,
+        overwrite: Annotated[bool, _option(_RUN, "Replace a run of this name.", "--overwrite")] = False,
         eval_every: Annotated[int, _option(_RUN, "Steps between evaluations; 0: the interval.", min=0)] = 0,
         eval_samples: Annotated[
             int, _option(_RUN, "Validation samples a source, at most; 0: no evaluation.", min=0)
