@@ -6,7 +6,7 @@ from toremi_cli import console
 from toremi_cli.train.run import Run
 from toremi_cli.train.sharding import fsdp_is_asked_for, is_sharded
 
-FEW_INTERVALS = 20
+FEW_INTERVALS = 10
 MEASURED_INTERVALS = 80
 """Updates of the weights in the paper's run, and in those that `docs/evidence.md` tells of."""
 
