@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-READY  := $(VENV)/.installed
+TOREMI := $(VENV)/.toremi
+READY  := $(VENV)/.ready
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help install demo test test-all test-browser evidence evidence-quick lint format clean
 .DEFAULT_GOAL := help
@@ -11,10 +13,13 @@ help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(READY)  ## Make .venv and install toremi with everything the tests need
-$(READY): pyproject.toml constraints.txt
+$(TOREMI): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,embed]'
+	$(PIP) torch
+	$(PIP) --editable .
+	@touch $@
+$(READY): $(TOREMI)
+	$(PIP) --editable '.[dev,embed]'
 	@touch $@
 
 test: $(READY)  ## The tests
@@ -39,7 +44,7 @@ demo: $(DEMO)/.harvested  ## Real text, topics, two trainings, their comparison 
 	$(BIN)/toremi eval uniform toremi-2 --workdir $(DEMO)
 	$(BIN)/toremi report uniform toremi-2 --workdir $(DEMO) -o $(DEMO)/report.png
 
-$(DEMO)/.harvested: examples/harvest_corpus.py $(READY)
+$(DEMO)/.harvested: examples/harvest_corpus.py $(TOREMI)
 	$(BIN)/python examples/harvest_corpus.py $(DEMO)/corpus
 	@touch $@
 

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,15 @@ def test_inspect_errors_are_one_line(tmp_path):
     assert_one_line_error(toremi("inspect", tmp_path), "no Parquet file")
     (tmp_path / "x.parquet").write_bytes(b"PAR1 no")
     assert_one_line_error(toremi("inspect", tmp_path / "x.parquet"), "not a whole Parquet file")
+
+
+def test_inspect_of_a_workdir_or_a_run_names_the_tables_in_it(tmp_path):
+    write_stage(tmp_path / "samples")
+    shutil.copy(tmp_path / "samples" / "part-00000.parquet", tmp_path / "topics.parquet")
+    (tmp_path / "runs").mkdir()
+    process = toremi("inspect", tmp_path)
+    assert_one_line_error(process, "a folder of several tables", f"{tmp_path}/samples, {tmp_path}/topics.parquet")
+    assert "runs" not in process.stderr.rsplit(":", 1)[1]
 
 
 def test_debug_gives_the_traceback(tmp_path):

@@ -49,9 +49,20 @@ def describe_table(path: Path, num_rows: int) -> dict[str, Any]:
     }
 
 
+def _tables_within(path: Path) -> list[str]:
+    """The tables of a workdir or of a run's folder, by name; none where the folder is itself a table."""
+    if not path.is_dir():
+        return []
+    inner = sorted(entry for entry in path.iterdir() if not entry.name.startswith((".", "_")))
+    folders = [entry for entry in inner if next(entry.glob("*.parquet"), None) is not None]
+    return [str(entry) for entry in inner if entry in folders or (folders and entry.suffix == ".parquet")]
+
+
 def _kind_of(path: Path) -> Table:
     """The kind named in the file's provenance, else the kind with the most columns that are all there."""
     shards = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    if inner := _tables_within(path):
+        raise TableError(f"{path}: a folder of several tables, not a table; inspect one of them: {', '.join(inner)}")
     if not shards:
         what = "no Parquet file in this folder" if path.is_dir() else "no such file or folder"
         raise TableError(f"{path}: {what}; expected a table of toremi ({', '.join(TABLES)})")

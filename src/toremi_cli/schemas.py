@@ -86,7 +86,11 @@ _TEXT_COLUMNS = (
     Column("doc_id", pa.string(), "id of the document: from the id field, or file path and line"),
     Column("source", pa.string(), "where the document comes from: the source field, sub-folder or file name"),
     Column("split", pa.string(), f"'{TRAIN}', or held out by document hash: '{VALIDATION}' (may steer), '{TEST}'"),
-    Column("text", pa.string(), "the sample's text; a document's samples joined give the document back"),
+    Column(
+        "text",
+        pa.string(),
+        "the sample's text; a document's samples joined give the document back, repeated ones left out",
+    ),
 )
 _TOPIC_COLUMNS = (
     Column("topic", pa.int32(), f"the topic of highest probability, an id of table 'topics'; {NO_TOPIC} if unsettled"),

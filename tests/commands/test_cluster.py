@@ -1,11 +1,15 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
 from tests.shell import assert_one_line_error, toremi
+from tests.test_engine import wait_until
 from tests.topics.planted import write_planted
 from toremi_cli.schemas import CLUSTERS, TOPICS
-from toremi_cli.tables import TableReader
+from toremi_cli.stage import PLAN
+from toremi_cli.tables import MANIFEST, TableReader, read_manifest
 from toremi_cli.topics.cluster import build_clusters
 from toremi_cli.topics.config import ClusterConfig
 
@@ -44,6 +48,29 @@ def test_the_table_says_how_many_topics_and_why(tmp_path):
     assert "10 topics (" in done.stdout and "mean agreement" in done.stdout
     again = toremi("cluster", "-w", workdir.root)
     assert "up to date" in again.stderr, "flags that are not given stay as they were"
+
+
+def test_flags_of_an_interrupted_run_stay_and_refused_ones_go(tmp_path):
+    workdir = write_planted(tmp_path)
+    flags = ("--method", "kmeans", "--num-clusters", "3", "--seed", "7")
+    process = subprocess.Popen([sys.executable, "-m", "toremi_cli.cli", "cluster", "-w", str(workdir.root), *flags])
+    wait_until(lambda: (workdir.clusters / PLAN).exists() or process.poll() is not None)
+    process.kill()
+    process.wait()
+    assert not (workdir.clusters / MANIFEST).exists(), "killed before it was done"
+    done = toremi("cluster", "-w", workdir.root, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["num_topics"] == 3
+    assert read_manifest(workdir.clusters)["config"]["seed"] == 7
+    assert_one_line_error(toremi("cluster", "-w", workdir.root, "--num-topics", "few"), "--num-topics few", "'auto'")
+    assert "up to date" in toremi("cluster", "-w", workdir.root).stderr
+
+
+def test_auto_takes_a_number_of_topics_back(tmp_path):
+    workdir = write_planted(tmp_path)
+    assert toremi("cluster", "-w", workdir.root, "--num-topics", "2").returncode == 0
+    assert toremi("cluster", "-w", workdir.root, "--num-topics", "auto").returncode == 0
+    assert read_manifest(workdir.clusters)["config"]["num_topics"] is None
 
 
 def test_errors_are_one_line(tmp_path):

@@ -72,3 +72,15 @@ def test_bad_input_is_one_line(tmp_path):
     assert_one_line_error(toremi("embed", "c", "--text-field", "x", cwd=tmp_path), "a.jsonl:1", "found id, text")
     assert_one_line_error(toremi("embed", "c", "--vectors", "x", cwd=tmp_path), "doc2vec, sentence-transformers")
     assert_one_line_error(toremi("embed", "c", "--on-error", "x", cwd=tmp_path), "--on-error x")
+
+
+def test_auto_takes_a_flag_back(tmp_path):
+    write_corpus(tmp_path / "c", a=[f"a short text {i}" for i in range(30)], b=[f"another {i}" for i in range(30)])
+    assert toremi("embed", "c", *FLAGS, cwd=tmp_path).returncode == 0
+    first = samples_settings(tmp_path)
+    flags = ("--tokenizer", "toremi-out/tokenizer", "--id-field", "none")
+    assert_one_line_error(toremi("embed", "c", *flags, "--vocab-size", "700", cwd=tmp_path), "--tokenizer auto")
+    assert toremi("embed", "c", *flags, cwd=tmp_path).returncode == 0
+    assert samples_settings(tmp_path) == {**first, "tokenizer": "toremi-out/tokenizer", "id_field": "none"}
+    assert toremi("embed", "c", "--tokenizer", "auto", "--id-field", "auto", cwd=tmp_path).returncode == 0
+    assert samples_settings(tmp_path) == first

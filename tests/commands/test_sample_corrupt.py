@@ -24,6 +24,16 @@ def test_a_mixture_is_drawn_and_embed_reads_it(tmp_path):
     assert_one_line_error(toremi("sample", "c", "--ratios", "x", "--tokens", "1K", "-o", "m", cwd=tmp_path), "--ratios")
 
 
+def test_ratios_and_targets_that_are_not_met_are_told(tmp_path):
+    write_corpus(
+        tmp_path / "c", web=[" ".join(news_articles()[:20]), " ".join(news_articles()[20:40])], code=["x y"] * 3
+    )
+    process = toremi("sample", "c", "--ratios", "web:80,code:20", "--tokens", "500", "-o", "m", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "--ratios sum to 100: taken in proportion" in process.stderr
+    assert "as documents are taken whole" in process.stderr and "'code' runs short" in process.stderr
+
+
 def test_noise_is_planted(workdir, tmp_path):  # noqa: F811
     flags = ("--workdir", workdir.root, "--topic", "Technology", "--kind", "shuffle-words", "-o", tmp_path / "noisy")
     process = toremi("corrupt", *flags)

@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from toremi_cli.corpus.config import CorpusConfig
+from toremi_cli.corpus.listing import list_corpus
 from toremi_cli.corpus.readers import Corpus, ReadReport
 from toremi_cli.errors import CorpusError, UsageError
 
@@ -205,6 +206,12 @@ def test_nothing_there(tmp_path):
     (tmp_path / "link.txt").symlink_to(tmp_path / "gone")
     with pytest.raises(CorpusError, match=r"link.txt: No such file"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(("corpus", "why"), [("-", "standard input is read once"), ("c/*.jsonl", "patterns are not")])
+def test_what_is_no_path_is_explained(corpus, why):
+    with pytest.raises(CorpusError, match=why):
+        list_corpus(corpus)
 
 
 def test_a_json_array_is_explained(tmp_path):

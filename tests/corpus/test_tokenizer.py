@@ -1,4 +1,5 @@
 import json
+import random
 
 import pytest
 
@@ -66,6 +67,14 @@ def test_base64_does_not_stall_training():
     blob = "QUJD" * 16000
     tokenizer = train_tokenizer([*news_articles()[:5], *[blob] * 20], 600, 10**9)
     assert tokenizer.get_vocab_size() == 600
+
+
+def test_text_without_spaces_does_not_stall_training_and_is_learnt():
+    words = ["语言", "模型", "训练", "数据", "主题", "权重", "学习", "噪声"]
+    text = "".join(random.Random(0).choices(words, k=100_000))  # minutes, were it one word
+    tokenizer = train_tokenizer([text], 600, 10**9)
+    assert [len(tokenizer.encode(word).ids) for word in words] == [1] * len(words)
+    assert tokenizer.decode(tokenizer.encode(text[:5000]).ids) == text[:5000]
 
 
 @pytest.mark.parametrize("as_file", [True, False])

@@ -26,6 +26,8 @@ Corpus = Annotated[
     ),
 ]
 
+LEAST_LABELLED = 0.5
+"""With labels for a smaller part of the topics, something is wrong with them."""
 SHOWN_TOPICS = 50
 
 LABEL_FLAGS = {
@@ -205,6 +207,11 @@ def _label(place: Layout, labels: AnnotateConfig, where: dict[str, Any], as_json
         "num_topics": len(topics),
         "num_labelled_topics": manifest["num_labelled_topics"],
     }
+    if result["num_labelled_topics"] < LEAST_LABELLED * len(topics):
+        console.warn(
+            f"only {result['num_labelled_topics']:,} of {len(topics):,} topics have labels, which are for English: "
+            "train with --topics fine, or give labels of your own (--taxonomy FILE)"
+        )
     if as_json:
         console.print_json({**result, "topics": topics})
         return

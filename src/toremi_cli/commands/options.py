@@ -1,7 +1,8 @@
 """Flags that several commands share, and how flags that were not given are filled in.
 
 A flag that isn't given means: as the table at hand was made, else the default. So a plain `toremi annotate` after
-`toremi embed --max-tokens 256` recomputes nothing.
+`toremi embed --max-tokens 256` recomputes nothing. 'auto' means the default again, where that is no value that one
+could name.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ TextField = Annotated[
         "--text-field",
         metavar="NAME",
         rich_help_panel=CORPUS_PANEL,
-        help="Field that holds the text [dim]\\[found: text, content, body, …][/]",
+        help="Field that holds the text [dim]\\[auto: text, content, body, …][/]",
     ),
 ]
 SourceField = Annotated[
@@ -48,7 +49,7 @@ SourceField = Annotated[
         "--source-field",
         metavar="NAME",
         rich_help_panel=CORPUS_PANEL,
-        help="Field that names the source [dim]\\[`source`, else sub-folder, else file][/]",
+        help="Field that names the source [dim]\\[auto: `source`, else sub-folder, else file][/]",
     ),
 ]
 IdField = Annotated[
@@ -57,7 +58,7 @@ IdField = Annotated[
         "--id-field",
         metavar="NAME",
         rich_help_panel=CORPUS_PANEL,
-        help="Field that identifies a document; 'none': file and line [dim]\\[`id`, else file and line][/]",
+        help="Field that identifies a document; 'none': file and line [dim]\\[auto: `id`, else file and line][/]",
     ),
 ]
 OnError = Annotated[
@@ -81,7 +82,7 @@ Tokenizer = Annotated[
         "--tokenizer",
         metavar="PATH|NAME",
         rich_help_panel=SAMPLES_PANEL,
-        help="A local path or a hub name [dim]\\[a byte-level BPE trained on the corpus][/]",
+        help="A local path or a hub name [dim]\\[auto: a byte-level BPE trained on the corpus][/]",
     ),
 ]
 VocabSize = Annotated[
@@ -167,6 +168,8 @@ Engine = Annotated[
     ),
 ]
 
+AUTO = "auto"
+"""Value of a flag that takes back what was given before."""
 COUNT_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 
 C = TypeVar("C")
@@ -189,10 +192,20 @@ def token_count(text: str) -> float:
 
 
 def corpus_config(previous: dict[str, Any] | None, **flags: Any) -> CorpusConfig:
-    """The settings for `build_samples`; a flag that is None is taken from the `previous` manifest, else the default."""
+    """The settings for `build_samples`; a flag that is None is taken from the `previous` manifest, else the default.
+
+    Raises:
+        UsageError: a size for the vocabulary of a tokenizer that is named.
+    """
     from toremi_cli.corpus.config import CorpusConfig
 
-    return filled(CorpusConfig, previous, flags)
+    config = filled(CorpusConfig, previous, flags)
+    if config.tokenizer is not None and flags.get("vocab_size") is not None:
+        raise UsageError(
+            f"--vocab-size is for a tokenizer that is trained, and {config.tokenizer} is taken: leave it out, or "
+            "train one with --tokenizer auto"
+        )
+    return config
 
 
 def embed_config(previous: dict[str, Any] | None, **flags: Any) -> EmbedConfig:
@@ -235,12 +248,16 @@ def previous_embeddings(workdir: Workdir) -> dict[str, Any] | None:
 
 
 def filled(kind: type[C], previous: dict[str, Any] | None, flags: dict[str, Any]) -> C:
-    """A stage's settings: those flags that were given, else as in the `previous` manifest, else the defaults."""
+    """A stage's settings: those flags that were given, else as in the `previous` manifest, else the defaults.
+
+    A flag that is AUTO is as if it had never been given.
+    """
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     unknown = set(flags) - names
     assert not unknown, unknown
     kept = {name: value for name, value in (previous or {}).get("config", {}).items() if name in names}
-    return kind(**{**kept, **given(flags)})
+    settings = {**kept, **given(flags)}
+    return kind(**{name: value for name, value in settings.items() if value != AUTO})
 
 
 def given(flags: dict[str, Any]) -> dict[str, Any]:

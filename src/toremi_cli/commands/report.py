@@ -9,6 +9,10 @@ import typer
 
 from toremi_cli import console
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Workdir, command
+from toremi_cli.errors import UsageError
+
+PAGES = ("html", "htm")
+IMAGES = ("png", "svg", "pdf")
 
 
 def register(app: typer.Typer) -> None:
@@ -46,14 +50,17 @@ def register(app: typer.Typer) -> None:
         from toremi_cli import layout
         from toremi_cli.runs.history import find_recorded_runs, read_history
 
+        kind = file_format or output.suffix.lstrip(".").lower() or "html"
+        if kind not in (*PAGES, *IMAGES):
+            found_kind = f"--format {file_format}" if file_format else f"-o {output}: no format by its ending"
+            raise UsageError(f"{found_kind}; expected {', '.join(('html', *IMAGES))}")
         place = layout.Workdir(workdir)
         found = find_recorded_runs(tuple(runs or ()), place)
         histories = [read_history(run) for run in found]
         for run in found:
             if run.is_going:
                 console.note(f"run {run.name} is not finished: shown as far as it has come")
-        kind = file_format or output.suffix.lstrip(".").lower() or "html"
-        if kind in ("html", "htm"):
+        if kind in PAGES:
             from toremi_cli.report.page import save_page
 
             save_page(histories, place, output, suite)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toremi_cli.commands.options import filled, given
+from toremi_cli.commands.options import AUTO, filled, given
+from toremi_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from toremi_cli.layout import Workdir
@@ -24,21 +25,21 @@ Method = Annotated[
     ),
 ]
 NumTopics = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--num-topics",
         metavar="N",
         rich_help_panel=TOPICS_PANEL,
-        help="Number of topics [dim]\\[as many as are found][/]",
+        help="Number of topics [dim]\\[auto: as many as are found][/]",
     ),
 ]
 NumClusters = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--num-clusters",
         metavar="N",
         rich_help_panel=TOPICS_PANEL,
-        help="Clusters of --method kmeans [dim]\\[10000, fewer where samples are few][/]",
+        help="Clusters of --method kmeans [dim]\\[auto: 10000, fewer where samples are few][/]",
     ),
 ]
 FitSamples = Annotated[
@@ -80,14 +81,29 @@ Levels = Annotated[
 
 
 def cluster_config(workdir: Workdir, **flags: Any) -> ClusterConfig:
-    """The settings for `build_clusters`; a flag that is None is as the clusters there were made, else the default."""
+    """The settings for `build_clusters`; a flag that is None is as the clusters there were made, else the default.
+
+    Raises:
+        UsageError: not a number, or out of range.
+    """
     from toremi_cli.engine import default_workers
-    from toremi_cli.tables import read_manifest
+    from toremi_cli.stage import previous_plan
     from toremi_cli.topics.config import ClusterConfig
 
-    previous = read_manifest(workdir.clusters)
+    for name in ("num_topics", "num_clusters"):
+        flags[name] = _count_or_auto(name, flags.get(name))
+    previous = previous_plan(workdir.clusters)
     before = (previous or {}).get("config", {})
     if flags.get("method") not in (None, before.get("method")):
         # What suits one method need not suit another.
         previous = {"config": {name: before[name] for name in ("fit_samples", "seed") if name in before}}
     return filled(ClusterConfig, previous, {"workers": default_workers(), **given(flags)})
+
+
+def _count_or_auto(name: str, text: str | None) -> int | str | None:
+    if text is None or text == AUTO:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--{name.replace('_', '-')} {text}: expected a number, or 'auto'") from None

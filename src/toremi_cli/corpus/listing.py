@@ -94,12 +94,20 @@ def list_corpus(corpus: str) -> Listing:
         elif filesystem.protocol in ("file", ("file", "local")) and Path(root).is_symlink():
             raise CorpusError(f"{corpus}: is a link to something that is not there")
         else:
-            raise CorpusError(f"{corpus}: no such file or folder; expected a corpus ({SUPPORTED})")
+            raise CorpusError(f"{corpus}: {_why_absent(corpus)}; expected a corpus ({SUPPORTED})")
     except CorpusError:
         raise
     except Exception as problem:  # a remote file system raises its own kinds
         raise CorpusError(f"{corpus}: cannot be read ({_reason(problem)})") from None
     return _build(corpus, filesystem, base, entries)
+
+
+def _why_absent(corpus: str) -> str:
+    if corpus == "-":
+        return "standard input is read once and a corpus twice: write it to a file"
+    if any(sign in corpus for sign in "*?["):
+        return "no such file or folder, and patterns are not taken: name the folder that holds the files"
+    return "no such file or folder"
 
 
 def filesystem_of(corpus: str) -> Any:

@@ -31,6 +31,10 @@ NUM_BUCKETS = 1 << 16
 """A threshold is exact to this part of a source, or to one document."""
 BUCKET_SHIFT = 64 - 16
 RECORD = "_mixture.json"
+WORTH_TELLING = 0.05
+"""A mixture that misses its target by a larger part of it is remarked upon."""
+ROUNDING = 0.005
+"""Shares that sum to 1 but for this are not remarked upon."""
 ESTIMATE_BYTES = 4_000_000
 """Text on which bytes a token are measured, where no tokenizer is named."""
 
@@ -95,6 +99,8 @@ def build_mixture(corpus: str, out: Path, config: MixtureConfig, reading: Corpus
     for name, target in config.tokens.items():
         thresholds[name], mixtures[name] = plan_mixture(histograms, config, target)
         _tell_short(name, mixtures[name], config.short)
+        _tell_coarse(name, mixtures[name])
+    _tell_scaled(config.ratios)
     if histograms.other_sources:
         console.note(f"not in --ratios, left out: {_some(histograms.other_sources)}")
     record = {
@@ -245,6 +251,18 @@ def _tell_short(name: str, taken: dict[str, dict[str, Any]], short: str) -> None
                 f"{name}: source '{source}' runs short: {facts['available_tokens']:,} tokens of "
                 f"{facts['wanted_tokens']:,}; {consequence}"
             )
+
+
+def _tell_coarse(name: str, taken: dict[str, dict[str, Any]]) -> None:
+    tokens, target = (sum(facts[key] for facts in taken.values()) for key in ("tokens", "target_tokens"))
+    if abs(tokens - target) > WORTH_TELLING * target:
+        console.note(f"{name}: comes to {tokens:,} tokens instead of {target:,}, as documents are taken whole")
+
+
+def _tell_scaled(ratios: Mapping[str, float]) -> None:
+    total = sum(ratios.values())
+    if abs(total - 1) > ROUNDING:
+        console.note(f"--ratios sum to {total:.6g}: taken in proportion")
 
 
 def _tokenizer_key(config: MixtureConfig) -> str:

@@ -37,7 +37,6 @@ from toremi_cli.schemas import END_OF_TEXT, SAMPLES, TEST, TRAIN, VALIDATION
 from toremi_cli.stage import StageFolder, planned
 from toremi_cli.tables import read_manifest
 
-"""The corpus and the settings that the samples beside it are made of, there from the first moment."""
 CUTTING_VERSION = 2
 """Of how a corpus is cut: with another one, tables of before are made anew."""
 

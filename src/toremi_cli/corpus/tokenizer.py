@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from toremi_cli import console
+from toremi_cli.corpus.hub import fetch_snapshot
 from toremi_cli.errors import CorpusError, reason
 from toremi_cli.provenance import digest
 from toremi_cli.schemas import END_OF_TEXT
@@ -22,6 +23,9 @@ MIN_VOCAB_SIZE = 512
 RECORD = "toremi.json"
 _NO_WORDS = re.compile(r"[!-~]{200,}")
 """Base64 and the like: no words to learn from, and quadratic to train on."""
+_LONG_RUN = re.compile(r"\S{200}(?=\S)")
+"""Of text without spaces: cut after so many characters, since longer words are quadratic to train on as well."""
+HUB_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _USUAL_END_TOKENS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]")
 
@@ -138,7 +142,7 @@ def fetch_tokenizer(name: str) -> tuple[Any, str, dict[str, Any]]:
     elif path.is_dir():
         folder, file = path, path / "tokenizer.json"
     elif _HUB_NAME.fullmatch(name) and not name.startswith("."):
-        folder = _download(name)
+        folder = fetch_snapshot(name, HUB_FILES, "--tokenizer")
         file = folder / "tokenizer.json"
     else:
         raise CorpusError(f"--tokenizer {name}: no such file or folder, and not a name on the hub")
@@ -156,17 +160,6 @@ def _read_tokenizer_json(path: Path) -> Any:
         return Tokenizer.from_file(str(path))
     except Exception as problem:  # the library raises bare Exception
         raise CorpusError(f"{path}: not a tokenizer ({reason(problem)})") from None
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    patterns = ["tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as problem:  # many kinds: no network, no such name, no access
-        why = reason(problem)
-        raise CorpusError(f"--tokenizer {name}: no such path here, and not to be had from the hub ({why})") from None
 
 
 def _convert(folder: Path, name: str) -> Any:
@@ -202,4 +195,4 @@ def _end_token(tokenizer: Any, config: dict[str, Any], name: str) -> str:
 
 
 def _words_only(texts: Iterable[str]) -> Iterator[str]:
-    return (_NO_WORDS.sub(" ", text) for text in texts)
+    return (_LONG_RUN.sub(r"\g<0>\n", _NO_WORDS.sub(" ", text)) for text in texts)

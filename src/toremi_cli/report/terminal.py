@@ -14,7 +14,7 @@ from toremi_cli.schemas import MACRO, MICRO
 
 NAME_WIDTH = 26
 LABEL_WIDTH = 32
-MAX_COLUMNS = 5
+MAX_COLUMNS, LEAST_COLUMNS = 5, 2
 Row = tuple[str, Mapping[str, float]]
 """A row's name and its value in each column."""
 
@@ -35,15 +35,27 @@ def format_value(value: float) -> str:
 
 
 def side_by_side(title: str, columns: Sequence[str], rows: Sequence[Row], mark: bool = True) -> list[Table]:
-    """One table for each `MAX_COLUMNS` columns; a rule stands before the averages and before the topics."""
-    blocks = [columns[i : i + MAX_COLUMNS] for i in range(0, len(columns), MAX_COLUMNS)]
+    """One table for as many columns as have room for their names; a rule stands before the averages and the topics."""
+    at_once = _columns_at_once(columns)
+    blocks = [columns[i : i + at_once] for i in range(0, len(columns), at_once)]
     return [_block(title, block, columns, rows, mark) for block in blocks]
+
+
+def _columns_at_once(names: Sequence[str]) -> int:
+    """The most columns whose names are whole; names too long for `LEAST_COLUMNS` are shortened."""
+    longest = max(map(len, names), default=0)
+    fitting = (n for n in range(MAX_COLUMNS, LEAST_COLUMNS, -1) if longest <= _column_width(min(n, len(names))))
+    return next(fitting, LEAST_COLUMNS)
+
+
+def _column_width(num_columns: int) -> int:
+    return max((80 - NAME_WIDTH - 2) // max(num_columns, 1) - 2, 7)
 
 
 def _block(title: str, block: Sequence[str], columns: Sequence[str], rows: Sequence[Row], mark: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(Text(title), no_wrap=True, min_width=NAME_WIDTH, max_width=NAME_WIDTH)
-    width = max((80 - NAME_WIDTH - 2) // max(len(block), 1) - 2, 7)
+    width = _column_width(len(block))
     for name in block:
         table.add_column(Text(shorten(name, width)), justify="right", no_wrap=True)
     for number, (name, values) in enumerate(rows):

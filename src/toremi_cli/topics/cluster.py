@@ -22,7 +22,7 @@ from toremi_cli.errors import TableError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES, TRAIN
-from toremi_cli.stage import StageFolder
+from toremi_cli.stage import StageFolder, planned
 from toremi_cli.tables import TableReader, read_manifest, write_json
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
@@ -58,8 +58,9 @@ def build_clusters(workdir: Workdir, config: ClusterConfig) -> dict[str, Any]:
     folder = StageFolder(workdir.clusters, CLUSTERS, provenance)
     manifest = read_manifest(workdir.clusters)
     if manifest is None or not folder.is_finished():
+        with planned(workdir.clusters, {"fingerprint": provenance.fingerprint, "config": config.settings()}):
+            _ensure_model(workdir, samples, embeddings, config, inputs)
         folder.begin()
-        _ensure_model(workdir, samples, embeddings, config, inputs)
         _assign_all(workdir, samples, config, folder)
         manifest = _finish(workdir, folder, len(samples.shards))
     elif topics_are_current(workdir.topics, provenance.fingerprint):

@@ -23,7 +23,6 @@ from toremi_cli.topics.vectors import BACKENDS, DEFAULT_BACKEND, DEFAULT_DIM, lo
 from toremi_cli.topics.vectors.base import VectorBackend
 
 MODEL = "_model"
-"""The settings that the embeddings beside it are made with, there from the first moment."""
 VECTORS_VERSION = 1
 """Of how vectors are learnt and inferred: with another one, tables of before are made anew."""
 BATCH_ROWS = 2048

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from toremi_cli import console
+from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.run import Run
+from toremi_cli.train.schedule import Schedule
 from toremi_cli.train.sharding import fsdp_is_asked_for, is_sharded
 
 FEW_INTERVALS = 10
@@ -28,12 +30,7 @@ def announce(run: Run, num_parameters: int) -> None:
         console.warn(
             "the config of accelerate asks for FSDP, which it offers on GPUs only: every rank holds the whole model"
         )
-    intervals = schedule.max_steps // config.interval
-    if intervals < FEW_INTERVALS and run.policy.name != "uniform":
-        console.warn(
-            f"the weights change only {intervals} time{'s' if intervals != 1 else ''} in {schedule.max_steps} steps; "
-            f"try --interval {max(schedule.max_steps // MEASURED_INTERVALS, 1)}"
-        )
+    warn_of_few_updates(config, schedule, run.policy.name)
     most = run.policy.config.max_repeats
     if run.sampling is not None and 0 < most < schedule.epochs:
         console.warn(
@@ -42,6 +39,16 @@ def announce(run: Run, num_parameters: int) -> None:
         )
     if len(run.eval_samples) == 0:
         console.warn("no validation samples: nothing is evaluated during the run, and a plateau is never seen")
+
+
+def warn_of_few_updates(config: TrainConfig, schedule: Schedule, policy: str) -> None:
+    """Say so where the weights change too seldom for a policy to do anything."""
+    intervals = schedule.max_steps // config.interval
+    if intervals < FEW_INTERVALS and policy != "uniform":
+        console.warn(
+            f"the weights change only {intervals} time{'s' if intervals != 1 else ''} in {schedule.max_steps} steps; "
+            f"try --interval {max(schedule.max_steps // MEASURED_INTERVALS, 1)}"
+        )
 
 
 def note_repetition(run: Run) -> None:

@@ -20,6 +20,7 @@ AUTO = "auto"
 SCHEDULES = ("cosine", "linear", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 LOSS_AVERAGES = ("sample", "token")
+TRACKERS = ("tensorboard", "wandb", "trackio")
 SENSITIVITIES = ("auto", "none", "norm", "hidden", "el2n")
 
 
@@ -212,7 +213,7 @@ def check_config(config: TrainConfig) -> None:
     _check_choice("--precision", config.precision, PRECISIONS)
     _check_choice("--loss-average", config.loss_average, LOSS_AVERAGES)
     _check_choice("--sensitivity", config.sensitivity, SENSITIVITIES)
-    _check_choice("--log-with", config.log_with, ("", "tensorboard", "wandb", "trackio"))
+    _check_choice("--log-with", config.log_with, ("", *TRACKERS))
     _check_numbers(config)
     if config.chunked_loss and config.sensitivity == "el2n":
         raise UsageError("--sensitivity el2n needs the logits, which --chunked-loss never holds; use norm")
@@ -295,4 +296,4 @@ def model_config_path(model: str) -> Path | None:
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise UsageError(f"{flag} {value}: expected one of {', '.join(choices)}")
+        raise UsageError(f"{flag} {value}: expected one of {', '.join(filter(None, choices))}")

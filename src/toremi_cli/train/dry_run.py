@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from toremi_cli.train.announce import warn_of_few_updates
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.run import Plan, plan_run
 from toremi_cli.train.schedule import FLOAT_BYTES, activation_floats
@@ -21,6 +22,7 @@ def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int) -> di
     """Parameters, tokens, steps, epochs by source, memory and arithmetic of a run."""
     plan = plan_run(config, cache, world_size)
     schedule = plan.schedule
+    warn_of_few_updates(config, schedule, plan.policy.name)
     with torch.device("meta"):
         from transformers import AutoModelForCausalLM
 

@@ -60,7 +60,10 @@ class Doc2VecBackend:
         documents = word_lists(texts)
         self.vocabulary = Vocabulary.learn(documents, MAX_WORDS, min_documents_for(len(documents)))
         if not len(self.vocabulary):
-            raise CorpusError(f"no words to learn vectors from in {len(documents):,} samples; expected written text")
+            raise CorpusError(
+                f"no words to learn vectors from in {len(documents):,} samples; expected written text with spaces, "
+                "or a model of its own vectors (--vector-model)"
+            )
         counts = self.vocabulary.count(documents)
         frequency = np.bincount(counts.indices, minlength=len(self.vocabulary))
         self.inverse_frequency = np.log((1 + counts.shape[0]) / (1 + frequency)) + 0.1

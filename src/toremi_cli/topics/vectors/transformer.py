@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from toremi_cli.corpus.hub import fetch_snapshot
 from toremi_cli.errors import MissingExtraError, UsageError, reason
 from toremi_cli.tables import write_json
 from toremi_cli.topics.vectors.bags import normalize_rows
@@ -28,7 +29,8 @@ class SentenceTransformerBackend:
 
         Raises:
             MissingExtraError: sentence-transformers is not installed.
-            UsageError: no such model.
+            UsageError: no such folder, or not a model.
+            CorpusError: the hub has none of that name, or cannot be reached.
         """
         try:
             from sentence_transformers import SentenceTransformer
@@ -38,6 +40,8 @@ class SentenceTransformerBackend:
 
         if model.startswith((".", "/", "~")) and not Path(model).is_dir():
             raise UsageError(f"--vector-model {model}: no such folder, and not a name on the hub")
+        if not Path(model).is_dir():
+            fetch_snapshot(model, ("config.json", "modules.json"), "--vector-model")  # fails at once without network
         logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
         self.model = model
         self._num_gpus = torch.cuda.device_count()
