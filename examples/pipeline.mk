@@ -1,6 +1,6 @@
 # From a corpus to the comparison of two trainings; each stage is redone only when something it depends on has changed.
 #
-#   make -f examples/pipeline.mk CORPUS=corpus/ WORKDIR=out POLICIES="uniform toremi-2" eval
+#   make -f examples/pipeline.mk CORPUS=corpus/ WORKDIR=out POLICIES="uniform odm toremi" eval
 #
 # Targets: embed, cluster, annotate, train, eval (the table), report (an image). `make -n` says what would be done.
 # A stage's flags: FLAGS_embed, FLAGS_cluster, FLAGS_annotate, FLAGS_pretrain, FLAGS_eval; changing them redoes it.
@@ -8,13 +8,13 @@
 
 CORPUS   ?= corpus
 WORKDIR  ?= toremi-out
-POLICIES ?= uniform toremi-2
+POLICIES ?= uniform toremi
 TOREMI   ?= toremi
 
 FLAGS_embed    ?=
 FLAGS_cluster  ?=
 FLAGS_annotate ?=
-FLAGS_pretrain ?= --model tiny
+FLAGS_pretrain ?= --model tiny --loss-average token
 FLAGS_eval     ?=
 
 # Every stage writes _manifest.json last, so it is newer than all that the stage wrote.

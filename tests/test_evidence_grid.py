@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from benchmarks.evidence.grid import ABLATIONS, PRESETS, TUNING_SEED, Arm, Cell, cells
+from benchmarks.evidence.results import baseline_label
 from benchmarks.evidence.tuning import SCORE, chosen_rate, next_rate, tried_rates
 
 from toremi_cli.reweight import POLICIES
@@ -43,6 +44,8 @@ def test_a_policy_may_name_its_rate():
     assert (half.policy, half.rate, half.label) == ("uniform", 0.5, "uniform@0.5")
     assert best.policy_flags() == half.policy_flags()
     assert best.name != half.name
+    assert baseline_label(["toremi", half.label, best.label]) == best.label
+    assert baseline_label(["toremi", half.label]) == half.label
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

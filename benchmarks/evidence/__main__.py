@@ -28,7 +28,7 @@ def main() -> None:
     options = parse()
     preset = PRESETS[options.preset]
     if options.policies:
-        preset = replace(preset, policies=tuple(options.policies.split(",")))
+        preset = replace(preset, policies=tuple(options.policies.split(",")), ablations=())
     if options.arms:
         preset = replace(preset, arms=tuple(arm for arm in preset.arms if arm.name in options.arms.split(",")))
     if options.seeds:

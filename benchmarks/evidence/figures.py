@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from benchmarks.evidence.results import BASELINE, Result
+from benchmarks.evidence.results import BASELINE, Result, baseline_label
 
 from toremi_cli.report.style import COLOURS, GREY, INK, RC, label_ends
 
@@ -23,7 +23,8 @@ FAR = 1.08
 def write_curves(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
     """Macro bits per byte on the test split over the tokens from a quarter of the run on, mean over seeds."""
     means = {policy: np.mean([[value for _, value in r.curve] for r in own], axis=0) for policy, own in groups.items()}
-    highest = FAR * means[BASELINE][-1] if BASELINE in means else np.inf
+    baseline = baseline_label(list(means))
+    highest = FAR * means[baseline][-1] if baseline in means else np.inf
     far = [policy for policy, values in means.items() if values[-1] > highest]
     with plt.rc_context(RC):
         figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks.evidence.figures import write_curves, write_noise_courses
 from benchmarks.evidence.grid import Arm, Preset
-from benchmarks.evidence.results import BASELINE, Result
+from benchmarks.evidence.results import Result, baseline_label
 from scipy.stats import t
 
 HEAD = """\
@@ -65,7 +65,7 @@ def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
     for result in results:
         groups.setdefault(result.cell.label, []).append(result)
     order = sorted(groups, key=lambda policy: np.mean([r.bits_per_byte["macro"] for r in groups[policy]]))
-    base = groups.get(BASELINE, [])
+    base = groups.get(baseline_label(list(groups)), [])
     lines += [f"| {' | '.join(_row(policy, groups[policy], base, arm))} |" for policy in order]
     folder = page.with_suffix("")
     folder.mkdir(exist_ok=True)
@@ -106,7 +106,7 @@ def _difference(own: Sequence[Result], base: Sequence[Result], number: Callable[
     partners = {r.cell.seed: number(r) for r in base}
     values = [number(r) - partners[r.cell.seed] for r in own if r.cell.seed in partners]
     values = [value for value in values if not math.isnan(value)]
-    if not values or own[0].cell.label == BASELINE:
+    if not values or own is base:
         return ""
     fewer = f", {len(values)} of {len(own)} seeds" if len(values) < len(own) else ""
     if len(values) == 1:
@@ -116,7 +116,7 @@ def _difference(own: Sequence[Result], base: Sequence[Result], number: Callable[
 
 
 def _saving(own: Sequence[Result], base: Sequence[Result]) -> str:
-    if not base or own[0].cell.label == BASELINE:
+    if not base or own is base:
         return ""
     values = [r.saved for r in own]
     reached = [v for v in values if not math.isnan(v)]
@@ -128,12 +128,13 @@ def _saving(own: Sequence[Result], base: Sequence[Result]) -> str:
 
 def _worst_domain(own: Sequence[Result], base: Sequence[Result]) -> str:
     seeds = {r.cell.seed for r in own}
-    base = [r for r in base if r.cell.seed in seeds]
-    if not base or own[0].cell.label == BASELINE:
+    partners = [r for r in base if r.cell.seed in seeds]
+    if not partners or own is base:
         return ""
     change = {
-        domain: np.mean([r.bits_per_byte[domain] for r in own]) / np.mean([r.bits_per_byte[domain] for r in base]) - 1
-        for domain in base[0].bits_per_byte
+        domain: np.mean([r.bits_per_byte[domain] for r in own]) / np.mean([r.bits_per_byte[domain] for r in partners])
+        - 1
+        for domain in partners[0].bits_per_byte
         if domain not in {"macro", "micro"} | own[0].noisy_sources
     }
     worst = max(change, key=lambda domain: change[domain])

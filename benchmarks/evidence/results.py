@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,11 +56,18 @@ def collect(preset: Preset, out: Path) -> list[Result]:
         if is_measured(cell, out):
             rate = cell.rate or (chosen_rate(cell.arm, cell.base_policy, out) if preset.tune else 1.0)
             found.append(_result(cell, out, rate * preset.learning_rate))
-    base = {(r.cell.arm, r.cell.seed): r for r in found if r.cell.label == BASELINE}
+    baseline = baseline_label([result.cell.label for result in found])
+    base = {(r.cell.arm, r.cell.seed): r for r in found if r.cell.label == baseline}
     for result in found:
         if (partner := base.get((result.cell.arm, result.cell.seed))) is not None:
             result.saved = saved(result, partner)
     return found
+
+
+def baseline_label(labels: Sequence[str]) -> str:
+    """What others are compared with: `uniform`, or where it is there at a given rate only, that one."""
+    given = (label for label in labels if label.startswith(f"{BASELINE}@"))
+    return BASELINE if BASELINE in labels else next(given, BASELINE)
 
 
 def saved(result: Result, base: Result) -> float:

@@ -68,7 +68,7 @@ def test_flags_of_an_interrupted_run_stay_and_refused_ones_go(tmp_path):
 
 def test_auto_takes_a_number_of_topics_back(tmp_path):
     workdir = write_planted(tmp_path)
-    assert toremi("cluster", "-w", workdir.root, "--num-topics", "2").returncode == 0
+    assert toremi("cluster", "-w", workdir.root, "--method", "lda", "--num-topics", "2").returncode == 0
     assert toremi("cluster", "-w", workdir.root, "--num-topics", "auto").returncode == 0
     assert read_manifest(workdir.clusters)["config"]["num_topics"] is None
 
