@@ -76,8 +76,7 @@ def test_inspect_of_a_workdir_or_a_run_names_the_tables_in_it(tmp_path):
     shutil.copy(tmp_path / "samples" / "part-00000.parquet", tmp_path / "topics.parquet")
     (tmp_path / "runs").mkdir()
     process = toremi("inspect", tmp_path)
-    assert_one_line_error(process, "a folder of several tables", f"{tmp_path}/samples, {tmp_path}/topics.parquet")
-    assert "runs" not in process.stderr.rsplit(":", 1)[1]
+    assert_one_line_error(process, "a folder of several tables", "in it: samples, topics.parquet")
 
 
 def test_debug_gives_the_traceback(tmp_path):

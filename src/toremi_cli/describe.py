@@ -14,6 +14,9 @@ from toremi_cli.provenance import read_record
 from toremi_cli.schemas import TABLES, Table
 from toremi_cli.tables import TableReader
 
+MOST_SHOWN = 8
+"""Tables of a folder that an error names."""
+
 
 def describe_table(path: Path, num_rows: int) -> dict[str, Any]:
     """Kind, provenance, size, columns and the first `num_rows` rows of the table at `path`.
@@ -55,14 +58,15 @@ def _tables_within(path: Path) -> list[str]:
         return []
     inner = sorted(entry for entry in path.iterdir() if not entry.name.startswith((".", "_")))
     folders = [entry for entry in inner if next(entry.glob("*.parquet"), None) is not None]
-    return [str(entry) for entry in inner if entry in folders or (folders and entry.suffix == ".parquet")]
+    return [entry.name for entry in inner if entry in folders or (folders and entry.suffix == ".parquet")]
 
 
 def _kind_of(path: Path) -> Table:
     """The kind named in the file's provenance, else the kind with the most columns that are all there."""
     shards = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     if inner := _tables_within(path):
-        raise TableError(f"{path}: a folder of several tables, not a table; inspect one of them: {', '.join(inner)}")
+        shown = ", ".join(inner[:MOST_SHOWN]) + (f" and {len(inner) - MOST_SHOWN:,} more" * (len(inner) > MOST_SHOWN))
+        raise TableError(f"{path}: a folder of several tables, not a table; inspect one of those in it: {shown}")
     if not shards:
         what = "no Parquet file in this folder" if path.is_dir() else "no such file or folder"
         raise TableError(f"{path}: {what}; expected a table of toremi ({', '.join(TABLES)})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +26,17 @@ def shorten(text: str, width: int) -> str:
         return text
     tail = (width - 1) // 2
     return text[: width - 1 - tail] + "…" + text[len(text) - tail :]
+
+
+def short_names(names: Sequence[str], width: int) -> list[str]:
+    """Names of at most `width` characters: where one is longer, what all begin with goes first."""
+    if max(map(len, names), default=0) <= width:
+        return list(names)
+    first, last = min(names), max(names)  # what these two begin with, all between them do
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    common = "".join(sign for sign, _ in same) if first != last else ""
+    cut = max(common.rfind(sign) for sign in "-_./ ") + 1
+    return [shorten(("…" if cut else "") + name[cut:], width) for name in names]
 
 
 def format_value(value: float) -> str:
@@ -56,8 +68,9 @@ def _block(title: str, block: Sequence[str], columns: Sequence[str], rows: Seque
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(Text(title), no_wrap=True, min_width=NAME_WIDTH, max_width=NAME_WIDTH)
     width = _column_width(len(block))
+    heads = dict(zip(columns, short_names(columns, width), strict=True))
     for name in block:
-        table.add_column(Text(shorten(name, width)), justify="right", no_wrap=True)
+        table.add_column(Text(heads[name]), justify="right", no_wrap=True)
     for number, (name, values) in enumerate(rows):
         if number and _group(name) != _group(rows[number - 1][0]):
             table.add_row()
@@ -88,8 +101,9 @@ def _text_block(columns: Sequence[str], rows: Sequence[TableRow], block: range) 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("", no_wrap=True, min_width=20, max_width=LABEL_WIDTH)
     width = (80 - LABEL_WIDTH) // len(block) - 1
+    heads = short_names(columns, width)
     for index in block:
-        table.add_column(Text(shorten(columns[index], width)), justify="right", no_wrap=True)
+        table.add_column(Text(heads[index]), justify="right", no_wrap=True)
     for row in rows:
         if row.is_heading:
             table.add_row()
