@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,9 +213,24 @@ def test_a_rerun_does_nothing_and_a_change_says_why(news, tmp_path, capsys):
     build(news, tmp_path, max_tokens=32)
     assert "max_tokens was 64, is 32" in capsys.readouterr().err
     assert (tmp_path / "tokenizer" / "tokenizer.json").stat().st_mtime_ns == tokenizer, "only what is stale is redone"
-    os.utime(news / "a.jsonl", ns=(1, 1))
-    build(news, tmp_path, max_tokens=32)
+
+
+def test_a_file_is_judged_by_its_contents_where_its_time_is_another(news, tmp_path, capsys):
+    corpus = shutil.copytree(news, tmp_path / "c")
+    _, rows = build(corpus, tmp_path / "out")
+    capsys.readouterr()
+    for _ in range(2):
+        os.utime(corpus / "a.jsonl", ns=(1, 1))
+        build(corpus, tmp_path / "out")
+        assert "up to date" in capsys.readouterr().err
+    text = (corpus / "a.jsonl").read_text()
+    (corpus / "a.jsonl").write_text(text.replace(" the ", " eht "))  # the same size
+    changed = build(corpus, tmp_path / "out")[1]
     assert "corpus changed" in capsys.readouterr().err
+    assert changed != rows
+    (corpus / "a.jsonl").write_text(text)
+    assert build(corpus, tmp_path / "out")[1] == rows
+    assert "corpus changed" in capsys.readouterr().err, "compared with what was there last, not with the first"
 
 
 def test_shards_are_bounded_and_the_contents_are_the_same(built, news, tmp_path):
@@ -224,8 +240,6 @@ def test_shards_are_bounded_and_the_contents_are_the_same(built, news, tmp_path)
 
 
 def test_a_lost_tokenizer_comes_back(news, tmp_path):
-    import shutil
-
     build(news, tmp_path)
     before = (tmp_path / "tokenizer" / "tokenizer.json").read_bytes()
     shutil.rmtree(tmp_path / "tokenizer")

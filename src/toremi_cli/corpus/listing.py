@@ -91,7 +91,7 @@ def list_corpus(corpus: str) -> Listing:
             entries, base = [(root, filesystem.info(root))], root.rsplit("/", 1)[0]
         elif filesystem.exists(root):
             entries, base = sorted(_walk(filesystem, root), key=lambda entry: entry[0]), root.rstrip("/")
-        elif filesystem.protocol in ("file", ("file", "local")) and Path(root).is_symlink():
+        elif is_local(filesystem) and Path(root).is_symlink():
             raise CorpusError(f"{corpus}: is a link to something that is not there")
         else:
             raise CorpusError(f"{corpus}: {_why_absent(corpus)}; expected a corpus ({SUPPORTED})")
@@ -113,6 +113,11 @@ def _why_absent(corpus: str) -> str:
 def filesystem_of(corpus: str) -> Any:
     """The file system that holds a corpus, as fsspec knows it."""
     return _open_filesystem(corpus)[0]
+
+
+def is_local(filesystem: Any) -> bool:
+    """Whether it is the local file system, as fsspec knows it."""
+    return filesystem.protocol == "file" or "file" in filesystem.protocol
 
 
 def split_name(name: str) -> tuple[str, str | None, str | None]:
@@ -144,7 +149,7 @@ def _open_filesystem(corpus: str) -> tuple[Any, str]:
 
 
 def _walk(filesystem: Any, root: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    if "file" not in filesystem.protocol and filesystem.protocol != "file":
+    if not is_local(filesystem):
         yield from filesystem.find(root, detail=True).items()
         return
     # fsspec's own walk passes over folders that it may not enter, without a word

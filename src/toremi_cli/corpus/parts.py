@@ -22,6 +22,8 @@ from toremi_cli.tables import find_json, read_json, write_json
 
 FOLDER = "_parts"
 FILES = "files.json"
+VERSION = 2
+"""Of what is kept about a part: with another one, an interrupted run begins again."""
 PART_BYTES = 64_000_000
 """Text in a part, about; one file is never divided."""
 MOST_PARTS = 16_384
@@ -100,7 +102,7 @@ def lay_out_parts(samples: Path, corpus: Corpus, location: str, provenance: Prov
     plan = root / "plan.json"
     grouped = part_files(corpus.listing.files)
     parts = Parts(root.resolve(), location, corpus.config, provenance, len(grouped))
-    wanted = {"fingerprint": provenance.fingerprint, "num_parts": len(grouped)}
+    wanted = {"fingerprint": provenance.fingerprint, "num_parts": len(grouped), "version": VERSION}
     if find_json(plan) != wanted:
         shutil.rmtree(root, ignore_errors=True)
         for index, files in enumerate(grouped):

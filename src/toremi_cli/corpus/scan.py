@@ -20,6 +20,7 @@ from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.hashing import HashSet, keyed_hash, text_hashes
 from toremi_cli.corpus.parts import Advance, Parts
 from toremi_cli.corpus.readers import MAX_REMEMBERED_PROBLEMS, Corpus, Document, ReadReport
+from toremi_cli.corpus.same_files import content_hash
 from toremi_cli.corpus.split import (
     FLOOR_DOCUMENTS,
     FLOOR_SAMPLES,
@@ -56,6 +57,8 @@ class Scan:
     """By source; they have seen each distinct text once."""
     files_of: dict[str, set[str]] = field(default_factory=dict)
     """By source of few documents: the files that hold them."""
+    file_hashes: list[str] = field(default_factory=list)
+    """Of the contents of each file, in the corpus' order."""
     tokenizer_text: StratifiedSample[str] = field(default_factory=lambda: StratifiedSample(TRAINING_BYTES))
 
 
@@ -107,14 +110,16 @@ def scan_part(parts: Parts, index: int, *, advance: Advance) -> None:
     """
     budget = min(TRAINING_BYTES, max(LEAST_PART_BYTES, 8 * TRAINING_BYTES // parts.num_parts))
     findings = _Findings(parts.config, budget)
-    for batch in batches(parts.corpus_of(index).documents(findings.report)):
+    corpus = parts.corpus_of(index)
+    for batch in batches(corpus.documents(findings.report)):
         findings.add(batch)
         advance(len(batch))
     folder = parts.folder(index)
     with atomic_file(folder / HASHES) as path, path.open("wb") as file:
         np.savez(file, allow_pickle=False, **findings.arrays())
     write_json(folder / TEXT, findings.tokenizer_text.items())
-    write_json(folder / FOUND, findings.as_record())
+    hashes = [content_hash(corpus.listing.filesystem, file) for file in corpus.listing.files]
+    write_json(folder / FOUND, {**findings.as_record(), "file_hashes": hashes})
 
 
 class _Findings:
@@ -192,6 +197,7 @@ def _side_by_side(parts: Parts, corpus: Corpus) -> Scan:
                 scan.tokenizer_text.add(source, key, len(piece.encode()), piece)
         _add_report(scan.report, found["report"])
         scan.num_documents += found["num_documents"]
+        scan.file_hashes += found["file_hashes"]
     small = {source for source, finder in scan.finders.items() if finder.count < MIN_DOCUMENTS}
     for index in range(parts.num_parts if small else 0):
         for source, files in read_json(parts.folder(index) / FOUND)["files"].items():

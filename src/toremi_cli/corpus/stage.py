@@ -19,6 +19,7 @@ from toremi_cli.corpus.cut import cut_parts, read_progress
 from toremi_cli.corpus.join import join_parts
 from toremi_cli.corpus.parts import FOLDER, Parts, lay_out_parts
 from toremi_cli.corpus.readers import Corpus, ReadReport
+from toremi_cli.corpus.same_files import as_before, remember_files
 from toremi_cli.corpus.scan import Scan, plan_split, scan_corpus
 from toremi_cli.corpus.split import SplitPlan
 from toremi_cli.corpus.tokenizer import (
@@ -54,6 +55,7 @@ def build_samples(
     """
     check_engine(engine, workers)
     source = Corpus(corpus, config)
+    source.listing = as_before(source.listing, workdir.samples)
     location = absolute_corpus(corpus)
     tokenizer = tokenizer_fingerprint(config.tokenizer)
     inputs = {"corpus": source.listing.fingerprint, "tokenizer": tokenizer, "method": f"version {CUTTING_VERSION}"}
@@ -86,6 +88,7 @@ def build_samples(
         "totals": counts.totals(),
         "sources": counts.as_record(),
     }
+    remember_files(workdir.samples, source.listing.files, scan.file_hashes)
     manifest = stage.finish(num_shards, **facts)
     shutil.rmtree(parts.root, ignore_errors=True)
     return manifest
