@@ -57,6 +57,13 @@ def test_flags_that_are_not_given_stay_as_they_were(place, tmp_path):
     assert result["topics"][0]["labels"] == ["match-coach-goal"]
 
 
+def test_labels_for_few_topics_are_warned_of(place, tmp_path):
+    assert "labels" not in relabel(place).stderr
+    (tmp_path / "far.txt").write_text("Volcanology\n")
+    process = relabel(place, "--taxonomy", tmp_path / "far.txt")
+    assert process.returncode == 0 and "only 0 of 3 topics have labels" in process.stderr
+
+
 def test_relabel_refuses_what_it_would_not_heed(place, tmp_path):
     assert_one_line_error(relabel(place, "--num-topics", "4"), "--relabel", "leave out --num-topics")
     assert_one_line_error(relabel(place, tmp_path), "--relabel", "leave out CORPUS")

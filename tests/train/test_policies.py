@@ -123,6 +123,12 @@ def test_held_out_losses_resume_exactly(train):
     assert weights(part) == weights(whole)
 
 
+def test_without_evaluations_training_losses_stand_in_for_held_out_ones(train):
+    references = str(train("targets-of-none", {"name": "random-weights"}) / "weights")
+    run = train("shearing-unseeing", {"name": "shearing"}, reference_losses=references, eval_samples=0)
+    assert len({row["weight"] for row in weights(run)}) > 3, "the weights move"
+
+
 @pytest.mark.parametrize("sensitivity", ["norm", "hidden", "el2n"])
 def test_sensitivity_is_measured(train, sensitivity):
     run = train(f"by-{sensitivity}", {"name": "uniform"}, sensitivity=sensitivity, topics="fine")

@@ -160,7 +160,9 @@ def test_dry_run_tells_the_plan_and_trains_nothing(workdir, pretrain):
     drawn = sum(source["epochs"] * source["num_tokens"] for source in plan["sources"])
     assert drawn == pytest.approx(24 * 12 * 32)
     assert not (workdir / "runs" / "planned").exists()
-    assert all(len(line) <= 80 for line in pretrain("--dry-run").stdout.splitlines())
+    shown = pretrain("--dry-run", "--policy", "stratified")
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+    assert "the weights change only 6 times in 24 steps" in shown.stderr
 
 
 def test_policies_are_listed():
