@@ -166,8 +166,9 @@ def licences() -> Iterator[Document]:
             if len(pieces[-1]) > 4000:
                 pieces.append("")
             pieces[-1] += paragraph + "\n\n"
+        within = next(i for i, part in enumerate(path.parts) if part.endswith(".dist-info"))
         for number, piece in enumerate(pieces):
-            yield f"{path.parts[-3]}/{path.parts[-2]}/{path.name}/{number}", piece.strip()
+            yield f"{'/'.join(path.parts[within:])}/{number}", piece.strip()
 
 
 def package_pages() -> Iterator[Document]:
