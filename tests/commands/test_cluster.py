@@ -52,7 +52,7 @@ def test_the_table_says_how_many_topics_and_why(tmp_path):
 
 def test_flags_of_an_interrupted_run_stay_and_refused_ones_go(tmp_path):
     workdir = write_planted(tmp_path)
-    flags = ("--method", "kmeans", "--num-clusters", "3", "--seed", "7")
+    flags = ("--num-topics", "3", "--seed", "7")  # fitted for seconds, time enough to be killed
     process = subprocess.Popen([sys.executable, "-m", "toremi_cli.cli", "cluster", "-w", str(workdir.root), *flags])
     wait_until(lambda: (workdir.clusters / PLAN).exists() or process.poll() is not None)
     process.kill()

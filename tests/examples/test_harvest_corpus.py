@@ -1,4 +1,5 @@
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -22,3 +23,9 @@ def test_ten_megabytes_of_real_text_from_six_domains_or_more(tmp_path):
         assert f"{file.stem:<16}{len(rows):>10,}" in process.stdout
     assert num_bytes >= 10_000_000
     assert len(ids) == sum(len(f.read_text(encoding="utf-8").splitlines()) for f in files)
+
+
+def test_no_two_licences_share_an_id_however_many_are_taken():
+    """Which of them reach the corpus depends on what else is installed: it is cut off at some size."""
+    ids = [name for name, _ in runpy.run_path(str(SCRIPT))["licences"]()]
+    assert len(set(ids)) == len(ids) > 100

@@ -83,7 +83,7 @@ def test_wrong_kind_and_nothing_to_show(tmp_path):
     found = histories(tmp_path, 5)
     with pytest.raises(UsageError, match="--figure pie: expected one of overview"):
         save_figure(found, tmp_path / "x.png", "pie")
-    with pytest.raises(UsageError, match="--format gif"):
+    with pytest.raises(UsageError, match="no format 'gif'"):
         save_figure(found, tmp_path / "x.gif", file_format="gif")
     found[0].metrics = {}
     with pytest.raises(TableError, match="recorded nothing"):

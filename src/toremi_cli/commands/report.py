@@ -9,10 +9,8 @@ import typer
 
 from toremi_cli import console
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Workdir, command
-from toremi_cli.errors import UsageError
 
 PAGES = ("html", "htm")
-IMAGES = ("png", "svg", "pdf")
 
 
 def register(app: typer.Typer) -> None:
@@ -51,9 +49,6 @@ def register(app: typer.Typer) -> None:
         from toremi_cli.runs.history import find_recorded_runs, read_history
 
         kind = file_format or output.suffix.lstrip(".").lower() or "html"
-        if kind not in (*PAGES, *IMAGES):
-            found_kind = f"--format {file_format}" if file_format else f"-o {output}: no format by its ending"
-            raise UsageError(f"{found_kind}; expected {', '.join(('html', *IMAGES))}")
         place = layout.Workdir(workdir)
         found = find_recorded_runs(tuple(runs or ()), place)
         histories = [read_history(run) for run in found]

@@ -48,7 +48,7 @@ def save_figure(histories: Sequence[History], path: Path, kind: str = "overview"
     if kind not in KINDS:
         raise UsageError(f"--figure {kind}: expected one of {', '.join(KINDS)}")
     if file_format not in FORMATS:
-        raise UsageError(f"--format {file_format}: expected one of html, {', '.join(FORMATS)}")
+        raise UsageError(f"no format '{file_format}': --format and the ending of -o may be html, {', '.join(FORMATS)}")
     with mpl.rc_context(RC):
         figure = draw(histories, kind)
         metadata = {"Date": None} if file_format == "svg" else {"CreationDate": None} if file_format == "pdf" else None
