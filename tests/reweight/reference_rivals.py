@@ -137,26 +137,42 @@ def certainty(z, dead_zone):
     return math.tanh(max(z - dead_zone, 0) / 2)
 
 
-def learning_state(points):
-    """Verdict on each topic from its weighted points (weight, log samples, log loss)."""
+def progress_scores(points):
+    """Of each topic's weighted points (weight, log samples, log loss): standard score of its progress, and whether the
+    error of that is at most two thirds of the median progress."""
     judged = {k: progress(p) for k, p in enumerate(points) if len(p) >= 4}
-    verdict = [0.0] * 5
+    scores = [(0.0, False)] * 5
     if len(judged) >= 2:
         middle, deviation = centre([r for r, _ in judged.values()])
         for k, (r, error) in judged.items():
             z = (r - middle) / math.hypot(max(deviation, abs(middle) / 3), error)
-            verdict[k] = -certainty(-z, 1.5) if z <= 0 else 0.5 * certainty(z, 1.5) if len(points[k]) >= 8 else 0.0
-    return verdict
+            scores[k] = z, error <= 2 / 3 * middle
+    return scores
 
 
-def noise(hard, moving, factor):
-    """How surely each topic is hard and moves the model little, from averaged logarithms.
+def learning_state(points):
+    """Verdict on each topic by its progress."""
+    gains = [len(p) >= 8 for p in points]
+    return [
+        -certainty(-z, 1.5) if z <= 0 else 0.5 * certainty(z, 1.5) * gain
+        for (z, _), gain in zip(progress_scores(points), gains, strict=True)
+    ]
+
+
+def stopped(points):
+    """How surely each topic stands still while others move, once 8 intervals have seen it."""
+    scores = zip(progress_scores(points), points, strict=True)
+    return [max(-z - 1, 0) * (known and len(p) >= 8) for (z, known), p in scores]
+
+
+def noise(hard, moving, factor, stopped):
+    """How surely each topic is hard and moves the model little or stands still, from averaged logarithms.
 
     One that has lost more than half of its weight is believed to be still, unless it moves the model more than others.
     """
     still = above([-g for g in moving])
     held = [max(1 - 2 * math.exp(f), 0) * min(max(1 + q, 0), 1) for f, q in zip(factor, still, strict=True)]
-    still = [max(q, least) for q, least in zip(still, held, strict=True)]
+    still = [max(witnesses) for witnesses in zip(still, held, stopped, strict=True)]
     return [
         math.tanh(max(max(h, 0) ** (2 / 3) * max(q, 0) ** (1 / 3) - 1, 0))
         for h, q in zip(above(hard), still, strict=True)
@@ -187,13 +203,22 @@ def above(values):
 
 def toremi(courses):
     points, factor, levels, evidence = [[] for _ in TOPICS], [0.0] * 5, [[None] * 5, [None] * 5], [0.0] * 5
-    total = 0
+    total, observed, condemned, on_trial = 0, [0] * 5, set(), set()
+
+    def noise_of(known):
+        hard, moving = ([level[k] for k in known] for level in levels)
+        still = [stopped(points)[k] * (k in on_trial) for k in known]
+        return dict(zip(known, noise(hard, moving, [factor[k] for k in known], still), strict=True))
+
     for (losses, stage), moves in zip(courses, SENSITIVITY, strict=True):
         seen = [k for k, loss in enumerate(losses) if loss is not None]
         evidence = [e * (total / (total + SAMPLES * len(seen))) ** 4 for e in evidence]
         total += SAMPLES * len(seen)
         for k in seen:
-            before, now = SAMPLES * max(len(points[k]), 1 / SAMPLES), SAMPLES * (len(points[k]) + 1)
+            before, now = SAMPLES * max(observed[k], 1 / SAMPLES), SAMPLES * (observed[k] + 1)
+            observed[k] += 1
+            if k in condemned & on_trial:
+                continue
             kept = (before / now) ** 2  # exp(-difference of the logarithms / 0.5)
             points[k] = [(kept * w, a, b) for w, a, b in points[k]]
             points[k].append((1.0, math.log(now), math.log(losses[k])))
@@ -209,8 +234,8 @@ def toremi(courses):
         for k in seen:
             evidence[k] += SAMPLES
         known = [k for k in range(5) if levels[0][k] is not None]
+        noisy = noise_of(known)
         hard, moving = ([level[k] for k in known] for level in levels)
-        noisy = dict(zip(known, noise(hard, moving, [factor[k] for k in known]), strict=True))
         easy = dict(zip(known, learnt(hard, moving), strict=True))
         state = learning_state(points)
         for k in known:
@@ -220,6 +245,12 @@ def toremi(courses):
             moved = min(max((factor[k] + 2.0 * verdict) / 2, math.log(low)), math.log(5.0))
             if k in seen or (against > 0 and moved < factor[k]):
                 factor[k] = moved
+            if noisy[k] > 0 and math.isclose(factor[k], math.log(0.1)):
+                condemned.add(k)
+            elif k in condemned:
+                condemned.remove(k)
+                on_trial.add(k)
+                points[k] = []
         powers = [s**0.1 for s in SIZES]
         low = [0.7 * n if len(p) >= 8 else 0.0 for n, p in zip(NATURAL, points, strict=True)]
         shares = not_below(low, [p / sum(powers) for p in powers])

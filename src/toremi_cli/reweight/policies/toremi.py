@@ -17,10 +17,13 @@ gradients because they are easy, poetry and chat high losses because they are ha
     h_l, q_l = score of log loss a byte, score of - log g_l                          each less the interval's median,
              score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       averaged with half that memory;
                                                                                       m the median over topics
-    u_l    = tanh(max(max(h_l, 0)^(2/3) max(q_l, c_l)^(1/3) - 1, 0))                 noise; such a topic never gains
+    u_l    = tanh(max(max(h_l, 0)^(2/3) max(q_l, c_l, p_l)^(1/3) - 1, 0))            noise; such a topic never gains
     c_l    = max(1 - 2 f_l, 0) min(max(1 + q_l, 0), 1)       what is condemned has to become easier, or to move the
                                                              model more than other text does: like any other it moves
                                                              it again just for not being trained on
+    p_l    = max(-z_l - 1, 0)                                nor is it free if it stands still once drawn again: where
+                                                             it was acquitted at w_min, by its losses since then, from
+                                                             the 8th interval on, and if s_l is at most 2/3 m
 
 A topic that is easy and moves nothing is learnt out: boilerplate, templates, near-duplicates. Its slope in log loss
 stays steep, but of what it loses hardly anything is left. Deviations don't tell it from code; halvings do.
@@ -61,7 +64,7 @@ from toremi_cli.reweight.stats import IntervalStats
 EXPLORE_FLOOR = 0.5
 """Lower bound of the factor in stage 1, but for noise."""
 DEAD_ZONE = 1.0
-"""Standard score of noise, a geometric mean of two, that is left alone."""
+"""Standard score of noise, a geometric mean of two, that is left alone; also of the progress of hard topics."""
 LEARNT = 1.5
 """Halvings of loss and sensitivity, their geometric mean, up to which easy text is left alone: code and tables are."""
 HARDNESS = 2 / 3
@@ -82,7 +85,10 @@ LEVELS_COUNT = 2.0
 MIN_INTERVALS = 4
 """Intervals that must have seen a topic before its progress is judged."""
 PATIENCE = 8
-"""Intervals before a topic may gain: at first all fall, noise the fastest, as the counts of its letters are learnt."""
+"""Intervals before a topic may gain, or standing still speaks against a hard one: at first all fall, noise the fastest,
+as the counts of its letters are learnt."""
+KNOWN = 2 / 3
+"""Standard error of a topic's progress, over the median progress, up to which it counts that the topic stands still."""
 _WEIGHT, _X, _Y, _XX, _XY, _YY, _SEEN = range(7)
 
 
@@ -107,6 +113,10 @@ class Toremi(Policy):
         NaN where not measured. Relative, since levels of a young model move faster than a small topic is seen."""
         self.evidence = torch.zeros(num_topics, dtype=torch.float64)
         """(num_topics,) samples behind `levels`, the older ones forgotten in part."""
+        self.condemned = torch.zeros(num_topics, dtype=torch.bool)
+        """(num_topics,) topics that are at the lower bound as noise."""
+        self.on_trial = torch.zeros(num_topics, dtype=torch.bool)
+        """(num_topics,) topics that have been so and were acquitted."""
         self.weights = self._weights()
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
@@ -122,14 +132,23 @@ class Toremi(Policy):
             # A verdict against a topic is carried out even while none of it is drawn.
             standing = (noise + learnt > 0) & (bounded < self.log_factor)
             self.log_factor = torch.where(stats.seen | standing, bounded, self.log_factor)
+            self._try_acquitted((noise > 0) & (self.log_factor <= low.log()))
         return self._weights()
+
+    def _try_acquitted(self, condemned: Tensor) -> None:
+        """Progress of topics that are no longer `condemned` counts from now on: untrained, they had been forgotten."""
+        acquitted = self.condemned & ~condemned
+        self.moments[:, acquitted] = 0
+        self.on_trial |= acquitted
+        self.condemned = condemned
 
     def _draw_to_one(self, power: float) -> None:
         self.log_factor = self.log_factor * power
         self.weights = self._weights()
 
     def _observe(self, losses: Tensor, stats: IntervalStats) -> None:
-        seen = stats.seen
+        # Who failed the trial is held down and forgotten: what is seen of it says nothing more about its progress.
+        seen = stats.seen & ~(self.condemned & self.on_trial)
         earlier, self.samples = self.samples, self.samples + stats.num_observations.double()
         before, x = earlier.clamp_min(1).log(), self.samples.clamp_min(1).log()
         y = torch.where(seen, losses, 1.0).clamp_min(1e-9).log()
@@ -172,32 +191,43 @@ class Toremi(Policy):
 
     def _verdict(self, noise: Tensor, learnt: Tensor) -> Tensor:
         """(num_topics,) between -3 and 1/2: what the signals say for or against each topic."""
-        state = self._learning_state() if self.config.learning_state else torch.zeros_like(self.log_factor)
+        state = self._learning_state()
         against = noise + learnt  # never both: one is hard, the other easy
         return torch.where(against > 0, state.clamp_max(0), state) - LEVELS_COUNT * against
 
     def _learning_state(self) -> Tensor:
         """(num_topics,) between -1 and 1/2: how the topic's progress compares with that of the others."""
+        z = self._progress_score()
+        gain = torch.where(self.moments[_SEEN] >= PATIENCE, BET * (_beyond(z, PROGRESS_DEAD_ZONE) / 2).tanh(), 0.0)
+        return gain - (_beyond(-z, PROGRESS_DEAD_ZONE) / 2).tanh()
+
+    def _progress_score(self) -> Tensor:
+        """(num_topics,) standard score of progress among the topics; 0 where it can't be judged."""
         progress, error = self.progress()
-        judged = torch.isfinite(progress)
+        judged = torch.isfinite(progress) & self.config.learning_state
         if int(judged.sum()) < 2:
             return torch.zeros_like(progress)
         middle, deviation = _centre(progress[judged])
         spread = max(deviation, abs(middle) / 3, 1e-12)
-        z = (progress - middle) / (spread**2 + error**2).sqrt()
-        gain = torch.where(self.moments[_SEEN] >= PATIENCE, BET * (_beyond(z, PROGRESS_DEAD_ZONE) / 2).tanh(), 0.0)
-        return torch.where(judged, gain - (_beyond(-z, PROGRESS_DEAD_ZONE) / 2).tanh(), 0.0)
+        return torch.where(judged, (progress - middle) / (spread**2 + error**2).sqrt(), 0.0)
 
     def _noise(self) -> Tensor:
-        """(num_topics,) between 0 and 1: how surely the topic is hard and yet moves the model little."""
+        """(num_topics,) between 0 and 1: how surely the topic is hard and moves the model little, or stands still."""
         measured = self._measured()
         if int(measured.sum()) < 2:
             return torch.zeros_like(self.log_factor)
         loss, sensitivity = self.levels
         hard, still = _above(loss, measured), _above(-sensitivity, measured)
         convicted = (1 - self.log_factor.exp() / CONVICTION).clamp_min(0) * (1 + still).clamp(0, 1)
-        both = _joint(hard, still.maximum(convicted))
+        both = _joint(hard, still.maximum(convicted).maximum(self._stopped()))
         return torch.where(measured, _beyond(both, DEAD_ZONE).tanh(), 0.0)
+
+    def _stopped(self) -> Tensor:
+        """(num_topics,) how surely a topic that was acquitted stands still while the others learn."""
+        progress, error = self.progress()
+        middle = progress.nanquantile(0.5)
+        tried = self.on_trial & (self.moments[_SEEN] >= PATIENCE) & (error <= KNOWN * middle)
+        return torch.where(tried, _beyond(-self._progress_score(), DEAD_ZONE), 0.0)
 
     def _learnt(self) -> Tensor:
         """(num_topics,) between 0 and 1: how surely little is left to learn of the topic, and that moves nothing."""
@@ -255,6 +285,8 @@ class Toremi(Policy):
             "samples": self.samples.tolist(),
             "levels": levels,
             "evidence": self.evidence.tolist(),
+            "condemned": self.condemned.tolist(),
+            "on_trial": self.on_trial.tolist(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -266,6 +298,8 @@ class Toremi(Policy):
         levels = [[math.nan if x is None else x for x in level] for level in state["levels"]]
         self.levels = torch.tensor(levels, dtype=torch.float64)
         self.evidence = torch.tensor(state["evidence"], dtype=torch.float64)
+        none = [False] * len(self.topics)  # a state of before there were trials
+        self.condemned, self.on_trial = (torch.tensor(state.get(key, none)) for key in ("condemned", "on_trial"))
 
 
 def _joint(by_loss: Tensor, by_sensitivity: Tensor) -> Tensor:
