@@ -165,13 +165,14 @@ def stopped(points):
     return [max(-z - 1, 0) * (known and len(p) >= 8) for (z, known), p in scores]
 
 
-def noise(hard, moving, factor, stopped):
+def noise(hard, moving, factor, stopped, failed):
     """How surely each topic is hard and moves the model little or stands still, from averaged logarithms.
 
     One that has lost more than half of its weight is believed to be still, unless it moves the model more than others.
     """
     still = above([-g for g in moving])
-    held = [max(1 - 2 * math.exp(f), 0) * min(max(1 + q, 0), 1) for f, q in zip(factor, still, strict=True)]
+    lively = [0 if out else -q for q, out in zip(still, failed, strict=True)]
+    held = [max(1 - 2 * math.exp(f), 0) * min(max(1 - g, 0), 1) for f, g in zip(factor, lively, strict=True)]
     still = [max(witnesses) for witnesses in zip(still, held, stopped, strict=True)]
     return [
         math.tanh(max(max(h, 0) ** (2 / 3) * max(q, 0) ** (1 / 3) - 1, 0))
@@ -203,12 +204,13 @@ def above(values):
 
 def toremi(courses):
     points, factor, levels, evidence = [[] for _ in TOPICS], [0.0] * 5, [[None] * 5, [None] * 5], [0.0] * 5
-    total, observed, condemned, on_trial = 0, [0] * 5, set(), set()
+    total, observed, record = 0, [0] * 5, ["free"] * 5
 
     def noise_of(known):
         hard, moving = ([level[k] for k in known] for level in levels)
-        still = [stopped(points)[k] * (k in on_trial) for k in known]
-        return dict(zip(known, noise(hard, moving, [factor[k] for k in known], still), strict=True))
+        still = [stopped(points)[k] * (record[k] == "on trial") for k in known]
+        failed = [record[k] == "failed" for k in known]
+        return dict(zip(known, noise(hard, moving, [factor[k] for k in known], still, failed), strict=True))
 
     for (losses, stage), moves in zip(courses, SENSITIVITY, strict=True):
         seen = [k for k, loss in enumerate(losses) if loss is not None]
@@ -217,8 +219,6 @@ def toremi(courses):
         for k in seen:
             before, now = SAMPLES * max(observed[k], 1 / SAMPLES), SAMPLES * (observed[k] + 1)
             observed[k] += 1
-            if k in condemned & on_trial:
-                continue
             kept = (before / now) ** 2  # exp(-difference of the logarithms / 0.5)
             points[k] = [(kept * w, a, b) for w, a, b in points[k]]
             points[k].append((1.0, math.log(now), math.log(losses[k])))
@@ -246,11 +246,10 @@ def toremi(courses):
             if k in seen or (against > 0 and moved < factor[k]):
                 factor[k] = moved
             if noisy[k] > 0 and math.isclose(factor[k], math.log(0.1)):
-                condemned.add(k)
-            elif k in condemned:
-                condemned.remove(k)
-                on_trial.add(k)
-                points[k] = []
+                if record[k] != "failed":
+                    record[k] = "failed" if record[k] == "on trial" and stopped(points)[k] > 0 else "condemned"
+            elif record[k] in ("condemned", "failed"):
+                record[k], points[k] = "on trial", []
         powers = [s**0.1 for s in SIZES]
         low = [0.7 * n if len(p) >= 8 else 0.0 for n, p in zip(NATURAL, points, strict=True)]
         shares = not_below(low, [p / sum(powers) for p in powers])

@@ -23,7 +23,8 @@ gradients because they are easy, poetry and chat high losses because they are ha
                                                              it again just for not being trained on
     p_l    = max(-z_l - 1, 0)                                nor is it free if it stands still once drawn again: where
                                                              it was acquitted at w_min, by its losses since then, from
-                                                             the 8th interval on, and if s_l is at most 2/3 m
+                                                             the 8th interval on, and if s_l is at most 2/3 m; then
+                                                             q_l no longer counts in c_l
 
 A topic that is easy and moves nothing is learnt out: boilerplate, templates, near-duplicates. Its slope in log loss
 stays steep, but of what it loses hardly anything is left. Deviations don't tell it from code; halvings do.
@@ -89,6 +90,7 @@ PATIENCE = 8
 as the counts of its letters are learnt."""
 KNOWN = 2 / 3
 """Standard error of a topic's progress, over the median progress, up to which it counts that the topic stands still."""
+FREE, CONDEMNED, ON_TRIAL, FAILED = range(4)
 _WEIGHT, _X, _Y, _XX, _XY, _YY, _SEEN = range(7)
 
 
@@ -113,10 +115,8 @@ class Toremi(Policy):
         NaN where not measured. Relative, since levels of a young model move faster than a small topic is seen."""
         self.evidence = torch.zeros(num_topics, dtype=torch.float64)
         """(num_topics,) samples behind `levels`, the older ones forgotten in part."""
-        self.condemned = torch.zeros(num_topics, dtype=torch.bool)
-        """(num_topics,) topics that are at the lower bound as noise."""
-        self.on_trial = torch.zeros(num_topics, dtype=torch.bool)
-        """(num_topics,) topics that have been so and were acquitted."""
+        self.record = torch.full((num_topics,), FREE)
+        """(num_topics,) FREE, CONDEMNED, ON_TRIAL or FAILED: what has been held of each topic."""
         self.weights = self._weights()
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
@@ -132,23 +132,23 @@ class Toremi(Policy):
             # A verdict against a topic is carried out even while none of it is drawn.
             standing = (noise + learnt > 0) & (bounded < self.log_factor)
             self.log_factor = torch.where(stats.seen | standing, bounded, self.log_factor)
-            self._try_acquitted((noise > 0) & (self.log_factor <= low.log()))
+            self._keep_record((noise > 0) & (self.log_factor <= low.log()))
         return self._weights()
 
-    def _try_acquitted(self, condemned: Tensor) -> None:
-        """Progress of topics that are no longer `condemned` counts from now on: untrained, they had been forgotten."""
-        acquitted = self.condemned & ~condemned
-        self.moments[:, acquitted] = 0
-        self.on_trial |= acquitted
-        self.condemned = condemned
+    def _keep_record(self, held: Tensor) -> None:
+        """Note who is `held` at the lower bound as noise, who no longer is, and who is again for standing still."""
+        failed = (self.record == FAILED) | (self.record == ON_TRIAL) & (self._stopped() > 0)
+        acquitted = ~held & ((self.record == CONDEMNED) | (self.record == FAILED))
+        self.record = torch.where(held, torch.where(failed, FAILED, CONDEMNED), self.record)
+        self.record[acquitted] = ON_TRIAL
+        self.moments[:, acquitted] = 0  # untrained, the text had been forgotten: its progress counts from now on
 
     def _draw_to_one(self, power: float) -> None:
         self.log_factor = self.log_factor * power
         self.weights = self._weights()
 
     def _observe(self, losses: Tensor, stats: IntervalStats) -> None:
-        # Who failed the trial is held down and forgotten: what is seen of it says nothing more about its progress.
-        seen = stats.seen & ~(self.condemned & self.on_trial)
+        seen = stats.seen
         earlier, self.samples = self.samples, self.samples + stats.num_observations.double()
         before, x = earlier.clamp_min(1).log(), self.samples.clamp_min(1).log()
         y = torch.where(seen, losses, 1.0).clamp_min(1e-9).log()
@@ -218,7 +218,8 @@ class Toremi(Policy):
             return torch.zeros_like(self.log_factor)
         loss, sensitivity = self.levels
         hard, still = _above(loss, measured), _above(-sensitivity, measured)
-        convicted = (1 - self.log_factor.exp() / CONVICTION).clamp_min(0) * (1 + still).clamp(0, 1)
+        lively = torch.where(self.record == FAILED, 0.0, -still)
+        convicted = (1 - self.log_factor.exp() / CONVICTION).clamp_min(0) * (1 - lively).clamp(0, 1)
         both = _joint(hard, still.maximum(convicted).maximum(self._stopped()))
         return torch.where(measured, _beyond(both, DEAD_ZONE).tanh(), 0.0)
 
@@ -226,7 +227,7 @@ class Toremi(Policy):
         """(num_topics,) how surely a topic that was acquitted stands still while the others learn."""
         progress, error = self.progress()
         middle = progress.nanquantile(0.5)
-        tried = self.on_trial & (self.moments[_SEEN] >= PATIENCE) & (error <= KNOWN * middle)
+        tried = (self.record == ON_TRIAL) & (self.moments[_SEEN] >= PATIENCE) & (error <= KNOWN * middle)
         return torch.where(tried, _beyond(-self._progress_score(), DEAD_ZONE), 0.0)
 
     def _learnt(self) -> Tensor:
@@ -285,8 +286,7 @@ class Toremi(Policy):
             "samples": self.samples.tolist(),
             "levels": levels,
             "evidence": self.evidence.tolist(),
-            "condemned": self.condemned.tolist(),
-            "on_trial": self.on_trial.tolist(),
+            "record": self.record.tolist(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -298,8 +298,7 @@ class Toremi(Policy):
         levels = [[math.nan if x is None else x for x in level] for level in state["levels"]]
         self.levels = torch.tensor(levels, dtype=torch.float64)
         self.evidence = torch.tensor(state["evidence"], dtype=torch.float64)
-        none = [False] * len(self.topics)  # a state of before there were trials
-        self.condemned, self.on_trial = (torch.tensor(state.get(key, none)) for key in ("condemned", "on_trial"))
+        self.record = torch.tensor(state.get("record", [FREE] * len(self.topics)))  # none in states of before
 
 
 def _joint(by_loss: Tensor, by_sensitivity: Tensor) -> Tensor:
