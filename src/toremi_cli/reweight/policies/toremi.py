@@ -116,7 +116,8 @@ class Toremi(Policy):
         self.evidence = torch.zeros(num_topics, dtype=torch.float64)
         """(num_topics,) samples behind `levels`, the older ones forgotten in part."""
         self.record = torch.full((num_topics,), FREE)
-        """(num_topics,) FREE, CONDEMNED, ON_TRIAL or FAILED: what has been held of each topic."""
+        """(num_topics,) FREE, CONDEMNED (at the lower bound as noise), ON_TRIAL (acquitted there) or FAILED (condemned
+        again since it stood still)."""
         self.weights = self._weights()
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
