@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from benchmarks.evidence.grid import ABLATIONS, PRESETS, TUNING_SEED, Arm, Cell, cells
-from benchmarks.evidence.results import baseline_label
+from benchmarks.evidence.report import arm_section
+from benchmarks.evidence.results import Result, baseline_label, saved
 from benchmarks.evidence.tuning import SCORE, chosen_rate, next_rate, tried_rates
 
 from toremi_cli.reweight import POLICIES
@@ -55,3 +56,22 @@ def test_no_two_runs_share_a_folder_and_all_policies_exist(name):
     assert {cell.base_policy for cell in runs} <= set(POLICIES)
     assert TUNING_SEED not in PRESETS[name].seeds
     assert all(ABLATIONS[policy][0] in POLICIES for policy in PRESETS[name].ablations)
+
+
+def test_the_table_pairs_seeds_and_tells_the_time_a_token(tmp_path):
+    def result(policy, seed, bits, speed):
+        curve = [(100, bits + 1), (200, bits)]
+        return Result(Cell(Arm(), policy, seed), 0.004, {"news": bits, "macro": bits, "micro": bits}, curve, 200, speed)
+
+    results = [result("uniform", seed, 2 + seed / 10, 1000) for seed in range(3)]
+    results += [result("toremi", seed, 1.9 + seed / 10, 800 + 100 * seed) for seed in range(3)]
+    for own, base in zip(results[3:], results[:3], strict=True):
+        own.saved = saved(own, base)
+    text = arm_section(Arm(), results, tmp_path / "page.md")
+    row = next(line for line in text.splitlines() if line.startswith("| `toremi`"))
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == [
+        "3", "0.004", "2.0000 ± 0.1000", "-0.1000 (-0.1000 to -0.1000)", "", "2.0000 ± 0.1000", "5% ± 0%",
+        "news -4.8%",
+    ]  # fmt: skip
+    assert "Time a token, over `uniform`'s: `toremi` 1.11." in text
+    assert (tmp_path / "page" / "mixed-fine-clean-curves.svg").stat().st_size > 0

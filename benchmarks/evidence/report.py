@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -29,7 +29,8 @@ saved*: share of `uniform`'s tokens (same seed) not yet used when its final macr
 checkpoints measured, which lie from a quarter of a run on; *never*: it ended above. *Worst domain*: the
 largest increase over `uniform` on any clean source, of the means over seeds. *AUROC*: how well low weights tell
 corrupted samples at the end. *At the bound*: the part of the run after which the noisy topics' mean weight was at the
-lower bound. Learning rates were chosen on the validation split with another seed{tuned}.
+lower bound. *Time a token*: median over seeds of the ratio to `uniform`'s; runs beside others, and on shared machines,
+differ by several percent for that alone. Learning rates were chosen on the validation split with another seed{tuned}.
 """
 
 
@@ -67,6 +68,7 @@ def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
     order = sorted(groups, key=lambda policy: np.mean([r.bits_per_byte["macro"] for r in groups[policy]]))
     base = groups.get(baseline_label(list(groups)), [])
     lines += [f"| {' | '.join(_row(policy, groups[policy], base, arm))} |" for policy in order]
+    lines += overhead(groups, base)
     folder = page.with_suffix("")
     folder.mkdir(exist_ok=True)
     curves = folder / f"{arm.name}-curves.svg"
@@ -90,6 +92,18 @@ def _row(policy: str, own: Sequence[Result], base: Sequence[Result], arm: Arm) -
         parts = [r.lower_bound_part for r in own]
         row.append("never" if any(map(math.isnan, parts)) else f"{np.mean(parts):.0%}")
     return row
+
+
+def overhead(groups: Mapping[str, Sequence[Result]], base: Sequence[Result]) -> list[str]:
+    """A line on what the policies cost: time a token over the baseline's, medians over the seeds they share."""
+    speeds = {r.cell.seed: r.tokens_per_second for r in base}
+    ratios = {
+        policy: [speeds[r.cell.seed] / r.tokens_per_second for r in own if r.cell.seed in speeds]
+        for policy, own in groups.items()
+        if own is not base
+    }
+    known = [f"`{policy}` {np.median(values):.2f}" for policy, values in ratios.items() if values]
+    return ["", f"Time a token, over `uniform`'s: {', '.join(known)}."] if known else []
 
 
 def spread(values: Sequence[float]) -> str:
