@@ -17,6 +17,8 @@ from toremi_cli.export.shares import NO_LABEL, build_mixture, learnt_weights
 from toremi_cli.layout import Workdir
 from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import Run
+from toremi_cli.schemas import WEIGHTS
+from toremi_cli.tables import TableReader
 
 TOPICS = ["Politics", "Sports", "People"]
 
@@ -167,13 +169,29 @@ def test_command(workdir):
     assert json.loads(process.stdout)["tokens"] == pytest.approx(20_000, rel=0.1)
 
 
+def test_a_table_of_mean_weights(workdir, history):
+    path = workdir / "mean.parquet"
+    process = toremi("export", "toremi-2", "-w", workdir, "--to", "weights", "--weights", "mean", "-o", path)
+    assert process.returncode == 0, process.stderr
+    expected = learnt_weights(history, "mean")
+    rows = TableReader(path, WEIGHTS).read().to_pylist()
+    assert {row["topic"]: row["weight"] for row in rows} == expected == json.loads(process.stdout)["topics"]
+    assert {(row["step"], row["loss"], row["num_samples"]) for row in rows} == {(0, None, 0)}
+    own = history.run.folder / "weights" / "mean.parquet"
+    process = toremi("export", "toremi-2", "-w", workdir, "--to", "weights", "-o", own)
+    assert_one_line_error(process, "would mix with what is there")
+    assert not own.exists()
+
+
 def test_wrong_arguments(workdir):
     for arguments, part in (
-        (["--to", "xml"], "--to xml: expected one of json, yaml, corpus, mosaicml"),
+        (["--to", "xml"], "--to xml: expected one of json, yaml, weights, corpus, mosaicml"),
         (["--weights", "best"], "--weights best: expected final or mean"),
         (["--to", "megatron", "--by", "colour"], "--by colour: expected topic or source"),
         (["--to", "megatron", "--data-path", "x"], "has no {name} in it"),
         (["--to", "corpus"], "name its folder with --out"),
+        (["--to", "weights"], "--to weights: name its file with --out"),
+        (["--to", "weights", "-o", str(workdir)], "expected the name of a Parquet file to write"),
         (["--to", "corpus", "-o", str(workdir)], "is not empty and no export of toremi"),
         (["--to", "corpus", "-o", "x", "--tokens", "many"], "--tokens many: expected a number"),
         (["--to", "corpus", "-o", "x", "--tokens", "0.5"], "--tokens 0.5: expected a number"),

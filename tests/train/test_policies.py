@@ -11,6 +11,8 @@ import sys
 from contextlib import ExitStack
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
@@ -18,11 +20,15 @@ from tests.shell import environment
 from tests.train.both_ranks import config, in_order
 from tests.train.smallrun import assert_alike, metrics, weights
 from toremi_cli.errors import UsageError
+from toremi_cli.export.weights import write_weights
 from toremi_cli.reweight import POLICIES
+from toremi_cli.runs.history import read_history
+from toremi_cli.runs.run import Run
 from toremi_cli.schemas import TRAIN
 from toremi_cli.train.config import TrainConfig, differences
 from toremi_cli.train.order import ShuffledOrder
 from toremi_cli.train.packing import RowStream
+from toremi_cli.train.policy import _reference_losses
 from toremi_cli.train.tokens import open_cache
 from toremi_cli.train.worker import run_worker
 
@@ -258,6 +264,29 @@ def test_frozen_replays_another_run(train):
     first = train("first", {"name": "toremi-2"}, topics="source")
     again = train("again", {"name": "frozen"}, topics="source", weights_from=str(first / "weights"))
     assert [r["weight"] for r in weights(again)] == [r["weight"] for r in weights(first)]
+
+
+def test_reference_losses_are_those_of_the_last_tenth(tmp_path):
+    rows = [(80, "a", 9.0, 5), (80, "b", 5.0, 5), (90, "a", 8.0, 5), (95, "a", 3.0, 1), (100, "a", 1.0, 3)]
+    rows += [(100, "b", None, 0)]
+    table = pa.table(dict(zip(("step", "topic", "loss", "num_samples"), zip(*rows, strict=True), strict=True)))
+    pq.write_table(table, tmp_path / "losses.parquet")
+    assert _reference_losses(str(tmp_path / "losses.parquet"), "token", ["a", "b"]) == [1.5, 5.0]
+    with pytest.raises(ValueError, match="has no loss of topic 'c'"):
+        _reference_losses(str(tmp_path / "losses.parquet"), "token", ["a", "c"])
+
+
+def test_a_mixture_found_by_one_run_trains_another(train, workdir):
+    """DoReMi whole: a reference, a proxy by excess loss, and a run that draws by the proxy's mean weights."""
+    topics = {"topics": "source"}
+    reference = train("reference", {"name": "uniform"}, **topics)
+    proxy = train("proxy", {"name": "group-dro"}, reference_losses=str(reference / "weights"), **topics)
+    history = read_history(Run("proxy", proxy))
+    mean = write_weights(history, "mean", workdir / "mean.parquet")["topics"]
+    policy = {"name": "frozen", "apply": "sampling"}
+    final = train("final", policy, weights_from=str(workdir / "mean.parquet"), **topics)
+    assert {row["topic"]: row["weight"] for row in weights(final)} == pytest.approx(mean)
+    assert len(set(mean.values())) > 1
 
 
 @pytest.mark.parametrize("policy", ["group-dro", "shearing"])

@@ -21,7 +21,8 @@ def register(app: typer.Typer) -> None:
         run: Annotated[str, typer.Argument(metavar="RUN", help="Name or path of the run.")],
         workdir: Workdir = DEFAULT_WORKDIR,
         to: Annotated[
-            str, typer.Option(metavar="FORM", help="json, yaml, corpus, mosaicml, olmo-core, megatron or nanotron.")
+            str,
+            typer.Option(metavar="FORM", help="json, yaml, weights, corpus; mosaicml, olmo-core, megatron, nanotron."),
         ] = "json",
         out: Annotated[
             Path | None, typer.Option("--out", "-o", metavar="PATH", help="File, or folder of a corpus; else stdout.")
@@ -43,13 +44,16 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Use a run's topic weights elsewhere.
 
-        As a mixture file (json, yaml: shares of topics and sources), as a corpus
-        resampled by the weights, or as the data part of other trainers' configs.
+        As a mixture file (json, yaml: shares of topics and sources), as a table
+        of weights for another run (weights: see pretrain --policy frozen), as a
+        corpus resampled by them, or as the data part of other trainers' configs.
         A share is that of the training tokens, times their weights.
 
         Example: [bold]toremi export toremi-2 --to yaml[/]
 
         Example: [bold]toremi export toremi-2 --to corpus --tokens 10B -o mix/[/]
+
+        Example: [bold]toremi export proxy --to weights --weights mean -o w.parquet[/]
 
         Example:
         [bold]toremi export toremi-2 --to megatron --data-path 'bin/{name}'[/]
@@ -59,16 +63,21 @@ def register(app: typer.Typer) -> None:
         from toremi_cli.export.corpus import write_corpus
         from toremi_cli.export.formats import render
         from toremi_cli.export.shares import build_mixture
+        from toremi_cli.export.weights import write_weights
         from toremi_cli.runs.history import read_history
         from toremi_cli.runs.run import find_runs
         from toremi_cli.tables import atomic_file
 
         place = layout.Workdir(workdir)
         (found,) = find_runs((run,), place)
-        mixture, weigher = build_mixture(read_history(found), place, weights)
-        if to == "corpus":
-            if out is None:
-                raise UsageError("--to corpus: name its folder with --out")
+        history = read_history(found)
+        if to in ("corpus", "weights") and out is None:
+            raise UsageError(f"--to {to}: name its {'folder' if to == 'corpus' else 'file'} with --out")
+        if to == "weights" and out is not None:
+            console.print_json(write_weights(history, weights, out))
+            return
+        mixture, weigher = build_mixture(history, place, weights)
+        if to == "corpus" and out is not None:
             size = options.token_count(tokens) if tokens else 0.0
             facts = write_corpus(mixture, weigher, out, size, file_format, seed)
             console.print_json(facts)

@@ -88,7 +88,7 @@ class TrainConfig:
     alone), `hidden` (of the gradient at the last hidden state for each token), `el2n` (distance of prediction and
     truth), `none`; `auto`: `hidden` for a policy that uses it."""
     reference_losses: str = ""
-    """Table of topic losses (a run's `weights`) whose last row for each topic is the reference or target loss, in nats
+    """Table of topic losses (a run's `weights`) whose last tenth gives each topic's reference or target loss, in nats
     a token."""
     weights_from: str = ""
     """Table `weights` of another run, for policy `frozen`."""

@@ -15,6 +15,9 @@ from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.sampling import topic_sizes
 from toremi_cli.train.tokens import TopicPairs
 
+REFERENCE_PART = 0.1
+"""The part of a run, at its end, whose losses are what it reached."""
+
 
 def build_policy(
     config: TrainConfig, pairs: TopicPairs, samples: np.ndarray, num_predicted: np.ndarray, max_steps: int
@@ -60,7 +63,9 @@ def measures_sensitivity(config: TrainConfig) -> str:
 
 
 def _reference_losses(path: str, loss_unit: str, topics: list[str]) -> list[float] | None:
-    """The last loss of each topic in a table.
+    """The loss of each topic that a run ended with: over its last tenth, or where that saw none of it, the last.
+
+    A single interval has a few samples of a small topic, and its loss would be theirs.
 
     Raises:
         ValueError: a topic has none, or the policy counts losses in another unit than tables do.
@@ -72,10 +77,17 @@ def _reference_losses(path: str, loss_unit: str, topics: list[str]) -> list[floa
             f"--reference-losses {path} are nats a token, not comparable with --loss-unit {loss_unit}; "
             "use --loss-unit token"
         )
+    rows = TableReader(Path(path), LOSSES).read(["step", "topic", "loss", "num_samples"]).sort_by("step").to_pylist()
+    late = (1 - REFERENCE_PART) * rows[-1]["step"] if rows else 0.0
     last: dict[str, float] = {}
-    for row in TableReader(Path(path), LOSSES).read(["step", "topic", "loss"]).sort_by("step").to_pylist():
-        if row["loss"] is not None:
-            last[row["topic"]] = row["loss"]
+    sums: dict[str, tuple[float, int]] = {}
+    for row in (row for row in rows if row["loss"] is not None):
+        topic, loss, count = row["topic"], row["loss"], max(row["num_samples"] or 0, 1)
+        last[topic] = loss
+        if row["step"] > late:
+            total, number = sums.get(topic, (0.0, 0))
+            sums[topic] = (total + count * loss, number + count)
+    last |= {topic: total / number for topic, (total, number) in sums.items()}
     missing = [topic for topic in topics if topic not in last]
     if missing:
         raise ValueError(f"--reference-losses {path} has no loss of topic {missing[0]!r}")
