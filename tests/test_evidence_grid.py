@@ -1,14 +1,14 @@
 """The grid of the evidence: what it runs, and how it chooses learning rates. The runs themselves take hours."""
 
-import json
 import math
 from dataclasses import replace
 
 import pytest
 from benchmarks.evidence.grid import ABLATIONS, PRESETS, TUNING_SEED, Arm, Cell, cells
+from benchmarks.evidence.rates import chosen_rate, record_rate, tried_rates
 from benchmarks.evidence.report import arm_section
 from benchmarks.evidence.results import Result, baseline_label, saved
-from benchmarks.evidence.tuning import SCORE, chosen_rate, next_rate, tried_rates
+from benchmarks.evidence.tuning import next_rate
 
 from toremi_cli.reweight import POLICIES
 
@@ -29,7 +29,7 @@ def test_an_arm_takes_the_rate_that_was_found_for_its_kind(tmp_path):
     for rate, value in ((1.0, 2.5), (2.0, 2.4), (4.0, 2.6)):
         folder = tmp_path / "mixed" / "runs" / Cell(noisy.tuned_on, "toremi", TUNING_SEED, rate).name
         folder.mkdir(parents=True)
-        (folder / SCORE).write_text(json.dumps({"rate": rate, "macro_bits_per_byte": value}))
+        record_rate(folder, rate, value)
     assert tried_rates(noisy.tuned_on, "toremi", tmp_path) == {1.0: 2.5, 2.0: 2.4, 4.0: 2.6}
     assert chosen_rate(noisy, "toremi", tmp_path) == 2.0
     assert chosen_rate(Arm(topics="source", noise=0.1, kind="boilerplate"), "toremi", tmp_path) == 2.0
@@ -53,7 +53,7 @@ def test_a_policy_may_name_its_rate():
 def test_no_two_runs_share_a_folder_and_all_policies_exist(name):
     runs = list(cells(PRESETS[name]))
     assert len({cell.name for cell in runs}) == len(runs) > 0
-    assert {cell.base_policy for cell in runs} <= set(POLICIES)
+    assert {cell.policy_flags()[1] for cell in runs} <= set(POLICIES)
     assert TUNING_SEED not in PRESETS[name].seeds
     assert all(ABLATIONS[policy][0] in POLICIES for policy in PRESETS[name].ablations)
 

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from benchmarks.evidence.corpora import prepare, unseen_text
 from benchmarks.evidence.grid import PRESETS, Arm, Preset, cells
+from benchmarks.evidence.rates import chosen_rate
 from benchmarks.evidence.report import write_report
 from benchmarks.evidence.results import collect, write_results
 from benchmarks.evidence.runs import measure, measure_unseen, train
-from benchmarks.evidence.tuning import chosen_rate, tune
+from benchmarks.evidence.tuning import tune
 
 
 def main() -> None:

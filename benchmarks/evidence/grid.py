@@ -10,17 +10,22 @@ from toremi_cli.train.model import initializer_range
 
 POLICIES = (
     "uniform", "stratified", "toremi", "toremi-2", "temperature", "toremi-1",
-    "ado", "odm", "group-dro", "linupper", "shuffled-topics", "random-weights",
+    "ado", "odm", "doremi", "group-dro", "linupper", "shuffled-topics", "random-weights",
 )  # fmt: skip
+PROXY = "doremi-proxy"
+"""The run whose mean weights `doremi` draws by."""
 POLICY_FLAGS = {
     "toremi": ("--stage-switch", "fraction:0.1"),
     "temperature": ("--temperature", "2"),
     "toremi-1": ("--stage-switch", "never", "--normalize"),
     "toremi-2": ("--stage-switch", "fraction:0.875", "--normalize"),  # the reference: step 7,000 of 8,000
     "shuffled-topics": ("--of", "toremi", "--stage-switch", "fraction:0.1"),
+    "doremi": ("--apply", "sampling"),
 }
 """What a policy gets besides its name. Without --normalize the paper's rule raises the learning rate as well, and its
 runs could not be compared with others."""
+TRAINED_BY = {"doremi": "frozen", PROXY: "group-dro"}
+"""Policies of `toremi` for what is several runs: see `found_before` in `runs.py`."""
 ABLATIONS = {
     "toremi without learning state": ("toremi", "--no-learning-state"),
     "toremi without stratification": ("toremi", "--no-stratify"),
@@ -195,7 +200,7 @@ class Cell:
     def policy_flags(self) -> list[str]:
         """Flags of `toremi pretrain` that make the policy."""
         base, varied = self.base_policy, ABLATIONS.get(self.policy, (self.policy,))[1:]
-        return ["--policy", base, *POLICY_FLAGS.get(base, ()), *varied]
+        return ["--policy", TRAINED_BY.get(base, base), *POLICY_FLAGS.get(base, ()), *varied]
 
 
 def cells(preset: Preset) -> Iterator[Cell]:

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from benchmarks.evidence.corpora import UNSEEN
 from benchmarks.evidence.grid import Arm, Cell, Preset, cells
+from benchmarks.evidence.rates import chosen_rate
 from benchmarks.evidence.runs import is_measured
 from benchmarks.evidence.scores import clean_bits, noisy_sources, run_of
-from benchmarks.evidence.tuning import chosen_rate
 
 from toremi_cli.evaluate.bootstrap import tokens_to_reach
 from toremi_cli.evaluate.noise import NoiseReport, judge

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from benchmarks.evidence.corpora import workdir_of
-from benchmarks.evidence.grid import TUNING_SEED, Cell, Preset
+from benchmarks.evidence.grid import PROXY, TUNING_SEED, Cell, Preset
+from benchmarks.evidence.rates import chosen_rate
 from benchmarks.evidence.shell import run_status, toremi
 
 EVAL_SAMPLES = 16
@@ -32,6 +33,7 @@ def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -
     toremi(
         "pretrain", "--workdir", workdir, "--annotated", annotated, "--name", cell.name, "--seed", cell.seed,
         "--model", model_file(preset, out), "--topics", cell.arm.topics, *cell.policy_flags(), *preset.flags,
+        *found_before(cell, preset, out, annotated),
         "--max-steps", preset.steps, "--interval", preset.interval, "--batch-size", preset.batch_size,
         "--learning-rate", rate * preset.learning_rate, "--burn-in-steps", preset.steps // 10,
         "--warmup-steps", preset.steps // WARMUP,
@@ -42,6 +44,26 @@ def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -
     if run_status(folder) != "finished":
         raise SystemExit(f"{folder}: stopped before its last step; start the grid again to go on")
     return folder
+
+
+def found_before(cell: Cell, preset: Preset, out: Path, annotated: Path) -> list[object]:
+    """Flags that name what other runs have found for this one, after training them.
+
+    DoReMi (arXiv 2305.10429, section 2): a reference model; a proxy under group DRO by the excess over the reference's
+    losses; a third run that draws by the proxy's mean weights. Here all three have the same size, data and seed, the
+    first two the learning rate of `uniform`.
+    """
+    rate = chosen_rate(cell.arm, "uniform", out)
+    if cell.policy == PROXY:
+        reference = train(Cell(cell.arm, "uniform", cell.seed), preset, out, annotated, rate)
+        return ["--reference-losses", reference / "weights"]
+    if cell.policy == "doremi":
+        proxy = train(Cell(cell.arm, PROXY, cell.seed), preset, out, annotated, rate)
+        table = proxy / "mean-weights.parquet"
+        where = ["--workdir", workdir_of(out, cell.arm.corpus), "-o", table]
+        toremi("export", proxy.name, "--to", "weights", "--weights", "mean", *where, flags=("--quiet",))
+        return ["--weights-from", table]
+    return []
 
 
 def measure(cell: Cell, out: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 ONE_RANK = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
 
 
-def toremi(*arguments: object, one_rank: bool = False) -> Any:
-    """Run a command; return what it prints with --json.
+def toremi(*arguments: object, one_rank: bool = False, flags: tuple[str, ...] = ("--json", "--quiet")) -> Any:
+    """Run a command; return the JSON that it prints.
 
     `one_rank` trains in the command's own process, as under torchrun: a launcher takes longer to start than a small run
     takes to train.
@@ -22,7 +22,7 @@ def toremi(*arguments: object, one_rank: bool = False) -> Any:
         SystemExit: the command failed; its own message has been printed.
     """
     environment = os.environ | (ONE_RANK if one_rank else {})
-    command = [sys.executable, "-m", "toremi_cli.cli", *map(str, arguments), "--json", "--quiet"]
+    command = [sys.executable, "-m", "toremi_cli.cli", *map(str, arguments), *flags]
     process = subprocess.run(command, stdout=subprocess.PIPE, env=environment, text=True)
     if process.returncode:
         raise SystemExit(f"failed ({process.returncode}): toremi {' '.join(map(str, arguments))}")

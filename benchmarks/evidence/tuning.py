@@ -6,21 +6,18 @@ lower, so that each policy gets an optimum with a worse rate on either side. Wha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.evidence.corpora import workdir_of
 from benchmarks.evidence.grid import TUNING_SEED, Arm, Cell, Preset
+from benchmarks.evidence.rates import record_rate, tried_rates
 from benchmarks.evidence.runs import train
 from benchmarks.evidence.scores import clean_bits, noisy_sources, run_of
 from benchmarks.evidence.shell import toremi
 
 from toremi_cli.evaluate.run_facts import read_facts
 from toremi_cli.schemas import VALIDATION
-
-SCORE = "validation.json"
-"""File in a run's folder: its macro bits per byte on the validation split."""
 
 
 def next_rate(tried: Mapping[float, float]) -> float | None:
@@ -42,19 +39,5 @@ def tune(arm: Arm, policy: str, preset: Preset, out: Path, annotated: Path) -> N
         final = read_facts(run, VALIDATION).final
         assert final is not None
         value = clean_bits(final, noisy_sources(truth))["macro"]
-        (folder / SCORE).write_text(json.dumps({"rate": rate, "macro_bits_per_byte": value}), "utf-8")
+        record_rate(folder, rate, value)
         print(f"{cell.name}: {value:.4f}", flush=True)
-
-
-def tried_rates(arm: Arm, policy: str, out: Path) -> dict[float, float]:
-    """Macro bits per byte by factor of the preset's rate."""
-    prefix = Cell(arm, policy, TUNING_SEED, 1.0).name.removesuffix(f"-rate1-s{TUNING_SEED}")
-    runs = (workdir_of(out, arm.corpus) / "runs").glob(f"{prefix}-rate*-s{TUNING_SEED}/{SCORE}")
-    records = [json.loads(path.read_text("utf-8")) for path in runs]
-    return {record["rate"]: record["macro_bits_per_byte"] for record in records}
-
-
-def chosen_rate(arm: Arm, policy: str, out: Path) -> float:
-    """A policy's learning rate on an arm, as a factor of the preset's: the best of those tried."""
-    tried = tried_rates(arm.tuned_on, policy, out)
-    return min(tried, key=lambda rate: tried[rate]) if tried else 1.0
