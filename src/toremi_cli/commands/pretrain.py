@@ -101,7 +101,8 @@ def register(app: typer.Typer) -> None:
             str, _option(_POLICY, "Gradient sensitivity by norm, hidden or el2n; none; auto: if the policy uses it.")
         ] = "auto",
         reference_losses: Annotated[
-            str, _option(_POLICY, "Table of topic losses, for group-dro and shearing.", metavar="PATH")
+            str,
+            _option(_POLICY, "Another run's weights table: its losses, for group-dro and shearing.", metavar="PATH"),
         ] = "",
         weights_from: Annotated[str, _option(_POLICY, "Another run's weights table, for frozen.", metavar="PATH")] = "",
         of: Annotated[str, _option(_POLICY, "The policy that shuffled-topics shuffles.")] = "toremi-2",
