@@ -102,7 +102,7 @@ def register(app: typer.Typer) -> None:
         ] = "auto",
         reference_losses: Annotated[
             str,
-            _option(_POLICY, "Another run's weights table: its losses, for group-dro and shearing.", metavar="PATH"),
+            _option(_POLICY, "Another run's weights table: its losses; for group-dro, shearing.", metavar="PATH"),
         ] = "",
         weights_from: Annotated[str, _option(_POLICY, "Another run's weights table, for frozen.", metavar="PATH")] = "",
         of: Annotated[str, _option(_POLICY, "The policy that shuffled-topics shuffles.")] = "toremi-2",
