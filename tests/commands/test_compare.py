@@ -151,14 +151,14 @@ def test_groups_that_share_fewer_than_two_seeds_are_compared_by_their_means(work
 def test_what_makes_a_comparison_unfair_is_said(workdir):
     path = workdir / "runs" / "toremi-2" / "run.json"
     record = json.loads(path.read_text())
-    record["config"]["learning_rate"] = 0.01
+    record["config"] |= {"learning_rate": 0.01, "reference_losses": "runs/uniform/weights"}
     record |= {"data": "fedcba9876543210", "status": "running"}
     path.write_text(json.dumps(record))
     make_recorded_run(workdir, "young", TOPICS, steps=100, seed=0)
     process = toremi("compare", "-w", workdir)
     assert process.returncode == 0, process.stderr
     warnings = process.stderr
-    assert "differ in more than the policy: the annotated corpus, learning_rate (0.01 and 0.003)" in warnings
+    assert "differ in more than the policy: the annotated corpus, learning_rate (0.01 and 0.003)\n" in warnings
     assert "run toremi-2 is not finished: step 900" in warnings
     assert "not measured on 'test': young; run `toremi eval young` first" in warnings
 

@@ -16,7 +16,9 @@ from toremi_cli.runs.history import History, read_history
 from toremi_cli.runs.record import RUNTIME_FIELDS
 from toremi_cli.runs.run import Run
 
-SAME_ANYWAY = RUNTIME_FIELDS | {"policy", "seed", "interval", "log_every", "eval_every", "eval_samples"}
+SAME_ANYWAY = RUNTIME_FIELDS | {
+    "policy", "reference_losses", "weights_from", "seed", "interval", "log_every", "eval_every", "eval_samples",
+}  # fmt: skip
 """Settings in which two runs may differ and still be a fair comparison."""
 
 
