@@ -4,13 +4,18 @@ import math
 from dataclasses import replace
 
 import pytest
-from benchmarks.evidence.grid import ABLATIONS, PRESETS, TUNING_SEED, Arm, Cell, cells
+from benchmarks.evidence.grid import ABLATIONS, PRESETS, TUNING_SEED, Arm, Cell, cells, narrow
 from benchmarks.evidence.rates import chosen_rate, record_rate, tried_rates
 from benchmarks.evidence.report import arm_section
 from benchmarks.evidence.results import Result, baseline_label, saved
+from benchmarks.evidence.runs import train
 from benchmarks.evidence.tuning import next_rate
 
+from tests.train.smallrun import write_workdir
+from toremi_cli.export.shares import learnt_weights
 from toremi_cli.reweight import POLICIES
+from toremi_cli.runs.history import read_history
+from toremi_cli.runs.run import Run
 
 
 @pytest.mark.parametrize("optimum", [0.25, 0.9, 1.0, 1.4, 8.0])
@@ -36,6 +41,22 @@ def test_an_arm_takes_the_rate_that_was_found_for_its_kind(tmp_path):
     for untried in (Arm(), Arm(noise=0.25)):
         assert chosen_rate(untried, "toremi", tmp_path) == 1.0
     assert chosen_rate(noisy, "toremi-2", tmp_path) == 1.0
+
+
+def test_doremi_is_three_runs_and_none_is_trained_twice(tmp_path):
+    workdir = write_workdir(tmp_path / "mixed")
+    preset = replace(PRESETS["quick"], model=narrow(1, 16, 32), steps=8, interval=2, batch_size=4, checkpoints=2)
+    cell = Cell(Arm(topics="source"), "doremi", seed=0)
+    run = train(cell, preset, tmp_path, workdir / "annotated", 1.0)
+    names = {folder.name for folder in (workdir / "runs").iterdir()}
+    assert names == {f"mixed-source-clean-{policy}-s0" for policy in ("uniform", "doremi-proxy", "doremi")}
+    proxy = read_history(Run("proxy", workdir / "runs" / "mixed-source-clean-doremi-proxy-s0"))
+    drawn = read_history(Run("doremi", run)).topics
+    assert dict(zip(drawn.topics, drawn.weight[-1], strict=True)) == pytest.approx(learnt_weights(proxy, "mean"))
+    assert len(set(drawn.weight[-1])) > 1
+    written = {path: path.stat().st_mtime_ns for path in workdir.glob("runs/*/*/*")}
+    assert train(cell, preset, tmp_path, workdir / "annotated", 1.0) == run
+    assert {path: path.stat().st_mtime_ns for path in workdir.glob("runs/*/*/*")} == written
 
 
 def test_a_policy_may_name_its_rate():

@@ -83,6 +83,22 @@ def test_a_finished_run_is_not_repeated(uninterrupted, pretrain):
     assert "finished already" in process.stderr
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_finished_run_is_not_repeated_by_ranks_that_others_launched(uninterrupted, pretrain, world_size):
+    files = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*.*")}
+    for rank in range(world_size):  # one after the other: they need not meet
+        ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        process = pretrain("--name", "whole", "--keep-checkpoints", "0", "--json", **ranks, **place)
+        assert process.returncode == 0, process.stderr
+        if rank == 0:
+            assert json.loads(process.stdout)["step"] == 24
+            assert "finished already" in process.stderr
+        else:
+            assert process.stdout.strip() in ("", "{}")
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*.*")} == files
+
+
 def test_another_config_does_not_touch_a_run(uninterrupted, pretrain):
     assert_one_line_error(pretrain("--name", "whole", "--alpha", "2"), "alpha was 1.0, is 2.0", "--overwrite")
     assert_one_line_error(

@@ -151,13 +151,16 @@ def _as_rank(
     """Train as one of the ranks that torchrun or srun started."""
     from toremi_cli.train.worker import run_worker
 
-    if int(os.environ["RANK"]) == 0:
+    first = int(os.environ["RANK"]) == 0
+    done: dict[str, Any] | None = None
+    if first:
         config, resume, done = settle(config, values, given, resume=resume, overwrite=overwrite)
-        if done is not None:
-            raise TrainingError(f"{done['run']}: finished already; use --overwrite or --name")
-    elif resume:
-        record = read_run(Workdir(Path(config.workdir)).run(config.run_name))
-        config = _merged(config, record["config"], values, given) if record else config
-    with _making_room(config, overwrite and int(os.environ["RANK"]) == 0):
-        outcome = run_worker(config, resume)
-    return outcome if int(os.environ["RANK"]) == 0 else {**outcome, "summary": {}}
+    elif not overwrite and (record := read_run(Workdir(Path(config.workdir)).run(config.run_name))) is not None:
+        config = _merged(config, record["config"], values, given) if resume else config
+        done = record["result"] if record["status"] == FINISHED else None
+    if done is not None:
+        outcome = {"signal": 0, "exit_code": 0, "summary": done}
+    else:
+        with _making_room(config, overwrite and first):
+            outcome = run_worker(config, resume)
+    return outcome if first else {**outcome, "summary": {}}
