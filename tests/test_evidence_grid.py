@@ -29,6 +29,14 @@ def test_a_rate_is_searched_until_a_worse_one_lies_on_either_side(optimum):
     assert len(tried) <= 3 + abs(math.log2(best))
 
 
+def test_the_search_is_not_caught_on_one_side_of_a_bad_rate():
+    """As measured for `toremi` with noise: worst in the middle."""
+    values, tried = {0.25: 2.62, 0.5: 2.50, 1.0: 2.603, 2.0: 2.591, 4.0: 2.651}, {}
+    while (rate := next_rate(tried)) is not None:
+        tried[rate] = values[rate]
+    assert tried == {rate: values[rate] for rate in (0.25, 0.5, 1.0, 2.0)}
+
+
 def test_an_arm_takes_the_rate_that_was_found_for_its_kind(tmp_path):
     noisy = Arm(noise=0.4, kind="boilerplate")
     for rate, value in ((1.0, 2.5), (2.0, 2.4), (4.0, 2.6)):

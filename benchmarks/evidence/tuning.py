@@ -1,7 +1,8 @@
 """Each policy's learning rate: the best on the validation split, of a seed that is not reported.
 
-From the preset's rate it is doubled or halved for as long as that makes the macro bits per byte of the clean sources
-lower, so that each policy gets an optimum with a worse rate on either side. What was tried stands in the runs' folders.
+The preset's rate, its double and its half are tried for every policy, then the best is doubled or halved for as long as
+that makes the macro bits per byte of the clean sources lower, so that a worse rate lies on either side of the optimum.
+What was tried stands in the runs' folders.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from benchmarks.evidence.shell import toremi
 from toremi_cli.evaluate.run_facts import read_facts
 from toremi_cli.schemas import VALIDATION
 
+FIRST = (1.0, 2.0, 0.5)
+"""Tried whatever the others come to: with noise, values are not convex in the rate (0.004 may be worse than 0.002 and
+0.008, since a run may get stuck there by chance), and a search that only climbs would stop at either."""
+
 
 def next_rate(tried: Mapping[float, float]) -> float | None:
     """The factor to try next, given the values of those tried; None once there is a worse one on either side."""
-    if not tried:
-        return 1.0
-    best = min(tried, key=lambda rate: tried[rate])
-    return next((rate for rate in (2 * best, best / 2) if rate not in tried), None)
+    best = min(tried, key=lambda rate: tried[rate]) if tried else 1.0
+    return next((rate for rate in (*FIRST, 2 * best, best / 2) if rate not in tried), None)
 
 
 def tune(arm: Arm, policy: str, preset: Preset, out: Path, annotated: Path) -> None:
