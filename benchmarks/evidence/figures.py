@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-EMPHASISED = (BASELINE, "stratified", "odm", "ado", "toremi-2", "toremi")
+EMPHASISED = (BASELINE, "stratified", "odm", "ado", "toremi-2", "toremi", "doremi")
 FAR = 1.08
 """A policy that ends above this times the baseline is named, not drawn: it would flatten all others."""
 
