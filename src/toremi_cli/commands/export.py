@@ -71,15 +71,14 @@ def register(app: typer.Typer) -> None:
         place = layout.Workdir(workdir)
         (found,) = find_runs((run,), place)
         history = read_history(found)
-        if to in ("corpus", "weights") and out is None:
-            raise UsageError(f"--to {to}: name its {'folder' if to == 'corpus' else 'file'} with --out")
-        if to == "weights" and out is not None:
-            console.print_json(write_weights(history, weights, out))
+        if to == "weights":
+            console.print_json(write_weights(history, weights, _named(out, "--to weights: name its file with --out")))
             return
         mixture, weigher = build_mixture(history, place, weights)
-        if to == "corpus" and out is not None:
+        if to == "corpus":
+            folder = _named(out, "--to corpus: name its folder with --out")
             size = options.token_count(tokens) if tokens else 0.0
-            facts = write_corpus(mixture, weigher, out, size, file_format, seed)
+            facts = write_corpus(mixture, weigher, folder, size, file_format, seed)
             console.print_json(facts)
             return
         text = render(mixture, to, by, data_path)
@@ -89,3 +88,9 @@ def register(app: typer.Typer) -> None:
         with atomic_file(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
         console.note(f"wrote {out}")
+
+
+def _named(out: Path | None, otherwise: str) -> Path:
+    if out is None:
+        raise UsageError(otherwise)
+    return out
