@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
-from statistics import median
+import statistics
 
 from tests.reweight.reference import GOLDEN
 
@@ -21,6 +22,8 @@ BYTES = [3.5, 3.4, 1.5, 6.0, 3.6]
 SENSITIVITY = [[0.83, 0.85, 0.72, 0.20, 0.86]] * 12 + [[0.83, 0.85, 0.88, 0.20, 0.86]] * 20
 """By interval; when 'Lists' has been held down for a while, it moves the model more than the others do."""
 SAMPLES = 7
+TEXT = [4100.0, 2600.0, 1900.0, 500.0, 160.0]
+"""Bytes that an interval shows of each topic, where it shows any."""
 SWITCH_STEP = 400
 
 
@@ -128,61 +131,79 @@ def progress(points):
     return -slope, math.sqrt(residual / max(total - 2, 0.5) / sxx)
 
 
-def centre(values):
-    middle = median(values)
-    return middle, 1.4826 * median(abs(v - middle) for v in values)
+def median(values, text):
+    """Where half of the text lies on either side, half of each topic's own below its value; by bisection."""
+    points = sorted(zip(values, text, strict=True))
+    places = [(v, sum(t for _, t in points[:k]) + t / 2) for k, (v, t) in enumerate(points)]
+
+    def below(value):
+        for (v, before), (w, after) in itertools.pairwise(places):
+            if v <= value < w:
+                return before + (after - before) * (value - v) / (w - v)
+        return 0.0 if value < places[0][0] else places[-1][1]
+
+    low, high = places[0][0], places[-1][0]
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if below(middle) < sum(text) / 2 else (low, middle)
+    return high
+
+
+def centre(values, text):
+    middle = median(values, text)
+    return middle, 1.4826 * median([abs(v - middle) for v in values], text)
 
 
 def certainty(z, dead_zone):
     return math.tanh(max(z - dead_zone, 0) / 2)
 
 
-def progress_scores(points):
+def progress_scores(points, text):
     """Of each topic's weighted points (weight, log samples, log loss): standard score of its progress, and whether the
     error of that is at most two thirds of the median progress."""
     judged = {k: progress(p) for k, p in enumerate(points) if len(p) >= 4}
     scores = [(0.0, False)] * 5
     if len(judged) >= 2:
-        middle, deviation = centre([r for r, _ in judged.values()])
+        middle, deviation = centre([r for r, _ in judged.values()], [text[k] for k in judged])
         for k, (r, error) in judged.items():
             z = (r - middle) / math.hypot(max(deviation, abs(middle) / 3), error)
             scores[k] = z, error <= 2 / 3 * middle
     return scores
 
 
-def learning_state(points):
+def learning_state(points, text):
     """Verdict on each topic by its progress."""
     gains = [len(p) >= 8 for p in points]
     return [
         -certainty(-z, 1.5) if z <= 0 else 0.5 * certainty(z, 1.5) * gain
-        for (z, _), gain in zip(progress_scores(points), gains, strict=True)
+        for (z, _), gain in zip(progress_scores(points, text), gains, strict=True)
     ]
 
 
-def stopped(points):
+def stopped(points, text):
     """How surely each topic stands still while others move, once 8 intervals have seen it."""
-    scores = zip(progress_scores(points), points, strict=True)
+    scores = zip(progress_scores(points, text), points, strict=True)
     return [max(-z - 1, 0) * (known and len(p) >= 8) for (z, known), p in scores]
 
 
-def noise(hard, moving, factor, stopped, failed):
+def noise(hard, moving, text, factor, stopped, failed):
     """How surely each topic is hard and moves the model little or stands still, from averaged logarithms.
 
     One that has lost more than half of its weight is believed to be still, unless it moves the model more than others.
     """
-    still = above([-g for g in moving])
+    still = above([-g for g in moving], text)
     lively = [0 if out else -q for q, out in zip(still, failed, strict=True)]
     held = [max(1 - 2 * math.exp(f), 0) * min(max(1 - g, 0), 1) for f, g in zip(factor, lively, strict=True)]
     still = [max(witnesses) for witnesses in zip(still, held, stopped, strict=True)]
     return [
         math.tanh(max(max(h, 0) ** (2 / 3) * max(q, 0) ** (1 / 3) - 1, 0))
-        for h, q in zip(above(hard), still, strict=True)
+        for h, q in zip(above(hard, text), still, strict=True)
     ]
 
 
-def learnt(hard, moving):
+def learnt(hard, moving, text):
     """How surely each topic is easy and moves the model little, from averaged logarithms; 3/2 halvings are nothing."""
-    halvings = [[max((median(values) - v) / math.log(2), 0) for v in values] for values in (hard, moving)]
+    halvings = [[max((median(values, text) - v) / math.log(2), 0) for v in values] for values in (hard, moving)]
     return [math.tanh(max(easy ** (2 / 3) * still ** (1 / 3) - 1.5, 0)) for easy, still in zip(*halvings, strict=True)]
 
 
@@ -196,24 +217,26 @@ def not_below(low, shares):
     return [max(a, c * s) for a, s in zip(low, shares, strict=True)]
 
 
-def above(values):
-    middle = median(values)
-    below = median(middle - v for v in values if v <= middle)
+def above(values, text):
+    middle = median(values, text)
+    below = statistics.median(middle - v for v in values if v <= middle)
     return [(v - middle) / max(1.4826 * below, 0.02) for v in values]
 
 
 def toremi(courses):
     points, factor, levels, evidence = [[] for _ in TOPICS], [0.0] * 5, [[None] * 5, [None] * 5], [0.0] * 5
-    total, observed, record = 0, [0] * 5, ["free"] * 5
+    total, observed, record, text = 0, [0] * 5, ["free"] * 5, [0.0] * 5
 
     def noise_of(known):
         hard, moving = ([level[k] for k in known] for level in levels)
-        still = [stopped(points)[k] * (record[k] == "on trial") for k in known]
+        still = [stopped(points, text)[k] * (record[k] == "on trial") for k in known]
         failed = [record[k] == "failed" for k in known]
-        return dict(zip(known, noise(hard, moving, [factor[k] for k in known], still, failed), strict=True))
+        factors, texts = [factor[k] for k in known], [text[k] for k in known]
+        return dict(zip(known, noise(hard, moving, texts, factors, still, failed), strict=True))
 
     for (losses, stage), moves in zip(courses, SENSITIVITY, strict=True):
         seen = [k for k, loss in enumerate(losses) if loss is not None]
+        text = [t + new * (k in seen) for k, (t, new) in enumerate(zip(text, TEXT, strict=True))]
         evidence = [e * (total / (total + SAMPLES * len(seen))) ** 4 for e in evidence]
         total += SAMPLES * len(seen)
         for k in seen:
@@ -227,17 +250,18 @@ def toremi(courses):
             {k: math.log(moves[k]) for k in seen},
         ]
         for level, new in zip(levels, measured, strict=True):
-            middle = median(new.values())
+            moved = [new[k] - level[k] for k in seen if level[k] is not None]
+            drift = statistics.median(moved or new.values())
             for k in seen:
                 known = (level[k] or 0.0) * evidence[k]
-                level[k] = (known + (new[k] - middle) * SAMPLES) / (evidence[k] + SAMPLES)
+                level[k] = (known + (new[k] - drift) * SAMPLES) / (evidence[k] + SAMPLES)
         for k in seen:
             evidence[k] += SAMPLES
         known = [k for k in range(5) if levels[0][k] is not None]
         noisy = noise_of(known)
         hard, moving = ([level[k] for k in known] for level in levels)
-        easy = dict(zip(known, learnt(hard, moving), strict=True))
-        state = learning_state(points)
+        easy = dict(zip(known, learnt(hard, moving, [text[k] for k in known]), strict=True))
+        state = learning_state(points, text)
         for k in known:
             against = noisy[k] + easy[k]
             verdict = (min(state[k], 0.0) if against > 0 else state[k]) - 2 * against
@@ -247,7 +271,7 @@ def toremi(courses):
                 factor[k] = moved
             if noisy[k] > 0 and math.isclose(factor[k], math.log(0.1)):
                 if record[k] != "failed":
-                    record[k] = "failed" if record[k] == "on trial" and stopped(points)[k] > 0 else "condemned"
+                    record[k] = "failed" if record[k] == "on trial" and stopped(points, text)[k] > 0 else "condemned"
             elif record[k] in ("condemned", "failed"):
                 record[k], points[k] = "on trial", []
         powers = [s**0.1 for s in SIZES]
@@ -289,7 +313,7 @@ def main():
     for name, function in REFERENCES.items():
         case = {"policy": name, "switch_step": SWITCH_STEP, "topics": TOPICS, "sizes": SIZES, "target": TARGET}
         if name == "toremi":
-            case |= {"bytes": BYTES, "sensitivity": SENSITIVITY}
+            case |= {"bytes": BYTES, "sensitivity": SENSITIVITY, "text": TEXT}
         case |= {"samples": SAMPLES, "losses": rows, "course": list(function(courses))}
         (GOLDEN / f"{name}.json").write_text(json.dumps(case, indent=1) + "\n")
 

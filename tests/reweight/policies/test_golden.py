@@ -23,7 +23,8 @@ def test_trajectory_equals_the_plain_computation(name):
         if "bytes" in case:
             by_byte = seen.loss / torch.tensor(case["bytes"], dtype=torch.float64)
             sensitivity = torch.tensor(case["sensitivity"][interval], dtype=torch.float64)
-            seen = replace(seen, loss_per_byte=by_byte, sensitivity=sensitivity)
+            num_bytes = torch.tensor(case["text"], dtype=torch.float64).where(seen.seen, 0.0)
+            seen = replace(seen, loss_per_byte=by_byte, sensitivity=sensitivity, num_bytes=num_bytes)
         policy.update(seen, 2 if step >= case["switch_step"] else 1)
         assert policy.weights.tolist() == pytest.approx(expected, rel=1e-6), step
 

@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from toremi_cli.reweight import IntervalStats, PolicyConfig, PolicyData, TopicStatistics, make_policy
+from toremi_cli.reweight.robust import median_of_text
 
 NAMES = ["news", "code", "books", "noise", "easy", "tiny"]
 SIZES = [4000, 3000, 1500, 1000, 900, 100]
@@ -92,6 +94,41 @@ def test_many_noisy_topics_do_not_hide_one_another():
     assert factors[~noisy].min() > 0.5
 
 
+def sources(counted=True):
+    """Factors of 16 sources after 80 steps; the 9 smallest, a fifth of the text, are noise."""
+    sizes = [20.0] * 9 + [80.0, 90.0, 100.0, 110.0, 120.0, 130.0, 140.0]
+    policy = make_policy(PolicyConfig(name="toremi", learning_state=False), [f"s{k}" for k in range(16)])
+    noisy, size = torch.arange(16) < 9, torch.tensor(sizes).double()
+    differences = torch.linspace(0.96, 1.04, 16).double()[torch.arange(16) * 7 % 16]  # whichever topic
+    by_byte = torch.where(noisy, 3.5, 2.0) * differences
+    still = torch.where(noisy, 0.66, 0.72) * differences
+    for step in range(10, 90, 10):
+        stats = IntervalStats(step, by_byte * 3, (size / 5).long(), loss_per_byte=by_byte, sensitivity=still)
+        policy.update(replace(stats, num_bytes=size * 25) if counted else stats)
+    factors = policy.log_factor.exp()
+    return factors[noisy], factors[~noisy]
+
+
+def test_noise_in_most_of_the_topics_is_found_where_most_of_the_text_is_none():
+    noisy, clean = sources()
+    assert noisy.max() < 0.12
+    assert clean.min() > 0.5
+    assert sources(counted=False)[0].min() > 0.5  # nobody knows how much text each topic is: noise is the median
+
+
+def test_the_median_is_that_of_the_text():
+    values, equal = torch.tensor([3.0, 1.0, 2.0, 7.0]).double(), torch.ones(4).double()
+    assert median_of_text(values, equal) == 2.5
+    assert median_of_text(values[:3], equal[:3]) == 2.0
+    assert median_of_text(values, torch.tensor([1.0, 1.0, 1.0, 97.0])) == pytest.approx(7.0, abs=0.15)
+    assert median_of_text(values, torch.tensor([1.0, 97.0, 1.0, 0.0])) == pytest.approx(1.0, abs=0.05)
+    # Half of a topic lies below its value: of 20, 40 and 40 those are 10, 40 and 80
+    assert median_of_text(torch.tensor([0.0, 1.0, 2.0]).double(), torch.tensor([20.0, 40.0, 40.0])) == pytest.approx(
+        1.25
+    )
+    assert median_of_text(torch.tensor([4.0, 6.0]).double(), torch.zeros(2)) == 5.0
+
+
 def test_a_topic_seen_early_is_not_noise_for_what_the_model_was_then():
     names = [f"t{k}" for k in range(8)]
     policy = make_policy(PolicyConfig(name="toremi", learning_state=False), names, PolicyData(sizes=[100.0] * 8))
@@ -104,6 +141,22 @@ def test_a_topic_seen_early_is_not_noise_for_what_the_model_was_then():
         sensitivity = torch.where(counts > 0, (0.5 + step / 500) * wobble, torch.nan)
         policy.update(IntervalStats(step, loss, counts, loss_per_byte=by_byte, sensitivity=sensitivity))
     assert policy.log_factor[0] == 0
+
+
+@pytest.mark.parametrize("drift", [-0.02, 0.03])
+def test_what_all_topics_move_by_is_no_ones_own(drift):
+    """Now easy topics are seen and now hard ones: less the median of those seen, each would be another every time."""
+    policy = make_policy(PolicyConfig(name="toremi", learning_state=False), [f"t{k}" for k in range(12)])
+    true, stream = torch.linspace(0.0, 0.6, 12).double(), torch.Generator().manual_seed(5)
+    for turn in range(40):
+        counts = 5 * (torch.rand(12, generator=stream) < 0.5)
+        counts[6:] *= turn % 4 > 0
+        measured = torch.where(counts > 0, (true + drift * turn).exp(), torch.nan)
+        stats = IntervalStats(10 * turn + 10, measured * 3, counts, loss_per_byte=measured, sensitivity=measured)
+        policy.update(stats)
+    loss, sensitivity = policy.levels
+    assert (loss - loss[0]).tolist() == pytest.approx(true.tolist(), abs=0.01)
+    assert sensitivity.tolist() == loss.tolist()
 
 
 def eight_topics(spread=0.1):

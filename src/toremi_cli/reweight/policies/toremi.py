@@ -1,11 +1,14 @@
 """`toremi`: two stages, gradient sensitivity and learning state joined. Ours; reasons in docs/policy.md.
 
+Medians `m` are over the text: a topic of twice the bytes counts twice. Noise may be in most of the topics, as long as it
+is less than half of the text.
+
 *Learning state.* For each topic, a regression of log loss on log samples seen, over the intervals that saw it, gives
 its progress r_l = -d log L / d log n, and its standard error s_l. What lies back by `memory` in log samples counts
 1/e. Progress has no unit and doesn't know levels: a topic of high entropy and an easy one are alike if both lose 5%
 for a doubling of their data; what stands still, because it is noise or because it is learnt, has none.
 
-    m, d   = median of r over topics, and their spread: max(1.4826 MAD, |m| / 3)
+    m, d   = median of r over the text, and the spread: max(1.4826 MAD, |m| / 3)
     z_l    = (r_l - m) / sqrt(d^2 + s_l^2)                   unsure topics are drawn to the middle
     v_l    = tanh(max(z_l - 3/2, 0) / 2) / 2                 to gain is a bet: half as strong, and from the
            - tanh(max(-z_l - 3/2, 0) / 2)                    8th interval on only; near the median nothing moves
@@ -14,9 +17,8 @@ for a doubling of their data; what stands still, because it is noise or because 
 while its gradients are below them holds nothing that can be learnt. Either alone misleads: code and tables have small
 gradients because they are easy, poetry and chat high losses because they are hard.
 
-    h_l, q_l = score of log loss a byte, score of - log g_l                          each less the interval's median,
-             score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       averaged with half that memory;
-                                                                                      m the median over topics
+    h_l, q_l = score of log loss a byte, score of - log g_l                          each less what all have moved by,
+             score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       averaged with half that memory
     u_l    = tanh(max(max(h_l, 0)^(2/3) max(q_l, c_l, p_l)^(1/3) - 1, 0))            noise; such a topic never gains
     c_l    = max(1 - 2 f_l, 0) min(max(1 + q_l, 0), 1)       what is condemned has to become easier, or to move the
                                                              model more than other text does: like any other it moves
@@ -29,7 +31,7 @@ gradients because they are easy, poetry and chat high losses because they are ha
 A topic that is easy and moves nothing is learnt out: boilerplate, templates, near-duplicates. Its slope in log loss
 stays steep, but of what it loses hardly anything is left. Deviations don't tell it from code; halvings do.
 
-    e_l, o_l = halvings of loss a byte and of g_l below the interval's median, averaged in the same way
+    e_l, o_l = halvings of loss a byte and of g_l below the median, averaged in the same way
     t_l    = tanh(max(max(e_l, 0)^(2/3) max(o_l, 0)^(1/3) - 3/2, 0))                 learnt; never gains either
 
     log f_l <- (log f_l + gain * (v_l - 2 (u_l + t_l))) / 2  within the bounds; where the topic was seen, or falls by
@@ -59,6 +61,7 @@ from torch import Tensor
 
 from toremi_cli.reweight.policies.base import Policy
 from toremi_cli.reweight.policies.data import tempered_shares, weights_of_shares
+from toremi_cli.reweight.robust import centre_of_text, median_of_text, score_above
 from toremi_cli.reweight.sampling import factor_between, shares_between
 from toremi_cli.reweight.stats import IntervalStats
 
@@ -79,8 +82,6 @@ CONVICTION = 0.5
 larger than those of others, and from a standard score of 1 on not at all."""
 INERTIA = 0.5
 """What is left of the old log factor at an update."""
-LEAST_SPREAD = 0.02
-"""Of a logarithm over topics: what differs by less than 2% is the same."""
 LEVELS_COUNT = 2.0
 """How strongly levels act, relative to standing still: two measures bear witness."""
 MIN_INTERVALS = 4
@@ -111,10 +112,12 @@ class Toremi(Policy):
         self.samples = torch.zeros(num_topics, dtype=torch.float64)
         """(num_topics,) samples seen so far; one that rows cut counts once for each part."""
         self.levels = torch.full((2, num_topics), torch.nan, dtype=torch.float64)
-        """Logarithms of the loss a byte and of the gradient sensitivity, less the median over the interval's topics;
-        NaN where not measured. Relative, since levels of a young model move faster than a small topic is seen."""
+        """Logarithms of the loss a byte and of the gradient sensitivity, less what all topics have moved by; NaN where
+        not measured. Only differences count, since levels of a young model move faster than a small topic is seen."""
         self.evidence = torch.zeros(num_topics, dtype=torch.float64)
         """(num_topics,) samples behind `levels`, the older ones forgotten in part."""
+        self.text = torch.zeros(num_topics, dtype=torch.float64)
+        """(num_topics,) bytes that natural draws would have shown of each topic so far."""
         self.record = torch.full((num_topics,), FREE)
         """(num_topics,) FREE, CONDEMNED (at the lower bound as noise), ON_TRIAL (acquitted there) or FAILED (condemned
         again since it stood still)."""
@@ -150,6 +153,8 @@ class Toremi(Policy):
 
     def _observe(self, losses: Tensor, stats: IntervalStats) -> None:
         seen = stats.seen
+        if stats.num_bytes is not None:
+            self.text = self.text + stats.num_bytes.double()
         earlier, self.samples = self.samples, self.samples + stats.num_observations.double()
         before, x = earlier.clamp_min(1).log(), self.samples.clamp_min(1).log()
         y = torch.where(seen, losses, 1.0).clamp_min(1e-9).log()
@@ -172,7 +177,10 @@ class Toremi(Policy):
         known = torch.isfinite(new).all(dim=0) & (observations > 0)
         if not bool(known.any()):
             return
-        new = new - new[:, known].quantile(0.5, dim=1, keepdim=True)
+        # What all have moved by, each topic against itself: which of them happen to be seen makes no difference.
+        before = known & (self.evidence > 0)
+        moved = new[:, before] - self.levels[:, before] if bool(before.any()) else new[:, known]
+        new = new - moved.quantile(0.5, dim=1, keepdim=True)
         remembered = torch.where(self.evidence > 0, self.levels, 0.0) * self.evidence
         evidence = self.evidence + observations
         self.levels = torch.where(known, (remembered + new * observations) / evidence, self.levels)
@@ -208,7 +216,7 @@ class Toremi(Policy):
         judged = torch.isfinite(progress) & self.config.learning_state
         if int(judged.sum()) < 2:
             return torch.zeros_like(progress)
-        middle, deviation = _centre(progress[judged])
+        middle, deviation = centre_of_text(progress[judged], self._text()[judged])
         spread = max(deviation, abs(middle) / 3, 1e-12)
         return torch.where(judged, (progress - middle) / (spread**2 + error**2).sqrt(), 0.0)
 
@@ -218,7 +226,8 @@ class Toremi(Policy):
         if int(measured.sum()) < 2:
             return torch.zeros_like(self.log_factor)
         loss, sensitivity = self.levels
-        hard, still = _above(loss, measured), _above(-sensitivity, measured)
+        text = self._text()
+        hard, still = score_above(loss, measured, text), score_above(-sensitivity, measured, text)
         lively = torch.where(self.record == FAILED, 0.0, -still)
         convicted = (1 - self.log_factor.exp() / CONVICTION).clamp_min(0) * (1 - lively).clamp(0, 1)
         both = _joint(hard, still.maximum(convicted).maximum(self._stopped()))
@@ -227,7 +236,10 @@ class Toremi(Policy):
     def _stopped(self) -> Tensor:
         """(num_topics,) how surely a topic that was acquitted stands still while the others learn."""
         progress, error = self.progress()
-        middle = progress.nanquantile(0.5)
+        judged = torch.isfinite(progress)
+        if not bool(judged.any()):
+            return torch.zeros_like(progress)
+        middle = median_of_text(progress[judged], self._text()[judged])
         tried = (self.record == ON_TRIAL) & (self.moments[_SEEN] >= PATIENCE) & (error <= KNOWN * middle)
         return torch.where(tried, _beyond(-self._progress_score(), DEAD_ZONE), 0.0)
 
@@ -236,13 +248,18 @@ class Toremi(Policy):
         measured = self._measured()
         if int(measured.sum()) < 2:
             return torch.zeros_like(self.log_factor)
-        below = self.levels[:, measured].quantile(0.5, dim=1, keepdim=True) - self.levels
-        halvings = _joint(*below) / math.log(2)
+        text = self._text()[measured]
+        loss, sensitivity = (median_of_text(level[measured], text) - level for level in self.levels)
+        halvings = _joint(loss, sensitivity) / math.log(2)
         return torch.where(measured, _beyond(halvings, LEARNT).tanh(), 0.0)
 
     def _measured(self) -> Tensor:
         """(num_topics,) bool: whose levels are known; none where sensitivity is switched off."""
         return torch.isfinite(self.levels).all(dim=0) & self.config.sensitivity
+
+    def _text(self) -> Tensor:
+        """(num_topics,) how much text each topic is: bytes, or natural shares where they were not counted."""
+        return self.text if bool((self.text > 0).any()) else self.natural
 
     def _weights(self) -> Tensor:
         base = torch.ones_like(self.log_factor)
@@ -287,6 +304,7 @@ class Toremi(Policy):
             "samples": self.samples.tolist(),
             "levels": levels,
             "evidence": self.evidence.tolist(),
+            "text": self.text.tolist(),
             "record": self.record.tolist(),
         }
 
@@ -299,26 +317,13 @@ class Toremi(Policy):
         levels = [[math.nan if x is None else x for x in level] for level in state["levels"]]
         self.levels = torch.tensor(levels, dtype=torch.float64)
         self.evidence = torch.tensor(state["evidence"], dtype=torch.float64)
+        self.text = torch.tensor(state.get("text", [0.0] * len(self.topics)), dtype=torch.float64)
         self.record = torch.tensor(state.get("record", [FREE] * len(self.topics)))  # none in states of before
 
 
 def _joint(by_loss: Tensor, by_sensitivity: Tensor) -> Tensor:
     """Geometric mean of what two witnesses say, 0 where one says nothing."""
     return by_loss.clamp_min(0) ** HARDNESS * by_sensitivity.clamp_min(0) ** (1 - HARDNESS)
-
-
-def _centre(values: Tensor) -> tuple[float, float]:
-    """Median, and 1.4826 times the median absolute deviation, which is the standard deviation of a normal one."""
-    middle = values.quantile(0.5)
-    return float(middle), 1.4826 * float((values - middle).abs().quantile(0.5))
-
-
-def _above(level: Tensor, measured: Tensor) -> Tensor:
-    """Standard score, by the deviation of the values below the median: those above may be noise, many of them."""
-    known = level[measured]
-    middle = known.quantile(0.5)
-    below = (middle - known[known <= middle]).quantile(0.5)
-    return (level - middle) / (1.4826 * below).clamp_min(LEAST_SPREAD)
 
 
 def _beyond(z: Tensor, dead_zone: float) -> Tensor:
