@@ -1,7 +1,7 @@
 """`toremi`: two stages, gradient sensitivity and learning state joined. Ours; reasons in docs/policy.md.
 
-Medians `m` are over the text: a topic of twice the bytes counts twice. Noise may be in most of the topics, as long as it
-is less than half of the text.
+Medians `m` are over the text: a topic of twice the bytes counts twice. Noise may be in most of the topics, as long as
+it is less than half of the text.
 
 *Learning state.* For each topic, a regression of log loss on log samples seen, over the intervals that saw it, gives
 its progress r_l = -d log L / d log n, and its standard error s_l. What lies back by `memory` in log samples counts
