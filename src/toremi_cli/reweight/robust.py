@@ -24,7 +24,9 @@ def median_of_text(values: Tensor, text: Tensor) -> Tensor:
         values: (num_topics,), at least one.
         text: (num_topics,) how much text has each value, in any unit; none of it: as much of each.
     """
-    values, order = values.sort()
+    order = text.argsort()  # of equal values the one with less text comes first, in whatever order they were given
+    order = order[values[order].argsort(stable=True)]
+    values = values[order]
     amounts = text[order] if float(text.sum()) > 0 else torch.ones_like(values)
     centres = (amounts.cumsum(0) - amounts / 2) / amounts.sum()
     above = int((centres < 0.5).sum())

@@ -126,6 +126,10 @@ def test_the_median_is_that_of_the_text():
     assert median_of_text(torch.tensor([0.0, 1.0, 2.0]).double(), torch.tensor([20.0, 40.0, 40.0])) == pytest.approx(
         1.25
     )
+    two = torch.tensor([1.0, 1.0, 2.0]).double()  # of equal values
+    assert median_of_text(two, torch.tensor([45.0, 10.0, 45.0])) == median_of_text(
+        two, torch.tensor([10.0, 45.0, 45.0])
+    )
     assert median_of_text(torch.tensor([4.0, 6.0]).double(), torch.zeros(2)) == 5.0
 
 

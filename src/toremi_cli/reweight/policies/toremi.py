@@ -206,19 +206,21 @@ class Toremi(Policy):
 
     def _learning_state(self) -> Tensor:
         """(num_topics,) between -1 and 1/2: how the topic's progress compares with that of the others."""
-        z = self._progress_score()
+        z, _ = self._progress_score()
         gain = torch.where(self.moments[_SEEN] >= PATIENCE, BET * (_beyond(z, PROGRESS_DEAD_ZONE) / 2).tanh(), 0.0)
         return gain - (_beyond(-z, PROGRESS_DEAD_ZONE) / 2).tanh()
 
-    def _progress_score(self) -> Tensor:
-        """(num_topics,) standard score of progress among the topics; 0 where it can't be judged."""
+    def _progress_score(self) -> tuple[Tensor, Tensor]:
+        """Standard score of progress among the topics, 0 where it can't be judged, and bool: known well enough to count
+        that a topic stands still; both (num_topics,)."""
         progress, error = self.progress()
         judged = torch.isfinite(progress) & self.config.learning_state
         if int(judged.sum()) < 2:
-            return torch.zeros_like(progress)
+            return torch.zeros_like(progress), torch.zeros_like(judged)
         middle, deviation = centre_of_text(progress[judged], self._text()[judged])
         spread = max(deviation, abs(middle) / 3, 1e-12)
-        return torch.where(judged, (progress - middle) / (spread**2 + error**2).sqrt(), 0.0)
+        score = torch.where(judged, (progress - middle) / (spread**2 + error**2).sqrt(), 0.0)
+        return score, error <= KNOWN * middle
 
     def _noise(self) -> Tensor:
         """(num_topics,) between 0 and 1: how surely the topic is hard and moves the model little, or stands still."""
@@ -235,13 +237,9 @@ class Toremi(Policy):
 
     def _stopped(self) -> Tensor:
         """(num_topics,) how surely a topic that was acquitted stands still while the others learn."""
-        progress, error = self.progress()
-        judged = torch.isfinite(progress)
-        if not bool(judged.any()):
-            return torch.zeros_like(progress)
-        middle = median_of_text(progress[judged], self._text()[judged])
-        tried = (self.record == ON_TRIAL) & (self.moments[_SEEN] >= PATIENCE) & (error <= KNOWN * middle)
-        return torch.where(tried, _beyond(-self._progress_score(), DEAD_ZONE), 0.0)
+        z, known = self._progress_score()
+        tried = (self.record == ON_TRIAL) & (self.moments[_SEEN] >= PATIENCE) & known
+        return torch.where(tried, _beyond(-z, DEAD_ZONE), 0.0)
 
     def _learnt(self) -> Tensor:
         """(num_topics,) between 0 and 1: how surely little is left to learn of the topic, and that moves nothing."""
