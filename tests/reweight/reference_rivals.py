@@ -219,7 +219,8 @@ def not_below(low, shares):
 
 def above(values, text):
     middle = median(values, text)
-    below = statistics.median(middle - v for v in values if v <= middle)
+    lowest = sorted(values)[: max(sum(v <= middle for v in values), 3)]
+    below = statistics.median(abs(v - middle) for v in lowest)
     return [(v - middle) / max(1.4826 * below, 0.02) for v in values]
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
+FEWEST = 3
+"""Topics that a spread is told by."""
 LEAST_SPREAD = 0.02
 """Of a logarithm over topics: what differs by less than 2% is the same."""
 
@@ -45,8 +47,8 @@ def centre_of_text(values: Tensor, text: Tensor) -> tuple[float, float]:
 def score_above(values: Tensor, known: Tensor, text: Tensor) -> Tensor:
     """(num_topics,) standard score of logarithms, by the deviation of the topics below the median over the text.
 
-    Those above may be noise, many of them. Of the topics below each counts the same: one that is half of the text would
-    be its own measure.
+    Those above may be noise, many of them; they count only where fewer than three lie below. Of these topics each counts
+    the same: one that is half of the text would be its own measure.
 
     Args:
         values: (num_topics,) logarithms.
@@ -55,5 +57,6 @@ def score_above(values: Tensor, known: Tensor, text: Tensor) -> Tensor:
     """
     counted = values[known]
     middle = median_of_text(counted, text[known])
-    below = (middle - counted[counted <= middle]).quantile(0.5)
-    return (values - middle) / (NORMAL * below).clamp_min(LEAST_SPREAD)
+    lowest = counted.sort().values[: max(int((counted <= middle).sum()), FEWEST)]
+    deviation = (lowest - middle).abs().quantile(0.5)
+    return (values - middle) / (NORMAL * deviation).clamp_min(LEAST_SPREAD)

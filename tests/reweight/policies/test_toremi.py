@@ -147,6 +147,18 @@ def test_a_topic_seen_early_is_not_noise_for_what_the_model_was_then():
     assert policy.log_factor[0] == 0
 
 
+def test_what_is_unlike_most_of_the_text_is_not_noise_for_that():
+    """Nine tenths are code: all prose is harder by far, and one kind of it happens to move the model as little."""
+    policy = make_policy(PolicyConfig(name="toremi", learning_state=False), [f"s{k}" for k in range(8)])
+    by_byte = torch.tensor([1.0, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1, 2.2]).double()
+    still = torch.tensor([0.60, 0.70, 0.72, 0.59, 0.74, 0.76, 0.78, 0.80]).double()
+    for step in range(10, 210, 10):
+        counts, num_bytes = torch.full((8,), 5), torch.tensor([9000.0] + [140.0] * 7).double()
+        stats = IntervalStats(step, by_byte * 3, counts, loss_per_byte=by_byte, sensitivity=still, num_bytes=num_bytes)
+        policy.update(stats, 2)
+    assert policy.log_factor.tolist() == [0.0] * 8
+
+
 @pytest.mark.parametrize("drift", [-0.02, 0.03])
 def test_what_all_topics_move_by_is_no_ones_own(drift):
     """Now easy topics are seen and now hard ones: less the median of those seen, each would be another every time."""

@@ -18,7 +18,8 @@ while its gradients are below them holds nothing that can be learnt. Either alon
 gradients because they are easy, poetry and chat high losses because they are hard.
 
     h_l, q_l = score of log loss a byte, score of - log g_l                          each less what all have moved by,
-             score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       averaged with half that memory
+             score(x) = (x - m) / max(1.4826 median of m - x over x <= m, 0.02)       averaged with half that memory;
+                                                                                      at least 3 topics x
     u_l    = tanh(max(max(h_l, 0)^(2/3) max(q_l, c_l, p_l)^(1/3) - 1, 0))            noise; such a topic never gains
     c_l    = max(1 - 2 f_l, 0) min(max(1 + q_l, 0), 1)       what is condemned has to become easier, or to move the
                                                              model more than other text does: like any other it moves
