@@ -47,8 +47,8 @@ def centre_of_text(values: Tensor, text: Tensor) -> tuple[float, float]:
 def score_above(values: Tensor, known: Tensor, text: Tensor) -> Tensor:
     """(num_topics,) standard score of logarithms, by the deviation of the topics below the median over the text.
 
-    Those above may be noise, many of them; they count only where fewer than three lie below. Of these topics each counts
-    the same: one that is half of the text would be its own measure.
+    Those above may be noise, many of them; they count only where fewer than three lie below. Each of them counts the
+    same: a topic that is half of the text would be its own measure.
 
     Args:
         values: (num_topics,) logarithms.
