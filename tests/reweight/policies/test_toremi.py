@@ -123,13 +123,9 @@ def test_the_median_is_that_of_the_text():
     assert median_of_text(values, torch.tensor([1.0, 1.0, 1.0, 97.0])) == pytest.approx(7.0, abs=0.15)
     assert median_of_text(values, torch.tensor([1.0, 97.0, 1.0, 0.0])) == pytest.approx(1.0, abs=0.05)
     # Half of a topic lies below its value: of 20, 40 and 40 those are 10, 40 and 80
-    assert median_of_text(torch.tensor([0.0, 1.0, 2.0]).double(), torch.tensor([20.0, 40.0, 40.0])) == pytest.approx(
-        1.25
-    )
-    two = torch.tensor([1.0, 1.0, 2.0]).double()  # of equal values
-    assert median_of_text(two, torch.tensor([45.0, 10.0, 45.0])) == median_of_text(
-        two, torch.tensor([10.0, 45.0, 45.0])
-    )
+    three, tied = torch.tensor([[0.0, 1.0, 2.0], [1.0, 1.0, 2.0]]).double()
+    assert median_of_text(three, torch.tensor([20.0, 40.0, 40.0])) == pytest.approx(1.25)
+    assert median_of_text(tied, torch.tensor([9.0, 2.0, 9.0])) == median_of_text(tied, torch.tensor([2.0, 9.0, 9.0]))
     assert median_of_text(torch.tensor([4.0, 6.0]).double(), torch.zeros(2)) == 5.0
 
 
