@@ -42,6 +42,11 @@ class Workdir:
         """Table `annotated`, written by `toremi annotate`."""
         return self.root / "annotated"
 
+    @property
+    def llm_answers(self) -> Path:
+        """What language models have answered to `toremi annotate`, one answer a line."""
+        return self.root / "llm_answers.jsonl"
+
     def run(self, name: str) -> Path:
         """Folder of the run `name`: `run.json`, `weights/`, `metrics/`, `checkpoint-N/`, `eval.parquet`."""
         return self.root / "runs" / name

@@ -84,3 +84,26 @@ def test_auto_takes_a_flag_back(tmp_path):
     assert samples_settings(tmp_path) == {**first, "tokenizer": "toremi-out/tokenizer", "id_field": "none"}
     assert toremi("embed", "c", "--tokenizer", "auto", "--id-field", "auto", cwd=tmp_path).returncode == 0
     assert samples_settings(tmp_path) == first
+
+
+def test_the_corpus_folder_as_the_place_to_work(tmp_path):
+    write_corpus(tmp_path / "c", a=[f"a short text {i}" for i in range(30)])
+    first = toremi("embed", ".", *FLAGS, cwd=tmp_path / "c")
+    assert first.returncode == 0, first.stderr
+    again = toremi("embed", ".", cwd=tmp_path / "c")
+    assert again.returncode == 0 and again.stderr.count("up to date") == 2, again.stderr
+
+
+def test_the_paths_that_a_shell_makes_of_a_pattern(tmp_path):
+    write_corpus(tmp_path / "c", a=[f"a short text {i}" for i in range(30)], b=[f"another {i}" for i in range(30)])
+    (tmp_path / "c" / "README.md").write_text("About the data.")
+    pattern = sorted((tmp_path / "c").glob("*"))
+    first = toremi("embed", *pattern, *FLAGS, "--json", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "leaving out README.md (about the data)" in first.stderr
+    result = json.loads(first.stdout)
+    assert result["num_files"] == 2 and result["corpus"] == list(map(str, pattern))
+    write_corpus(tmp_path / "c", d=[f"one more {i}" for i in range(30)])
+    more = toremi("embed", *sorted((tmp_path / "c").glob("*.jsonl")), "--json", cwd=tmp_path)
+    assert json.loads(more.stdout)["totals"]["documents"] == 90, more.stderr
+    assert samples_settings(tmp_path)["vocab_size"] == 600, "the same corpus with one file more"

@@ -144,3 +144,10 @@ def test_parsing():
     for text in ("much", "2Q", "-5", "0"):
         with pytest.raises(UsageError, match="--tokens"):
             parse_targets(text)
+
+
+def test_a_repeated_id_is_refused(tmp_path):
+    folder = write_corpus(tmp_path / "c", books=["one text", "another"])
+    (folder / "more.jsonl").write_text(json.dumps({"id": "books-1", "source": "books", "text": "a third"}))
+    with pytest.raises(CorpusError, match=r"more.jsonl:1: id 'books-1' again, first at .*books.jsonl:2"):
+        draw(folder, tmp_path / "out", ratios={"books": 1.0})

@@ -8,6 +8,7 @@ from tests.commands.test_eval_runs import run_json
 from tests.evaluate.workdirs import make_run, make_tokenizer
 from tests.realtext import news_articles
 from toremi_cli.errors import CorpusError, UsageError
+from toremi_cli.evaluate.data import corpus_texts
 from toremi_cli.evaluate.suites import load_suite, shipped_suites, suite_texts
 
 SUITE = """
@@ -38,6 +39,16 @@ def test_domains_are_read_relative_to_the_file_and_cut(folder):
     assert texts.suite == "mine" and texts.domains == ["news", "notes"]
     own = [n for n, source in zip(texts.num_bytes, texts.sources, strict=True) if source == "news"]
     assert sum(own[:-1]) < 2000 <= sum(own)
+
+
+def test_other_text_with_a_repeated_id_is_refused(folder):
+    rows = [json.dumps({"id": f"d{i % 2}", "text": f"Text {i}"}) for i in range(4)]
+    (folder / "twice.jsonl").write_text("\n".join(rows))
+    with pytest.raises(CorpusError, match=r"twice.jsonl:3: id 'd0' again, first at .*twice.jsonl:1; ids must differ$"):
+        corpus_texts(str(folder / "twice.jsonl"))
+    (folder / "broken.jsonl").write_text('{"texts": "a"}\n')
+    with pytest.raises(CorpusError, match=r"no text field \(found texts\)$"):  # eval has no flag to name
+        corpus_texts(str(folder / "broken.jsonl"))
 
 
 def test_yaml_says_the_same(folder):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from toremi_cli.topics.annotate import AnnotateConfig
 
 Corpus = Annotated[
-    str | None,
+    list[str] | None,
     typer.Argument(
         metavar="[CORPUS]",
         show_default=False,
@@ -56,6 +56,7 @@ CORPUS_FLAGS = {
     "text_field": options.TextField,
     "source_field": options.SourceField,
     "id_field": options.IdField,
+    "ext": options.Ext,
     "on_error": options.OnError,
     "max_tokens": options.MaxTokens,
     "tokenizer": options.Tokenizer,
@@ -133,35 +134,36 @@ def _label_settings(place: Layout, flags: dict[str, Any], seed: int | None) -> A
     return label_options.annotate_config(place, llm, seed, **{name: flags[name] for name in LABEL_FLAGS})
 
 
-def _refuse_flags(corpus: str | None, flags: dict[str, Any], mode: str) -> None:
+def _refuse_flags(corpus: list[str] | None, flags: dict[str, Any], mode: str) -> None:
     """Say so where a flag would be without effect."""
     from toremi_cli.errors import UsageError
 
     idle = [name for group in (CLUSTER_FLAGS, CORPUS_FLAGS, VECTOR_FLAGS) for name in group if flags[name] is not None]
-    if corpus is not None:
-        raise UsageError(f"{mode} takes the clusters that are there: leave out CORPUS {corpus}, or leave out {mode}")
+    if corpus:
+        raise UsageError(f"{mode} takes the clusters that are there: leave out CORPUS {corpus[0]}, or leave out {mode}")
     if idle:
         flag = "--" + idle[0].replace("_", "-")
         raise UsageError(f"{mode} takes the clusters that are there: leave out {flag}, or leave out {mode}")
 
 
-def _build_samples(place: Layout, corpus: str | None, flags: dict[str, Any], where: dict[str, Any]) -> None:
+def _build_samples(place: Layout, corpus: list[str] | None, flags: dict[str, Any], where: dict[str, Any]) -> None:
     """Cut the corpus into samples; without one, take the samples that are there."""
     from toremi_cli.corpus.stage import build_samples
     from toremi_cli.errors import UsageError
     from toremi_cli.stage import previous_plan
 
-    if corpus is None:
+    paths = options.paths_of(corpus) if corpus else None
+    if paths is None:
         record = previous_plan(place.samples)
         if not place.samples.exists():
             raise UsageError(f"no samples in {place.root}: name a corpus, as in `toremi annotate corpus/`")
         if not flags.keys() - {"seed"}:
             return
-        corpus = (record or {}).get("corpus")
-        if corpus is None:
+        paths = (record or {}).get("corpus")
+        if paths is None:
             raise UsageError(f"{place.samples}: its corpus is not known; name one, as in `toremi annotate corpus/`")
-    settings = options.corpus_config(options.previous_samples(place, corpus), **flags)
-    build_samples(corpus, place, settings, **where)
+    settings = options.corpus_config(options.previous_samples(place, paths), **flags)
+    build_samples(paths, place, settings, **where)
 
 
 def _build_vectors(place: Layout, flags: dict[str, Any]) -> None:

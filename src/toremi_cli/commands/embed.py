@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
         text_field: options.TextField = None,
         source_field: options.SourceField = None,
         id_field: options.IdField = None,
+        ext: options.Ext = None,
         on_error: options.OnError = None,
         max_tokens: options.MaxTokens = None,
         tokenizer: options.Tokenizer = None,
@@ -48,12 +49,13 @@ def register(app: typer.Typer) -> None:
         from toremi_cli.corpus.stage import build_samples
         from toremi_cli.topics.embed import build_embeddings
 
-        place = options.workdir_at(workdir)
+        place, paths = options.workdir_at(workdir), options.paths_of(corpus)
         corpus_settings = options.corpus_config(
-            options.previous_samples(place, corpus),
+            options.previous_samples(place, paths),
             text_field=text_field,
             source_field=source_field,
             id_field=id_field,
+            ext=ext,
             on_error=on_error,
             max_tokens=max_tokens,
             tokenizer=tokenizer,
@@ -72,7 +74,7 @@ def register(app: typer.Typer) -> None:
             engine=engine,
             seed=seed,
         )
-        samples = build_samples(corpus, place, corpus_settings, **options.where_to_work(engine, workers))
+        samples = build_samples(paths, place, corpus_settings, **options.where_to_work(engine, workers))
         embeddings = build_embeddings(place, vector_settings)
         result = _summary(samples, embeddings)
         console.print_json(result) if as_json else _print(result)

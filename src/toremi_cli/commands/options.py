@@ -18,6 +18,7 @@ from toremi_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from toremi_cli.corpus.config import CorpusConfig
+    from toremi_cli.corpus.listing import Paths
     from toremi_cli.layout import Workdir
     from toremi_cli.topics.embed import EmbedConfig
 
@@ -27,11 +28,11 @@ VECTORS_PANEL = "Vectors"
 ENGINE_PANEL = "Where"
 
 CorpusArgument = Annotated[
-    str,
+    list[str],
     typer.Argument(
         metavar="CORPUS",
         show_default=False,
-        help="A file or folder of txt, md, jsonl, csv or parquet, also .gz or .zst; or a URL: hf://, s3://, gs://.",
+        help="Files or folders of txt, md, code, jsonl, csv or parquet, also .gz or .zst; or URLs: hf://, s3://, gs://.",
     ),
 ]
 TextField = Annotated[
@@ -40,7 +41,7 @@ TextField = Annotated[
         "--text-field",
         metavar="NAME",
         rich_help_panel=CORPUS_PANEL,
-        help="Field that holds the text [dim]\\[auto: text, content, body, …][/]",
+        help="Field that holds the text; meta.body: in an object [dim]\\[auto: text, content, body, …][/]",
     ),
 ]
 SourceField = Annotated[
@@ -49,7 +50,7 @@ SourceField = Annotated[
         "--source-field",
         metavar="NAME",
         rich_help_panel=CORPUS_PANEL,
-        help="Field that names the source [dim]\\[auto: `source`, else sub-folder, else file][/]",
+        help="Field that names the source, e.g. meta.set [dim]\\[auto: `source`, else sub-folder, else file][/]",
     ),
 ]
 IdField = Annotated[
@@ -59,6 +60,15 @@ IdField = Annotated[
         metavar="NAME",
         rich_help_panel=CORPUS_PANEL,
         help="Field that identifies a document; 'none': file and line [dim]\\[auto: `id`, else file and line][/]",
+    ),
+]
+Ext = Annotated[
+    str | None,
+    typer.Option(
+        "--ext",
+        metavar="NAME,…",
+        rich_help_panel=CORPUS_PANEL,
+        help="Endings to read as text, e.g. html,json [dim]\\[auto: txt, md, rst, tex and source code][/]",
     ),
 ]
 OnError = Annotated[
@@ -231,13 +241,18 @@ def where_to_work(engine: str | None, workers: int | None) -> dict[str, Any]:
     return where
 
 
-def previous_samples(workdir: Workdir, corpus: str) -> dict[str, Any] | None:
+def paths_of(corpus: list[str]) -> Paths:
+    """The paths of a command line, a single one by itself."""
+    return corpus[0] if len(corpus) == 1 else corpus
+
+
+def previous_samples(workdir: Workdir, corpus: Paths) -> dict[str, Any] | None:
     """How the samples in the workdir were made, finished or not; None if they come from another corpus."""
-    from toremi_cli.corpus.stage import absolute_corpus
+    from toremi_cli.corpus.stage import place_of
     from toremi_cli.stage import previous_plan
 
-    record = previous_plan(workdir.samples)
-    return record if record and record.get("corpus") == absolute_corpus(corpus) else None
+    record = previous_plan(workdir.samples) or {}
+    return record if record.get("corpus") and place_of(record["corpus"]) == place_of(corpus) else None
 
 
 def previous_embeddings(workdir: Workdir) -> dict[str, Any] | None:

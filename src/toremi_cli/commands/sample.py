@@ -52,6 +52,7 @@ def register(app: typer.Typer) -> None:
         text_field: options.TextField = None,
         source_field: options.SourceField = None,
         id_field: options.IdField = None,
+        ext: options.Ext = None,
         on_error: options.OnError = None,
         as_json: Json = False,
     ) -> None:
@@ -69,9 +70,9 @@ def register(app: typer.Typer) -> None:
             ratios=parse_ratios(ratios), tokens=parse_targets(tokens), short=short, seed=seed, tokenizer=tokenizer
         )
         reading = options.corpus_config(
-            None, text_field=text_field, source_field=source_field, id_field=id_field, on_error=on_error
+            None, text_field=text_field, source_field=source_field, id_field=id_field, ext=ext, on_error=on_error
         )
-        record = build_mixture(corpus, out, config, reading)
+        record = build_mixture(options.paths_of(corpus), out, config, reading)
         console.print_json(record) if as_json else _print(record)
 
 

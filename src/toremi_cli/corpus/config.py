@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from toremi_cli.corpus.names import more_endings
 from toremi_cli.errors import UsageError
 
 MIN_MAX_TOKENS = 16
@@ -22,6 +23,8 @@ class CorpusConfig:
     """Field that names a document's source; None: its `source` field, else its sub-folder, else its file."""
     id_field: str | None = None
     """Field that identifies a document; None: its `id` field if it has one; 'none': always file path and line."""
+    ext: str | None = None
+    """Endings of files to read as text besides the usual ones, or instead of as rows: 'html,toml'."""
     on_error: str = "fail"
     """A broken line or file: 'fail' stops, 'skip' passes over it and counts it."""
     max_tokens: int = 1024
@@ -38,6 +41,7 @@ class CorpusConfig:
     """Seed of the sample that the tokenizer is trained on. The held-out split does not depend on it."""
 
     def __post_init__(self) -> None:
+        more_endings(self.ext)
         if self.on_error not in ("fail", "skip"):
             raise UsageError(f"--on-error {self.on_error}: expected 'fail' or 'skip'")
         if self.max_tokens < MIN_MAX_TOKENS:

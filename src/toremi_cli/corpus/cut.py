@@ -16,9 +16,9 @@ import pyarrow as pa
 from toremi_cli import console
 from toremi_cli.corpus.chunking import Chunk, Chunker
 from toremi_cli.corpus.counts import Counts
+from toremi_cli.corpus.fields import Document
 from toremi_cli.corpus.hashing import HashSet, text_hashes
 from toremi_cli.corpus.parts import Advance, Parts
-from toremi_cli.corpus.readers import Document
 from toremi_cli.corpus.scan import batches, sample_id
 from toremi_cli.corpus.split import SplitPlan
 from toremi_cli.corpus.tokenizer import load_tokenizer

@@ -1,31 +1,18 @@
-"""Rows of one corpus file, streamed: a row is its number (line, or row of a Parquet file, from 1) and its fields."""
+"""Rows of one corpus file, streamed: what reads each format."""
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
+from toremi_cli.corpus.delimited import csv_rows, tsv_rows
+from toremi_cli.corpus.json_values import json_rows
+from toremi_cli.corpus.rows import BOM, BadRow, Row, Wanted, not_utf8, refuse_twice
 from toremi_cli.errors import CorpusError, reason
 
-BOM = b"\xef\xbb\xbf"
-PARQUET_BATCH_ROWS = 512
-
-
-class BadRow(str):
-    """Takes a row's place where it is broken: what is wrong with it."""
-
-
-Row = tuple[int, Mapping[str, Any] | BadRow]
-
-
-class Wanted(NamedTuple):
-    """The fields that a reader of rows looks for, so that a columnar file need not be read whole."""
-
-    text: Sequence[str]
-    other: Sequence[str]
+BATCH_ROWS = 512
+ARROW_FILE = b"ARROW1"
+"""Begins an Arrow file; the same without an index is an Arrow stream, as `datasets` saves them."""
 
 
 def text_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
@@ -38,100 +25,107 @@ def text_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
         yield 0, BadRow(f"not UTF-8 (byte 0x{data[problem.start]:02x} in line {line:,}); convert it, e.g. with iconv")
 
 
-def jsonl_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
-    """One JSON object a line; empty lines are passed over."""
-    for number, line in enumerate(file, 1):
-        if number == 1:
-            line = line.removeprefix(BOM)
-        if not line.strip():
-            continue
-        if number == 1 and line.lstrip().startswith(b"["):
-            raise CorpusError(f"{name}: is a JSON array; expected one JSON object a line (jq -c '.[]' converts it)")
-        try:
-            fields = json.loads(line)
-        except UnicodeDecodeError as problem:
-            yield number, BadRow(f"not UTF-8 (byte 0x{line[problem.start]:02x})")
-        except ValueError as problem:
-            yield number, BadRow(f"not valid JSON ({problem})")
-        except RecursionError:
-            yield number, BadRow("not valid JSON (nested too deeply)")
-        else:
-            is_object = isinstance(fields, dict)
-            yield number, fields if is_object else BadRow(f"a JSON {type(fields).__name__}; expected an object")
-
-
-def csv_rows(file: IO[bytes], name: str, wanted: Wanted, delimiter: str = ",") -> Iterator[Row]:
-    """A header line, then one record each; quoted records may span lines."""
-    csv.field_size_limit(sys.maxsize)
-    lines = _Lines(file)
-    reader = csv.reader(lines, delimiter=delimiter)
-    header = next(reader, None)
-    if header is None:
-        return
-    while True:
-        lines.bad = None
-        number = reader.line_num + 1
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as problem:
-            yield number, BadRow(f"not valid CSV ({problem})")
-            continue
-        if lines.bad:
-            yield number, BadRow(lines.bad)
-        elif len(record) == len(header):
-            yield number, dict(zip(header, record, strict=True))
-        elif record:
-            yield number, BadRow(f"{len(record)} fields, but the header has {len(header)}")
-
-
-class _Lines:
-    """Decodes line by line, so that a byte that isn't UTF-8 spoils its own record only."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._first = True
-        self.bad: str | None = None
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._file)
-        if self._first:
-            line, self._first = line.removeprefix(BOM), False
-        try:
-            return line.decode("utf-8")
-        except UnicodeDecodeError as problem:
-            self.bad = f"not UTF-8 (byte 0x{line[problem.start]:02x})"
-            return line.decode("utf-8", errors="replace")
-
-
-def tsv_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
-    """As CSV, with tabs."""
-    return csv_rows(file, name, wanted, delimiter="\t")
-
-
 def parquet_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
-    """The rows of a Parquet file, with the wanted columns (all, if none can be the text)."""
+    """The rows of a Parquet file, with the wanted columns (all, if none can be the text).
+
+    Raises:
+        CorpusError: the file is damaged, or names a wanted field twice.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         parquet = pq.ParquetFile(file)
-        names = parquet.schema_arrow.names
-        has_text = any(column in names for column in wanted.text)
-        columns = [n for n in names if n in wanted.text or n in wanted.other] if has_text else names
-        number = 0
-        for batch in parquet.iter_batches(PARQUET_BATCH_ROWS, columns=columns):
-            for fields in batch.to_pylist():
-                number += 1
-                yield number, fields
+        schema = parquet.schema_arrow
+        refuse_twice(schema.names, wanted, name)
+        yield from _rows(parquet.iter_batches(BATCH_ROWS, columns=_columns(schema, wanted)))
     except (pa.ArrowException, OSError) as problem:
         if isinstance(problem, PermissionError):
             raise
         raise CorpusError(f"{name}: not a whole Parquet file ({reason(problem)}); fetch or write it again") from None
 
 
-ROW_READERS = {"text": text_rows, "jsonl": jsonl_rows, "csv": csv_rows, "tsv": tsv_rows, "parquet": parquet_rows}
+def arrow_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
+    """The rows of an Arrow file or stream: what `save_to_disk` of `datasets` leaves.
+
+    Raises:
+        CorpusError: the file is damaged, or names a wanted field twice.
+    """
+    import pyarrow as pa
+
+    try:
+        source = _open_arrow(file)
+        refuse_twice(source.schema.names, wanted, name)
+        yield from _rows(_arrow_batches(source, wanted))
+    except (pa.ArrowException, OSError) as problem:
+        raise CorpusError(f"{name}: not a whole Arrow file ({reason(problem)}); save it again") from None
+
+
+def _open_arrow(file: IO[bytes]) -> Any:
+    import pyarrow as pa
+
+    if file.peek(len(ARROW_FILE)).startswith(ARROW_FILE):  # type: ignore[attr-defined]
+        return pa.ipc.open_file(file)
+    return pa.ipc.open_stream(file)
+
+
+def _arrow_batches(source: Any, wanted: Wanted) -> Iterator[Any]:
+    columns = _columns(source.schema, wanted)
+    if hasattr(source, "num_record_batches"):
+        source = map(source.get_batch, range(source.num_record_batches))
+    for batch in source:
+        kept = batch if columns is None else batch.select([n for n in batch.schema.names if _is_of(n, columns)])
+        yield from (kept.slice(begin, BATCH_ROWS) for begin in range(0, kept.num_rows, BATCH_ROWS))
+
+
+def _columns(schema: Any, wanted: Wanted) -> list[str] | None:
+    """The columns, or fields in columns, that are wanted; None, for all, where none of them can be the text."""
+    import pyarrow as pa
+
+    found: tuple[list[str], list[str]] = ([], [])
+    for names, own in zip(wanted, found, strict=True):
+        for name in names:
+            outer = name.partition(".")[0]
+            if name in schema.names:
+                own.append(name)
+            elif outer in schema.names:
+                own.append(name if pa.types.is_struct(schema.field(outer).type) else outer)
+    return found[0] + found[1] if found[0] else None
+
+
+def _is_of(name: str, columns: list[str]) -> bool:
+    return any(column == name or column.startswith(f"{name}.") for column in columns)
+
+
+def _rows(batches: Iterator[Any]) -> Iterator[Row]:
+    """The rows of record batches, numbered from 1. A string that is not UTF-8 spoils its own row only."""
+    number = 0
+    for batch in batches:
+        try:
+            rows = batch.to_pylist()
+        except UnicodeDecodeError:
+            rows = [_row(batch, index) for index in range(batch.num_rows)]
+        yield from enumerate(rows, number + 1)
+        number += batch.num_rows
+
+
+def _row(batch: Any, index: int) -> dict[str, Any] | BadRow:
+    row = {}
+    for column, values in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            row[column] = values[index].as_py()
+        except UnicodeDecodeError as problem:
+            return BadRow(f"field '{column}': {not_utf8(problem.object, problem.start)}")
+    return row
+
+
+RowReader = Callable[[IO[bytes], str, Wanted], Iterator[Row]]
+ROW_READERS: dict[str, RowReader] = {
+    "text": text_rows,
+    "code": text_rows,
+    "json": json_rows,
+    "csv": csv_rows,
+    "tsv": tsv_rows,
+    "parquet": parquet_rows,
+    "arrow": arrow_rows,
+}

@@ -1,30 +1,21 @@
-"""Which files make up a corpus: a file or a folder, on the local disk or behind any fsspec URL."""
+"""Which files make up a corpus: of all that are there, those that hold documents."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toremi_cli.errors import CorpusError, reason
+from toremi_cli import console
+from toremi_cli.corpus import lfs, names
+from toremi_cli.corpus.names import SUPPORTED, split_name
+from toremi_cli.corpus.walking import NOT_A_FILE, WORKDIR, Entry, find_entries, is_local, open_filesystem
+from toremi_cli.errors import CorpusError
 from toremi_cli.provenance import digest
 
-FORMATS = {
-    ".txt": "text",
-    ".md": "text",
-    ".markdown": "text",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-}
-COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
-SUPPORTED = "txt, md, jsonl, json (one object a line), csv, tsv, each also .gz or .zst, and parquet"
 STAMPS = (
     "mtime",
     "LastModified",
@@ -37,10 +28,16 @@ STAMPS = (
     "last_modified",
     "created",
 )
-EXTRAS = ("s3", "gs")
-"""Of our extras, those named as the protocol that they are for."""
 MANY_LOOSE_TEXTS = 50
-"""More txt and md files than this right in the corpus folder are documents of one source, not a source each."""
+"""More text files than this right in the corpus folder are documents of one source, not a source each."""
+ABOUT = "about the data"
+SCRIPTS = "code beside the data"
+ATTRIBUTES = "attributes of Dolma documents"
+OURS = "written by toremi"
+POINTERS = "Git LFS pointers, the files themselves come with `git lfs pull`"
+
+Paths = str | Sequence[str]
+"""One path or URL of a corpus, or several."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,10 @@ class CorpusFile:
     """How errors name the file."""
     source: str
     """Source of its documents, unless they name one themselves."""
+    beside_code: bool = False
+    """Rows among source code: a program's data, unless they have a text."""
+    problem: str = ""
+    """Why it cannot be read, where the listing shows it."""
 
 
 @dataclass(frozen=True)
@@ -68,145 +69,223 @@ class Listing:
     """The readable files of a corpus, in the order of their names."""
 
     corpus: str
+    """How errors name the corpus."""
     filesystem: Any
     files: list[CorpusFile]
     passed_over: dict[str, int] = field(default_factory=dict)
     """Files of other types: how many of each extension."""
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    """Files of known types that hold no documents: their names, by what they are."""
 
     @property
     def fingerprint(self) -> str:
-        """Changes when a file is added, removed, renamed or rewritten."""
-        return digest("listing", [(f.name, f.size, f.stamp) for f in self.files])
+        """Changes when a file is added, removed, renamed, rewritten, or taken for something else."""
+        return digest("listing", [(f.name, f.size, f.stamp, f.format, f.source) for f in self.files])
 
 
-def list_corpus(corpus: str) -> Listing:
+@dataclass(frozen=True)
+class _Candidate:
+    """A file of a type that can be read."""
+
+    path: str
+    name: str
+    info: dict[str, Any]
+    kind: str
+    is_packed: bool
+
+    @property
+    def size(self) -> int:
+        return int(self.info.get("size") or 0)
+
+    @property
+    def holds_rows(self) -> bool:
+        return self.kind not in ("text", "code")
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether programs have such files as well."""
+        return not self.is_packed and self.name.lower().endswith((".json", ".csv", ".tsv"))
+
+
+def list_corpus(corpus: Paths, as_text: Collection[str] = (), workdir: Path | None = None) -> Listing:
     """Find the files of a corpus.
+
+    Args:
+        corpus: a path or URL, or several on one file system.
+        as_text: endings, with their dots, of files to read as text whatever else they are.
+        workdir: where tables are written; nothing in it belongs to the corpus.
 
     Raises:
         CorpusError: nothing there, not readable, or no file of a supported type.
     """
-    filesystem, root = _open_filesystem(corpus)
-    try:
-        if filesystem.isfile(root):
-            entries, base = [(root, filesystem.info(root))], root.rsplit("/", 1)[0]
-        elif filesystem.exists(root):
-            entries, base = sorted(_walk(filesystem, root), key=lambda entry: entry[0]), root.rstrip("/")
-        elif is_local(filesystem) and Path(root).is_symlink():
-            raise CorpusError(f"{corpus}: is a link to something that is not there")
-        else:
-            raise CorpusError(f"{corpus}: {_why_absent(corpus)}; expected a corpus ({SUPPORTED})")
-    except CorpusError:
-        raise
-    except Exception as problem:  # a remote file system raises its own kinds
-        raise CorpusError(f"{corpus}: cannot be read ({_reason(problem)})") from None
-    return _build(corpus, filesystem, base, entries)
+    paths = [corpus] if isinstance(corpus, str) else list(corpus)
+    filesystem, roots, entries = _find_all(paths, workdir)
+    is_one_file = len(roots) == 1 and list(entries) == roots
+    base = os.path.dirname(roots[0]) if is_one_file else os.path.commonpath(roots)  # noqa: PTH120
+    protocol = paths[0].partition("://")[0] + "://" if "://" in paths[0] else ""
+    candidates, passed_over, left_out = _candidates(entries.items(), base, as_text)
+    if not is_one_file:
+        pointers = {c.name for c in candidates if is_local(filesystem) and _is_pointer(c)}
+        left_out[POINTERS] += sorted(pointers)
+        candidates = _choose([c for c in candidates if c.name not in pointers], left_out)
+    if not candidates:
+        raise CorpusError(
+            f"{show_corpus(paths)}: no readable file{_found(passed_over, left_out)}; expected {SUPPORTED}"
+        )
+    files = _corpus_files(candidates, base, protocol, as_text)
+    told = {what: some for what, some in left_out.items() if some}
+    return Listing(show_corpus(paths), filesystem, files, dict(passed_over), told)
 
 
-def _why_absent(corpus: str) -> str:
-    if corpus == "-":
-        return "standard input is read once and a corpus twice: write it to a file"
-    if any(sign in corpus for sign in "*?["):
-        return "no such file or folder, and patterns are not taken: name the folder that holds the files"
-    return "no such file or folder"
+def _find_all(paths: Sequence[str], workdir: Path | None) -> tuple[Any, list[str], dict[str, dict[str, Any]]]:
+    """The file system, each distinct path in it, and all files at or below them by their paths."""
+    filesystem: Any = None
+    roots: dict[str, None] = {}
+    entries: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        own, root = open_filesystem(path)
+        if filesystem is not None and own != filesystem:
+            raise CorpusError(f"{path}: is not where {paths[0]} is; name paths of one disk or one store")
+        if (name := _readable(root)) != root:
+            raise CorpusError(f"{name}: the path of the corpus is not UTF-8; rename it, or link to it")
+        filesystem = own
+        roots[root.rstrip("/")] = None
+        entries.update(find_entries(filesystem, root, path, SUPPORTED, workdir))
+    return filesystem, list(roots), dict(sorted(entries.items()))
 
 
-def filesystem_of(corpus: str) -> Any:
+def show_corpus(corpus: Paths) -> str:
+    """How messages name a corpus."""
+    paths = [corpus] if isinstance(corpus, str) else list(corpus)
+    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1:,} more"
+
+
+def filesystem_of(corpus: Paths) -> Any:
     """The file system that holds a corpus, as fsspec knows it."""
-    return _open_filesystem(corpus)[0]
+    return open_filesystem(corpus if isinstance(corpus, str) else corpus[0])[0]
 
 
-def is_local(filesystem: Any) -> bool:
-    """Whether it is the local file system, as fsspec knows it."""
-    return filesystem.protocol == "file" or "file" in filesystem.protocol
+def tell_left_out(listing: Listing) -> None:
+    """Say what stands in the corpus' folder and isn't read."""
+    if listing.passed_over:
+        kinds = ", ".join(f"{count:,} × {suffix}" for suffix, count in sorted(listing.passed_over.items())[:5])
+        console.note(f"{listing.corpus}: passing over files of other types ({kinds})")
+    for what, some in listing.left_out.items():
+        shown = ", ".join(some[:3]) + (f" and {len(some) - 3:,} more" if len(some) > 3 else "")
+        tell = console.warn if what == POINTERS else console.note
+        tell(f"{listing.corpus}: leaving out {shown} ({what})")
 
 
-def split_name(name: str) -> tuple[str, str | None, str | None]:
-    """A file name's stem, format and compression; format None where it isn't supported."""
-    path = PurePosixPath(name)
-    compression = COMPRESSIONS.get(path.suffix.lower())
-    if compression:
-        path = path.with_suffix("")
-    kind = FORMATS.get(path.suffix.lower())
-    if kind == "parquet" and compression:
-        kind = None
-    return (path.stem if kind else PurePosixPath(name).name), kind, compression
-
-
-def _open_filesystem(corpus: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
-    if not corpus:
-        raise CorpusError("the corpus has an empty name; expected a file, a folder or a URL")
-    try:
-        filesystem, root = url_to_fs(corpus)
-    except ImportError as problem:
-        protocol = corpus.partition("://")[0]
-        package = f"'toremi[{protocol}]'" if protocol in EXTRAS else "the package that fsspec names"
-        raise CorpusError(f"{corpus}: {_reason(problem)} (pip install {package})") from None
-    except ValueError as problem:
-        raise CorpusError(f"{corpus}: {_reason(problem)}") from None
-    return filesystem, root
-
-
-def _walk(filesystem: Any, root: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    if not is_local(filesystem):
-        yield from filesystem.find(root, detail=True).items()
-        return
-    # fsspec's own walk passes over folders that it may not enter, without a word
-
-    def refuse(problem: OSError) -> None:
-        raise problem
-
-    entered: set[str] = set()
-    for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
-        entered.add(os.path.realpath(folder))
-        inner = [name for name in subfolders if not name.startswith((".", "_"))]
-        # a link back to a folder above would go round for ever
-        subfolders[:] = [name for name in inner if os.path.realpath(os.path.join(folder, name)) not in entered]  # noqa: PTH118
-        for name in names:
-            path = os.path.join(folder, name)  # noqa: PTH118 - millions of files
-            if not name.startswith((".", "_")) and split_name(name)[1]:
-                status = Path(path).stat()
-                yield path, {"size": status.st_size, "mtime": status.st_mtime_ns, "type": "file"}
-            else:
-                yield path, {"size": 0, "type": "file"}
-
-
-def _build(corpus: str, filesystem: Any, base: str, entries: list[tuple[str, dict[str, Any]]]) -> Listing:
-    found: list[tuple[str, str, dict[str, Any]]] = []
+def _candidates(
+    entries: Iterable[Entry], base: str, as_text: Collection[str]
+) -> tuple[list[_Candidate], Counter[str], defaultdict[str, list[str]]]:
+    """The files that can be read, how many can't by extension, and what is left out by what it is."""
+    candidates: list[_Candidate] = []
     passed_over: Counter[str] = Counter()
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
     for path, info in entries:
         name = path[len(base) :].lstrip("/") or PurePosixPath(path).name
-        if any(part.startswith((".", "_")) for part in name.split("/")):
+        _, kind, compression = split_name(name, as_text)
+        if info.get("type") == WORKDIR:
+            left_out[OURS].append(_readable(name))
+        elif names.is_hidden(name, kind) or info.get("type") == "directory":
             continue
-        if split_name(name)[1] is None:
-            passed_over[PurePosixPath(name).suffix or "no extension"] += 1
-        elif info.get("type") != "directory":
-            found.append((path, name, info))
-    if not found:
-        others = f" (found {_counted(passed_over)})" if passed_over else " (it is empty)"
-        raise CorpusError(f"{corpus}: no readable file{others}; expected {SUPPORTED}")
-    loose_texts = sum("/" not in name and split_name(name)[1] == "text" for _, name, _ in found)
-    one_source = PurePosixPath(base).name if loose_texts > MANY_LOOSE_TEXTS else None
-    protocol = corpus.partition("://")[0] + "://" if "://" in corpus else ""
-    files = [_corpus_file(path, name, info, protocol, one_source) for path, name, info in found]
-    return Listing(corpus, filesystem, files, dict(passed_over))
+        elif info.get("type") == NOT_A_FILE:
+            passed_over[NOT_A_FILE] += 1
+        elif kind is None:
+            passed_over[_readable(PurePosixPath(name).suffix) or "no extension"] += 1
+        else:
+            candidates.append(_Candidate(path, name, info, kind, compression is not None))
+    return candidates, passed_over, left_out
 
 
-def _corpus_file(path: str, name: str, info: dict[str, Any], protocol: str, one_source: str | None) -> CorpusFile:
-    stem, kind, compression = split_name(name)
-    assert kind is not None
-    stamp = next((str(info[key]) for key in STAMPS if info.get(key) is not None), "")
-    loose = (one_source if kind == "text" else None) or stem
-    source = name.split("/", 1)[0] if "/" in name else loose
-    return CorpusFile(path, name, kind, compression, int(info.get("size") or 0), stamp, protocol + path, source)
+def _is_pointer(candidate: _Candidate) -> bool:
+    if candidate.size not in lfs.LIKELY_BYTES:
+        return False
+    try:
+        with open(candidate.path, "rb") as file:  # noqa: PTH123 - many files
+            return lfs.is_pointer(file.read(len(lfs.BEGINNING)))
+    except OSError:
+        return False  # who reads it says why
 
 
-def _counted(passed_over: Counter[str]) -> str:
-    return ", ".join(f"{count:,} × {suffix}" for suffix, count in passed_over.most_common(5))
+def _choose(candidates: list[_Candidate], left_out: defaultdict[str, list[str]]) -> list[_Candidate]:
+    """Those that hold documents: not what describes the data or stands beside it, unless it is all source code."""
+    folders = {str(parent) for c in candidates for parent in PurePosixPath(c.name).parents}
+    above_rows = {str(parent) for c in candidates if c.holds_rows for parent in PurePosixPath(c.name).parents} | {"."}
+    is_tree = is_source_tree(candidates)
+    chosen, about = [], []
+    for candidate in candidates:
+        folder = str(PurePosixPath(candidate.name).parent)
+        if _is_attribute(candidate.name, folders):
+            left_out[ATTRIBUTES].append(candidate.name)
+        elif is_tree:
+            chosen.append(candidate)
+        elif candidate.kind == "text" and folder in above_rows and names.is_about(candidate.name):
+            about.append(candidate)
+        elif names.describes_data(candidate.name):
+            left_out[ABOUT].append(candidate.name)
+        elif candidate.kind == "code" and folder == ".":
+            left_out[SCRIPTS].append(candidate.name)
+        else:
+            chosen.append(candidate)
+    if not chosen and not any(left_out.values()):
+        return about
+    left_out[ABOUT] += [candidate.name for candidate in about]
+    return chosen
 
 
-def _reason(problem: BaseException) -> str:
-    if isinstance(problem, OSError) and problem.strerror:
-        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
-    return reason(problem)
+def is_source_tree(candidates: Iterable[_Candidate]) -> bool:
+    """Whether files are mostly source code: more of it than of what programs and corpora both have, and more bytes."""
+    code = [c for c in candidates if c.kind == "code"]
+    others = [c for c in candidates if c.kind != "code" and not names.is_about(c.name)]
+    num_soft = sum(c.is_soft for c in others)
+    return len(code) > num_soft and sum(c.size for c in code) > sum(c.size for c in others if not c.is_soft)
+
+
+def _is_attribute(name: str, folders: Collection[str]) -> bool:
+    """Whether a file stands in an `attributes` folder that Dolma keeps beside `documents`."""
+    parts = PurePosixPath(name).parts[:-1]
+    places = (i for i, part in enumerate(parts) if part == names.DOLMA_ATTRIBUTES)
+    return any(str(PurePosixPath(*parts[:i], names.DOLMA_DOCUMENTS)) in folders for i in places)
+
+
+def _corpus_files(
+    candidates: Sequence[_Candidate], base: str, protocol: str, as_text: Collection[str]
+) -> list[CorpusFile]:
+    corpus = _readable(PurePosixPath(base).name)
+    loose_texts = sum("/" not in c.name and c.kind == "text" for c in candidates)
+    one_source = corpus if loose_texts > MANY_LOOSE_TEXTS else None
+    sources = names.sources_of((c.name for c in candidates), one_source, corpus, as_text)
+    by_group: defaultdict[str, list[_Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        by_group[candidate.name.partition("/")[0] if "/" in candidate.name else ""].append(candidate)
+    is_tree = is_source_tree(candidates)
+    trees = {group for group, own in by_group.items() if is_tree or (group and is_source_tree(own))}
+    files = []
+    for c in candidates:
+        stamp = next((str(c.info[key]) for key in STAMPS if c.info.get(key) is not None), "")
+        group = c.name.partition("/")[0] if "/" in c.name else ""
+        path, name, source = _readable(c.path), _readable(c.name), _readable(sources[c.name])
+        problem = "" if name == c.name else "its name is not UTF-8; rename it, e.g. with convmv"
+        compression = split_name(c.name, as_text)[2]
+        beside_code = c.holds_rows and group in trees
+        files.append(
+            CorpusFile(path, name, c.kind, compression, c.size, stamp, protocol + path, source, beside_code, problem)
+        )
+    return files
+
+
+def _readable(name: str) -> str:
+    """A name that can be written down: bytes that are no UTF-8 as \\xNN."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name
+
+
+def _found(passed_over: Counter[str], left_out: dict[str, list[str]]) -> str:
+    what = [f"{count:,} × {suffix}" for suffix, count in passed_over.most_common(5)]
+    what += [f"{len(some):,} × {kind}" for kind, some in left_out.items() if some]
+    return f" (found {', '.join(what)})" if what else " (it is empty)"

@@ -17,8 +17,11 @@ import numpy as np
 
 from toremi_cli import console
 from toremi_cli.corpus.config import CorpusConfig
+from toremi_cli.corpus.fields import Document
 from toremi_cli.corpus.hashing import keyed_hash
-from toremi_cli.corpus.readers import Corpus, Document, ReadReport
+from toremi_cli.corpus.ids import DistinctIds
+from toremi_cli.corpus.listing import Paths, tell_left_out
+from toremi_cli.corpus.readers import Corpus, ReadReport
 from toremi_cli.corpus.scan import PIECE_CHARS, batches
 from toremi_cli.corpus.shards import JsonlShards
 from toremi_cli.corpus.stratified import StratifiedSample
@@ -78,14 +81,14 @@ class Histograms:
     num_read: int = 0
 
 
-def build_mixture(corpus: str, out: Path, config: MixtureConfig, reading: CorpusConfig) -> dict[str, Any]:
+def build_mixture(corpus: Paths, out: Path, config: MixtureConfig, reading: CorpusConfig) -> dict[str, Any]:
     """Write the mixture to `out` as jsonl.zst (several targets: a folder each); return what was taken.
 
     Raises:
         CorpusError: broken input, or a source that the corpus doesn't have.
         UsageError: `out` holds something else.
     """
-    source = Corpus(corpus, reading)
+    source = Corpus(corpus, reading, workdir=out)
     key = digest("mixture", asdict(config), asdict(reading), source.listing.fingerprint, _tokenizer_key(config))
     finished: dict[str, Any] | None = find_json(out / RECORD)
     if finished and finished["fingerprint"] == key:
@@ -93,6 +96,7 @@ def build_mixture(corpus: str, out: Path, config: MixtureConfig, reading: Corpus
         return finished
     if out.exists() and not finished and (out.is_file() or any(out.iterdir())):
         raise UsageError(f"-o {out}: is there already and is no mixture; name a new folder, or move it away")
+    tell_left_out(source.listing)
     report = ReadReport()
     histograms = count_tokens(source, config, report)
     thresholds, mixtures = {}, {}
@@ -105,7 +109,7 @@ def build_mixture(corpus: str, out: Path, config: MixtureConfig, reading: Corpus
         console.note(f"not in --ratios, left out: {_some(histograms.other_sources)}")
     record = {
         "fingerprint": key,
-        "corpus": corpus,
+        "corpus": corpus if isinstance(corpus, str) else list(corpus),
         "config": asdict(config),
         "tokens_are": "estimated" if config.tokenizer is None else "exact",
         "num_skipped": report.num_skipped,
@@ -126,8 +130,10 @@ def count_tokens(source: Corpus, config: MixtureConfig, report: ReadReport) -> H
     histograms = Histograms(empty, {name: np.zeros(NUM_BUCKETS, np.int64) for name in config.ratios})
     named = TextTokenizer(fetch_tokenizer(config.tokenizer)[0]) if config.tokenizer is not None else None
     text: StratifiedSample[tuple[str, str]] = StratifiedSample(ESTIMATE_BYTES)
+    ids = DistinctIds(source)
     with console.progress("counting tokens", unit="documents") as bar:
         for batch in batches(source.documents(report)):
+            ids.add(batch)
             wanted = [document for document in batch if document.source in config.ratios]
             histograms.other_sources.update({d.source for d in batch} - config.ratios.keys())
             sizes = named.count([d.text for d in wanted]) if named else [len(d.text.encode()) for d in wanted]

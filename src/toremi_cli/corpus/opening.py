@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zlib
@@ -9,14 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+from toremi_cli.corpus import lfs
 from toremi_cli.corpus.listing import CorpusFile
 from toremi_cli.errors import CorpusError, reason
 
 READ_BYTES = 1 << 20
+BINARY = ("parquet", "arrow")
 
 
 @contextmanager
-def open_bytes(filesystem: Any, file: CorpusFile) -> Iterator[IO[bytes]]:
+def open_bytes(filesystem: Any, file: CorpusFile) -> Iterator[io.BufferedReader]:
     """Open a file for reading, decompressed.
 
     Raises:
@@ -24,7 +27,12 @@ def open_bytes(filesystem: Any, file: CorpusFile) -> Iterator[IO[bytes]]:
     """
     try:
         with filesystem.open(file.path, "rb") as raw:
-            yield _decompressed(raw, file.compression)
+            if file.size <= lfs.MOST_BYTES:
+                _refuse_pointer(raw, file)
+            stream = _decompressed(raw, file.compression)
+            if file.format not in BINARY:
+                _refuse_utf16(stream.peek(4)[:4], file)
+            yield stream
     except CorpusError:
         raise
     except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
@@ -33,12 +41,26 @@ def open_bytes(filesystem: Any, file: CorpusFile) -> Iterator[IO[bytes]]:
         raise CorpusError(f"{file.shown}: cannot be read ({problem.strerror or reason(problem)})") from None
 
 
-def _decompressed(raw: IO[bytes], compression: str | None) -> IO[bytes]:
+def _refuse_pointer(raw: IO[bytes], file: CorpusFile) -> None:
+    if lfs.is_pointer(raw.read(len(lfs.BEGINNING))):
+        raise CorpusError(f"{file.shown}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
+    raw.seek(0)
+
+
+def _refuse_utf16(beginning: bytes, file: CorpusFile) -> None:
+    nulls = [byte == 0 for byte in beginning]
+    if beginning[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or nulls in ([0, 1, 0, 1], [1, 0, 1, 0]):
+        wide = beginning == codecs.BOM_UTF32_LE
+        name = "UTF-32" if wide else "UTF-16"
+        raise CorpusError(f"{file.shown}: is {name}, expected UTF-8; convert it: iconv -f {name} -t UTF-8 OLD > NEW")
+
+
+def _decompressed(raw: IO[bytes], compression: str | None) -> io.BufferedReader:
     if compression == "gz":
         return io.BufferedReader(gzip.GzipFile(fileobj=raw), READ_BYTES)
     if compression == "zst":
         return io.BufferedReader(_ZstdReader(raw), READ_BYTES)
-    return io.BufferedReader(raw, READ_BYTES)  # type: ignore[type-var]
+    return io.BufferedReader(raw, READ_BYTES)  # type: ignore[arg-type]
 
 
 class _ZstdReader(io.RawIOBase):

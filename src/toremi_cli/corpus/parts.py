@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from toremi_cli.corpus.config import CorpusConfig
-from toremi_cli.corpus.listing import CorpusFile
+from toremi_cli.corpus.listing import CorpusFile, Paths
 from toremi_cli.corpus.readers import Corpus
 from toremi_cli.engine import run_shards
 from toremi_cli.provenance import Provenance
@@ -41,11 +41,12 @@ PartWork = Callable[..., None]
 class Parts:
     """The parts of a corpus, as a process anywhere finds them.
 
-    `root` holds a folder for each; `corpus` is the corpus' location, `provenance` that of the table they become.
+    `root` holds a folder for each; `corpus` is the corpus' location (or locations), `provenance` that of the
+    table they become.
     """
 
     root: Path
-    corpus: str
+    corpus: Paths
     config: CorpusConfig
     provenance: Provenance
     num_parts: int
@@ -96,7 +97,7 @@ def part_files(files: Sequence[CorpusFile]) -> list[list[CorpusFile]]:
     return parts
 
 
-def lay_out_parts(samples: Path, corpus: Corpus, location: str, provenance: Provenance) -> Parts:
+def lay_out_parts(samples: Path, corpus: Corpus, location: Paths, provenance: Provenance) -> Parts:
     """Make the parts' folders, or find those of an interrupted run of the same plan."""
     root = samples / FOLDER
     plan = root / "plan.json"

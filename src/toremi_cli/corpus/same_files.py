@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from toremi_cli.corpus.listing import CorpusFile, Listing, is_local
+from toremi_cli.corpus.listing import CorpusFile, Listing
+from toremi_cli.corpus.walking import is_local
 from toremi_cli.tables import find_json, write_json
 
 RECORD = "_files.json"

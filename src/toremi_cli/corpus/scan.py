@@ -17,9 +17,11 @@ import numpy as np
 from toremi_cli import console
 from toremi_cli.corpus.chunking import Chunker
 from toremi_cli.corpus.config import CorpusConfig
+from toremi_cli.corpus.fields import Document
 from toremi_cli.corpus.hashing import HashSet, keyed_hash, text_hashes
+from toremi_cli.corpus.ids import repeated_id
 from toremi_cli.corpus.parts import Advance, Parts
-from toremi_cli.corpus.readers import MAX_REMEMBERED_PROBLEMS, Corpus, Document, ReadReport
+from toremi_cli.corpus.readers import MAX_REMEMBERED_PROBLEMS, Corpus, ReadReport
 from toremi_cli.corpus.same_files import content_hash
 from toremi_cli.corpus.split import (
     FLOOR_DOCUMENTS,
@@ -209,6 +211,7 @@ def _side_by_side(parts: Parts, corpus: Corpus) -> Scan:
 def _add_report(report: ReadReport, more: dict[str, Any]) -> None:
     report.num_skipped += more["num_skipped"]
     report.num_empty += more["num_empty"]
+    report.num_not_text += more["num_not_text"]
     report.problems = [*report.problems, *more["problems"]][:MAX_REMEMBERED_PROBLEMS]
 
 
@@ -238,12 +241,7 @@ def sample_id(doc_id: str, number: int) -> str:
 
 
 def _refuse_repeated_id(corpus: Corpus, part: Corpus, number: int) -> None:
-    document = next(islice(part.documents(), number, None))
-    first = next(d for d in corpus.documents() if d.id == document.id)
-    raise CorpusError(
-        f"{document.place}: id '{document.id}' again, first at {first.place}; ids must differ: "
-        "name another field with --id-field, or --id-field none to use file and line"
-    )
+    raise repeated_id(corpus, next(islice(part.documents(), number, None)))
 
 
 def _first_of(report: ReadReport) -> str:

@@ -6,6 +6,7 @@ Two passes over the files, part by part: one to look (see `scan`), one to cut (s
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.counts import Counts
 from toremi_cli.corpus.cut import cut_parts, read_progress
 from toremi_cli.corpus.join import join_parts
+from toremi_cli.corpus.listing import Paths, tell_left_out
 from toremi_cli.corpus.parts import FOLDER, Parts, lay_out_parts
 from toremi_cli.corpus.readers import Corpus, ReadReport
 from toremi_cli.corpus.same_files import as_before, remember_files
@@ -43,7 +45,7 @@ CUTTING_VERSION = 2
 
 
 def build_samples(
-    corpus: str, workdir: Workdir, config: CorpusConfig, *, engine: str = "local", workers: int = 1
+    corpus: Paths, workdir: Workdir, config: CorpusConfig, *, engine: str = "local", workers: int = 1
 ) -> dict[str, Any]:
     """Write `samples` and the tokenizer, or see that both are up to date; return the manifest.
 
@@ -54,7 +56,7 @@ def build_samples(
         UsageError: no such engine.
     """
     check_engine(engine, workers)
-    source = Corpus(corpus, config)
+    source = Corpus(corpus, config, workdir=workdir.root)
     source.listing = as_before(source.listing, workdir.samples)
     location = absolute_corpus(corpus)
     tokenizer = tokenizer_fingerprint(config.tokenizer)
@@ -66,7 +68,7 @@ def build_samples(
         stage.confirm()
         shutil.rmtree(workdir.samples / FOLDER, ignore_errors=True)
         return read_manifest(workdir.samples) or {}
-    _tell_passed_over(source)
+    tell_left_out(source.listing)
     intention = {"fingerprint": stage.provenance.fingerprint, "corpus": location, "config": asdict(config)}
     with planned(workdir.samples, intention):
         parts = lay_out_parts(workdir.samples, source, location, stage.provenance)
@@ -103,9 +105,8 @@ def _tell_progress(stage: StageFolder, parts: Parts) -> None:
 def _tokenizer_key(config: CorpusConfig, inputs: dict[str, str]) -> str:
     if config.tokenizer is not None:
         return inputs["tokenizer"]
-    reading = {
-        key: asdict(config)[key] for key in ("text_field", "source_field", "id_field", "on_error", "vocab_size", "seed")
-    }
+    keys = ("text_field", "source_field", "id_field", "ext", "on_error", "vocab_size", "seed")
+    reading = {key: asdict(config)[key] for key in keys}
     return digest("trained", inputs["corpus"], reading)
 
 
@@ -122,18 +123,13 @@ def _make_tokenizer(folder: Path, config: CorpusConfig, scan: Scan, key: str) ->
     scan.tokenizer_text = Scan().tokenizer_text  # the memory is wanted for cutting
 
 
-def _tell_passed_over(source: Corpus) -> None:
-    others = source.listing.passed_over
-    if others:
-        kinds = ", ".join(f"{count:,} × {suffix}" for suffix, count in sorted(others.items())[:5])
-        console.note(f"{source.listing.corpus}: passing over files of other types ({kinds})")
-
-
 def _tell_skipped(report: ReadReport) -> None:
     if report.num_skipped:
         console.warn(f"skipped {report.num_skipped:,} broken lines or files; the first: {report.problems[0]}")
     if report.num_empty:
         console.note(f"dropped {report.num_empty:,} documents without text")
+    if report.num_not_text:
+        console.note(f"passed over {report.num_not_text:,} files beside source code that hold no text")
 
 
 def _warn_of_holdout(plan: SplitPlan, counts: Counts, config: CorpusConfig) -> None:
@@ -150,6 +146,15 @@ def _warn_of_holdout(plan: SplitPlan, counts: Counts, config: CorpusConfig) -> N
             console.warn(f"the {split} split is empty: nothing will be evaluated on it")
 
 
-def absolute_corpus(corpus: str) -> str:
-    """The name under which a corpus is remembered."""
-    return corpus if "://" in corpus else str(Path(corpus).resolve())
+def absolute_corpus(corpus: Paths) -> str | list[str]:
+    """The name, or names, under which a corpus is remembered."""
+    if isinstance(corpus, str):
+        return corpus if "://" in corpus else str(Path(corpus).resolve())
+    names = [str(absolute_corpus(path)) for path in corpus]
+    return names[0] if len(names) == 1 else names
+
+
+def place_of(corpus: Paths) -> str:
+    """Where a corpus is: of several paths the folder that holds them, so that one file more is no other corpus."""
+    names = absolute_corpus(corpus)
+    return names if isinstance(names, str) else os.path.commonpath(names)

@@ -84,18 +84,24 @@ def held_out(workdir: Workdir, split: str, topics: str) -> EvalSet:
     return result
 
 
-def corpus_texts(path: str) -> EvalSet:
-    """The documents of any corpus that `toremi embed` can read; each source is a domain.
+def corpus_texts(path: str, workdir: Path | None = None) -> EvalSet:
+    """The documents of any corpus that `toremi embed` can read, without `workdir`; each source is a domain.
 
     Raises:
-        CorpusError: nothing there, or no text in it.
+        CorpusError: nothing there, no text in it, or an id in it twice.
     """
     from toremi_cli.corpus.config import CorpusConfig
+    from toremi_cli.corpus.ids import DistinctIds
     from toremi_cli.corpus.readers import Corpus
+    from toremi_cli.corpus.scan import batches
 
     result = EvalSet(suite=Path(path).name or path, fingerprint="")
-    for document in Corpus(path, CorpusConfig()).documents():
-        result.add(document.id, document.id, document.source, document.text)
+    corpus = Corpus(path, CorpusConfig(), workdir=workdir, has_flags=False)
+    ids = DistinctIds(corpus)
+    for batch in batches(corpus.documents()):
+        ids.add(batch)
+        for document in batch:
+            result.add(document.id, document.id, document.source, document.text)
     if not result.texts:
         raise CorpusError(f"{path}: no text to measure on")
     result.fingerprint = digest(result.ids, result.num_bytes)

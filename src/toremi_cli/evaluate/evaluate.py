@@ -101,7 +101,7 @@ def read_texts(config: EvalConfig, workdir: Workdir) -> EvalSet:
 
         return suite_texts(load_suite(config.suite))
     if config.data:
-        return corpus_texts(config.data)
+        return corpus_texts(config.data, workdir.root)
     return held_out(workdir, config.split, config.topics)
 
 

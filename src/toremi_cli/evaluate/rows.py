@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toremi_cli.corpus.formats import ROW_READERS, BadRow, Wanted
+from toremi_cli.corpus.formats import ROW_READERS
 from toremi_cli.corpus.listing import CorpusFile, list_corpus
 from toremi_cli.corpus.opening import open_bytes
+from toremi_cli.corpus.rows import BadRow, Wanted
 from toremi_cli.errors import CorpusError, UsageError
 
 EVERYTHING = Wanted((), ())

@@ -32,8 +32,6 @@ BATCH_PROBS = 4_000_000
 """Bound of rows times topics in memory at once."""
 LEAST_SHARDS_TO_SHARE = 8
 """With fewer, starting processes takes longer than they save."""
-LLM_CACHE = "llm_answers.jsonl"
-"""File under the workdir."""
 OPTIONS = "_options.json"
 """File beside the shards: the settings as the user gave them, for a rerun without flags."""
 
@@ -174,7 +172,7 @@ def _choose_labels(
 
 def answer_cache(workdir: Workdir) -> AnswerCache:
     """What language models have answered so far."""
-    return AnswerCache(workdir.root / LLM_CACHE)
+    return AnswerCache(workdir.llm_answers)
 
 
 def llm_cost(workdir: Workdir, config: AnnotateConfig) -> LlmCost:

@@ -113,8 +113,9 @@ def suite_texts(suite: Suite) -> EvalSet:
     texts = EvalSet(suite=suite.name, fingerprint="")
     for domain in suite.domains:
         num_bytes = 0
+        config = CorpusConfig(text_field=domain.text_field)
         try:
-            for document in Corpus(domain.data, CorpusConfig(text_field=domain.text_field)).documents():
+            for document in Corpus(domain.data, config, has_flags=False).documents():
                 texts.add(f"{domain.name}/{document.id}", f"{domain.name}/{document.id}", domain.name, document.text)
                 num_bytes += len(document.text.encode("utf-8", "surrogatepass"))
                 if domain.most_bytes and num_bytes >= domain.most_bytes:
