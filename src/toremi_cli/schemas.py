@@ -187,7 +187,19 @@ WEIGHTS = Table(
     ),
     "toremi pretrain",
     grows=True,
+    optional=(
+        Column("token_loss", pa.float64(), "mean loss of the topic's tokens; null if unseen", "nats a token"),
+        Column(
+            "shuffled_loss",
+            pa.float64(),
+            "loss of the same predictions on other tokens of the same sample: "
+            "worth is token_loss * (shuffled_loss - token_loss)",
+            "nats a token",
+        ),
+    ),
 )
+RUN_WEIGHTS = WEIGHTS.with_optional("token_loss", "shuffled_loss")
+"""What a run writes; `toremi replay` and `toremi export` know less."""
 LOSSES = Table(
     "losses",
     1,

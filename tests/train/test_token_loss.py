@@ -8,7 +8,7 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from toremi_cli.errors import UsageError
-from toremi_cli.reweight import norm_layer_gradient_norm
+from toremi_cli.reweight import norm_layer_gradient_norm, other_tokens
 from toremi_cli.train import token_loss
 from toremi_cli.train.cross_entropy import token_cross_entropy
 from toremi_cli.train.token_loss import TokenLoss
@@ -35,11 +35,14 @@ def test_cross_entropy_equals_torch():
     torch.manual_seed(0)
     logits, targets, factors = torch.randn(20, 50) * 4, torch.randint(0, 50, (20,)), torch.rand(20)
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    a = token_cross_entropy(ours, targets)
+    others = targets.roll(1)
+    a, shuffled = token_cross_entropy(ours, targets, others)
     b = functional.cross_entropy(theirs, targets, reduction="none")
     (a * factors).sum().backward()
     (b * factors).sum().backward()
     torch.testing.assert_close(a, b)
+    torch.testing.assert_close(shuffled, functional.cross_entropy(logits, others, reduction="none"))
+    assert not shuffled.requires_grad
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
@@ -163,3 +166,20 @@ def test_options_bear_gradient_checkpointing(options):
         gradients.append([p.grad for p in model.parameters()])
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("make", [gpt2, llama])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_shuffled_losses_are_those_of_other_tokens_of_the_segment(make, chunked, monkeypatch):
+    monkeypatch.setattr(token_loss, "CHUNK_LOGITS", 128 * 5, raising=False)  # five tokens at a time
+    inputs, targets, _ = batch()
+    segment = torch.tensor([0] * 8 + [1] * 3 + [2] * 5 + [3] * 7 + [4])
+    wrapped = TokenLoss(make(), chunked=chunked)
+    losses = wrapped(inputs, targets, segment)
+    log_probs = torch.log_softmax(make()(input_ids=inputs).logits.detach(), dim=-1).flatten(0, 1)
+    others = targets.flatten()[other_tokens(segment, 8)]
+    expected = -log_probs.gather(1, others.unsqueeze(1)).view(3, 8)
+    torch.testing.assert_close(wrapped.shuffled_losses, expected, rtol=1e-4, atol=1e-5)
+    assert wrapped.shuffled_losses[2, 7] == losses[2, 7]  # a token alone has no other
+    assert not torch.allclose(wrapped.shuffled_losses, losses, atol=0.1)
+    assert not wrapped.shuffled_losses.requires_grad

@@ -23,6 +23,7 @@ from toremi_cli.reweight.sampling import Strata, StratumDraws, build_strata, imp
 from toremi_cli.reweight.sensitivity import el2n_squared, norm_layer_gradient_norm, segment_mean
 from toremi_cli.reweight.stage_switch import StageSwitch
 from toremi_cli.reweight.stats import IntervalStats, TopicStatistics
+from toremi_cli.reweight.worth import other_tokens, worth
 
 __all__ = [
     "POLICIES",
@@ -41,9 +42,11 @@ __all__ = [
     "make_policy",
     "norm_layer_gradient_norm",
     "normalizer",
+    "other_tokens",
     "sample_weights",
     "sampling_shares",
     "segment_mean",
     "weight_course",
     "weight_health",
+    "worth",
 ]

@@ -13,7 +13,7 @@ from toremi_cli import __version__
 from toremi_cli.errors import TrainingError
 from toremi_cli.provenance import digest, provenance_of
 from toremi_cli.runs.record import RUN_FILE, read_run, update_run
-from toremi_cli.schemas import METRICS, WEIGHTS, Table
+from toremi_cli.schemas import METRICS, RUN_WEIGHTS, Table
 from toremi_cli.tables import write_json
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.config import TrainConfig
@@ -55,7 +55,7 @@ def _begin(folder: Path, config: TrainConfig, cache: TokenCache, resume: bool) -
         )
     ckpt.remove_leftovers(folder)
     last = found[-1].step if found else -1
-    for table in (WEIGHTS, METRICS):
+    for table in (RUN_WEIGHTS, METRICS):
         growing = growing_table(folder, table, config, cache)
         cut_back(growing.folder, table, growing.provenance, last)
     if found:

@@ -27,6 +27,7 @@ from toremi_cli.train.loss import (
     segment_losses,
     segment_sensitivity,
     segment_weights,
+    shuffled_sums,
 )
 from toremi_cli.train.run import Run, put_in_force
 from toremi_cli.train.schedule import learning_rate
@@ -99,6 +100,7 @@ def train_step(run: Run, batch: StepBatch) -> None:
             micro.pair_prob * run.propensities[micro.stratum[micro.pair_segment]],
             sample_tokens=micro.num_tokens,
             sample_bytes=micro.num_bytes,
+            sample_shuffled_nats=shuffled_sums(run.losses, micro),
             sample_sensitivity=segment_sensitivity(run.losses, micro, scale * weights, run.config.loss_average),
             sample_begins=micro.begins,
         )

@@ -22,6 +22,13 @@ def segment_losses(token_losses: Tensor, batch: MicroBatch) -> Tensor:
     return zeros.index_add(0, batch.segment, token_losses.flatten())
 
 
+def shuffled_sums(losses: TokenLoss, batch: MicroBatch) -> Tensor:
+    """(S,) sum of each segment's `TokenLoss.shuffled_losses`, of the batch just passed through the model."""
+    shuffled, losses.shuffled_losses = losses.shuffled_losses, None
+    assert shuffled is not None
+    return segment_losses(shuffled, batch)
+
+
 def sample_losses(segment_sums: Tensor, batch: MicroBatch) -> Tensor:
     """(S,) each segment's part of its sample's mean loss: its sum over the predicted tokens of the whole sample."""
     return segment_sums / batch.num_predicted

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from toremi_cli.layout import Workdir
 from toremi_cli.reweight import Policy, StageSwitch, TopicStatistics
-from toremi_cli.schemas import METRICS, TRAIN, WEIGHTS
+from toremi_cli.schemas import METRICS, RUN_WEIGHTS, TRAIN
 from toremi_cli.train.attention import attend_without_waiting
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.evaluation import choose_samples
@@ -191,7 +191,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         statistics=TopicStatistics(len(plan.pairs.names), device, plan.pairs.names),
         window=LossWindow(config.log_every, device),
         eval_samples=choose_samples(cache, config.eval_samples),
-        weights_table=growing_table(folder, WEIGHTS, config, cache),
+        weights_table=growing_table(folder, RUN_WEIGHTS, config, cache),
         metrics_table=growing_table(folder, METRICS, config, cache),
         tokenizer=Path(config.tokenizer) if config.tokenizer else workdir.tokenizer,
         unseen_intervals=[0] * len(plan.pairs.names),

@@ -22,17 +22,18 @@ def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> Non
     run.unseen_intervals = [0 if s else n + 1 for s, n in zip(seen, run.unseen_intervals, strict=True)]
     if not run.is_main:
         return
-    for topic, weight, loss, num_samples in zip(
-        run.policy.topics, weights.tolist(), stats.loss.tolist(), stats.num_samples.tolist(), strict=True
-    ):
+    measured = {"loss": stats.loss, "token_loss": stats.token_loss, "shuffled_loss": stats.shuffled_loss}
+    values = {name: column.tolist() for name, column in measured.items() if column is not None}
+    counts = stats.num_samples.tolist()
+    for index, (topic, weight) in enumerate(zip(run.policy.topics, weights.tolist(), strict=True)):
         run.weights_table.add(
             step=run.step,
             tokens_seen=run.tokens_seen,
             stage=stage,
             topic=topic,
             weight=weight,
-            loss=loss if num_samples else None,
-            num_samples=num_samples,
+            num_samples=counts[index],
+            **{name: column[index] if counts[index] else None for name, column in values.items()},
         )
     health = weight_health(weights, run.policy.config, stats, run.policy.natural, run.config.loss_average)
     for name, value in {**health, "stage": float(stage)}.items():

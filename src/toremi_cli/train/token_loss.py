@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from toremi_cli.errors import UsageError
-from toremi_cli.reweight import el2n_squared
+from toremi_cli.reweight import el2n_squared, other_tokens
 from toremi_cli.train.cross_entropy import token_cross_entropy
 from toremi_cli.train.documents import document_inputs
 from toremi_cli.train.final_norm import FinalNorm
@@ -58,6 +58,8 @@ class TokenLoss(nn.Module):
         whole: Callable[..., Any] = model.base_model if self.is_split else model  # type: ignore[assignment]
         self._forward = [torch.compile(whole) if compile_body else whole]  # in a list: not a second submodule
         self._norm = [FinalNorm(model)] if sensitivity == "norm" else []
+        self.shuffled_losses: Tensor | None = None
+        """(b, T) of the last micro-batch: the losses of other tokens of the same segment under the same predictions."""
         self.token_sensitivity: Tensor | None = None
         """(b, T) of the last micro-batch, after its backward; of "hidden" still times the factor of the loss."""
         self.norm_layer: tuple[Tensor, Tensor] | None = None
@@ -74,14 +76,18 @@ class TokenLoss(nn.Module):
         Args:
             inputs: (b, T) int64.
             targets: (b, T) int64.
-            segment: (b * T,) int64, sample of each predicted token; read where documents are masked.
+            segment: (b * T,) int64, sample of each predicted token; None: `shuffled_losses` are not measured.
         """
         if targets is None:
             return cast("Tensor", self.model(input_ids=inputs, use_cache=False).logits)
         more = document_inputs(segment.view_as(inputs)) if self.mask_documents and segment is not None else {}
         output = self._forward[0](input_ids=inputs, use_cache=False, **more)
+        if segment is None:
+            others = targets
+        else:
+            others = targets.flatten()[other_tokens(segment, targets.shape[1])].view_as(targets)
         if not self.is_split:
-            return self._losses(output.logits, targets)
+            return self._losses(output.logits, targets, others)
         hidden = output[0]  # (b, T, width)
         if hidden.requires_grad and self.sensitivity == "hidden":
             hidden.register_hook(self._keep_gradient_norm)
@@ -89,8 +95,9 @@ class TokenLoss(nn.Module):
             self._keep_norm_layer(hidden)
         head = self.model.get_output_embeddings()  # type: ignore[operator]
         if self.chunked:
-            return _chunked_losses(hidden, head, targets)
-        return self._losses(head(hidden), targets)
+            losses, self.shuffled_losses = _chunked_losses(hidden, head, targets, others)
+            return losses
+        return self._losses(head(hidden), targets, others)
 
     def tie_weights(self) -> None:
         """Let embedding and head share their weights again; FSDP's preparation calls it."""
@@ -109,10 +116,11 @@ class TokenLoss(nn.Module):
         """`norm`: whether the final normalisation layer has a bias."""
         return self._norm[0].has_bias
 
-    def _losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _losses(self, logits: Tensor, targets: Tensor, others: Tensor) -> Tensor:
         # (b, T, vocab) -> (b * T, vocab), one row a prediction
         rows = logits.flatten(0, 1).float()
-        losses = token_cross_entropy(rows, targets.flatten())
+        losses, shuffled = token_cross_entropy(rows, targets.flatten(), others.flatten())
+        self.shuffled_losses = shuffled.view_as(targets)
         if self.sensitivity == "el2n" and torch.is_grad_enabled():
             self.token_sensitivity = el2n_squared(rows, losses).sqrt().view_as(targets)
         return losses.view_as(targets)
@@ -129,29 +137,35 @@ class TokenLoss(nn.Module):
         hidden.register_hook(keep)
 
 
-def _chunked_losses(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
-    """(b, T) the losses of `TokenLoss._losses`, some tokens at a time; the backward pass makes their logits anew.
+def _chunked_losses(hidden: Tensor, head: nn.Linear, targets: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Both losses of `TokenLoss._losses`, (b, T), some tokens at a time; the backward pass makes their logits anew.
 
     torch's `linear_cross_entropy` does that as well, but under bf16 it rounds the losses to bf16.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     size = max(CHUNK_LOGITS // head.weight.shape[0], 1)
-    losses = [
-        checkpoint(
-            _head_losses, part, head.weight, head.bias, own, dtype, use_reentrant=False, preserve_rng_state=False
-        )
-        for part, own in zip(hidden.flatten(0, 1).split(size), targets.flatten().split(size), strict=True)
-    ]
-    return torch.cat(losses).view_as(targets)
+    parts = zip(*(x.split(size) for x in (hidden.flatten(0, 1), targets.flatten(), others.flatten())), strict=True)
+    losses, shuffled = zip(
+        *(
+            checkpoint(
+                _head_losses, *part, head.weight, head.bias, dtype, use_reentrant=False, preserve_rng_state=False
+            )
+            for part in parts
+        ),
+        strict=True,
+    )
+    return torch.cat(losses).view_as(targets), torch.cat(shuffled).view_as(targets)
 
 
-def _head_losses(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, dtype: torch.dtype) -> Tensor:
+def _head_losses(
+    hidden: Tensor, targets: Tensor, others: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     # autocast would cast the weight once for all chunks, and so add up their gradients in its own short type
     with torch.autocast(hidden.device.type, enabled=False):
         bias = None if bias is None else bias.to(dtype)
         logits = functional.linear(hidden.to(dtype), weight.to(dtype), bias)
-        return token_cross_entropy(logits.float(), targets)
+        return token_cross_entropy(logits.float(), targets, others)
 
 
 @torch.no_grad()
