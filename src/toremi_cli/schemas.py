@@ -146,6 +146,18 @@ TOPICS = Table(
     "toremi cluster",
     optional=(
         Column("crowding", pa.float32(), "how many topics there are of the topic's kind, itself included", "topics"),
+        Column(
+            "ngram_entropy",
+            pa.float64(),
+            "its one half under n-grams of the other: what is left to learn; null without tokens to train on",
+            "nats a token",
+        ),
+        Column(
+            "unigram_entropy",
+            pa.float64(),
+            "the same without context: less the above, what context gives",
+            "nats a token",
+        ),
         Column("parents", pa.list_(pa.int32()), "its coarse topic on each of --levels, finest first"),
         Column("parent_names", pa.list_(pa.string()), "their names"),
     ),

@@ -5,15 +5,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.shell import toremi
 from tests.topics.planted import planted_texts, planted_vectors, write_planted, write_tables
+from toremi_cli.corpus.tokenizer import save_tokenizer, train_tokenizer
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
-from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES, TOPICS
+from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, END_OF_TEXT, NO_TOPIC, SAMPLES, TOPICS
 from toremi_cli.tables import MANIFEST, TableReader, read_manifest
 from toremi_cli.topics import cluster
 from toremi_cli.topics.cluster import assign_shard, build_clusters, sample_to_fit
 from toremi_cli.topics.config import ClusterConfig
+from toremi_cli.topics.topic_entropy import topic_entropies
 from toremi_cli.topics.topic_table import topics_are_current
 
 FAST = ClusterConfig(method="kmeans", num_clusters=4)
@@ -46,18 +49,31 @@ def test_rows_are_those_of_the_samples_in_shards_of_the_same_names(fused):
 def test_topics_tell_sizes_tokens_sources_and_keywords(fused):
     workdir, _ = fused
     topics = TableReader(workdir.topics, TOPICS).read().to_pylist()
-    topic = values(workdir)["topic"].to_numpy()
+    topic, agreement = (values(workdir)[name].to_numpy() for name in ("topic", "agreement"))
     tokens = TableReader(workdir.samples, SAMPLES).read(["num_tokens"])["num_tokens"].to_numpy()
     assert [row["topic"] for row in topics] == [0, 1, 2] and len({row["name"] for row in topics}) == 3
     for row in topics:
         mine = topic == row["topic"]
         assert (row["num_samples"], row["num_tokens"]) == (mine.sum(), tokens[mine].sum())
+        assert row["agreement"] == pytest.approx(agreement[mine].mean(), rel=1e-5)
         assert sum(source["num_samples"] for source in row["sources"]) == row["num_samples"]
         assert row["sources"][0]["num_samples"] > 0.8 * row["num_samples"], "the kinds were planted"
         assert 1 <= row["crowding"] < 1.5, "three kinds that have little in common"
         assert 20 <= len(row["words"]) <= 150 and row["labels"] == [] and row["label_source"] == "none"
     sizes = [row["num_samples"] for row in topics]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_entropies_of_the_topics_stand_beside_them_where_there_is_a_tokenizer(tmp_path, fused):
+    assert "ngram_entropy" not in TableReader(fused[0].topics, TOPICS).schema.names
+    workdir = write_planted(tmp_path)
+    save_tokenizer(train_tokenizer(planted_texts()[0], 1000, 100_000), workdir.tokenizer, "x", END_OF_TEXT, {})
+    build_clusters(workdir, FAST)
+    found = topic_entropies(workdir, 4)
+    table = TableReader(workdir.topics, TOPICS).read()
+    assert table["ngram_entropy"].to_pylist() == found.ngram.tolist()
+    assert table["unigram_entropy"].to_pylist() == found.unigram.tolist()
+    assert all(0 < each < 10 for each in found.ngram)
 
 
 def test_a_rerun_leaves_everything_alone_and_says_so(fused, capsys):
@@ -117,6 +133,30 @@ def test_any_number_of_workers_and_any_shards_give_the_same_values(tmp_path):
         build_clusters(workdir, ClusterConfig(num_topics=3, workers=workers))
         results.append(values(workdir).combine_chunks())
     assert results[0].equals(results[1]) and results[0].equals(results[2])
+
+
+def vectors_in_two_parts():
+    """(316, 40): 12 kinds that run into each other, and 16 equal samples that are near to nothing else."""
+    generator = np.random.default_rng(0)
+    vectors = np.zeros((300, 40))
+    vectors[:, :30] = np.eye(12, 30)[np.repeat(np.arange(12), 25)] + generator.normal(scale=0.25, size=(300, 30))
+    vectors = np.vstack([vectors, np.eye(40)[np.full(16, 39)]])
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_a_graph_in_two_parts_gives_the_same_topics_in_every_process(tmp_path):
+    """Where a part hangs together equally everywhere, UMAP's own start is another one each time."""
+    vectors = vectors_in_two_parts()
+    tables = []
+    for workers in (1, 2):
+        workdir = Workdir(tmp_path / str(workers))
+        write_tables(workdir, [f"sample {number}" for number in range(316)], ["web"] * 316, vectors, per_shard=200)
+        settings = ("--method", "top2vec", "--min-topic-samples", 8, "--workers", workers)
+        done = toremi("cluster", "-w", workdir.root, *settings, timeout=1200)
+        assert done.returncode == 0, done.stderr
+        tables.append(values(workdir).combine_chunks())
+    assert tables[0].equals(tables[1])
+    assert len(set(tables[0]["topic"].to_pylist())) > 5
 
 
 @pytest.mark.parametrize("method", ["fused", "kmeans"])

@@ -8,7 +8,16 @@ from tests.topics.planted import planted_texts, planted_vectors
 from toremi_cli.topics import top2vec_model
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
-from toremi_cli.topics.fusion import alternate, dampen, fit_fused, likeliest, merge_areas, split_widest
+from toremi_cli.topics.fusion import (
+    Views,
+    alternate,
+    dampen,
+    fit_fused,
+    likeliest,
+    merge_areas,
+    softmax,
+    split_widest,
+)
 from toremi_cli.topics.kmeans import fit_kmeans, nearest, similarities
 from toremi_cli.topics.lda import learn_vocabulary
 from toremi_cli.topics.model import load_model
@@ -69,6 +78,39 @@ def test_a_sample_is_assigned_by_itself(method):
         part, part_agreement = model.assign(texts[start:stop], vectors[start:stop])
         assert np.array_equal(part, probs[start:stop])
         assert np.array_equal(part_agreement, agreement[start:stop])
+
+
+def views_of_two_topics(shares=(0.5, 0.5)):
+    """Word 0 and direction 0 speak for topic 0, word 1 and direction 1 for topic 1."""
+    return Views(np.eye(2), np.array([[3.0, -3.0], [-3.0, 3.0]]), np.log(shares), 3.0)
+
+
+def test_agreement_is_that_of_both_views():
+    words = sp.csr_matrix(np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]]))
+    vectors = np.eye(2)[[0, 0, 1, 1]]
+    views = views_of_two_topics()
+    agreement = views.agreement(*views.scores(words, vectors))
+    assert agreement[[0, 3]].min() > 0.9 and agreement[[1, 2]].max() < 0.1
+    by_words = 1 / (1 + np.exp(-6.0))  # of the topic that word 0 speaks for
+    by_vectors = 1 / (1 + np.exp(-3.0))
+    assert agreement[0] == pytest.approx(by_words * by_vectors + (1 - by_words) * (1 - by_vectors))
+
+
+def test_confidence_is_calibrated_in_the_form_that_agreement_uses():
+    """Of the words with the topics' shares, of the vectors without: no other factor predicts the joint better."""
+    generator = np.random.default_rng(0)
+    views = views_of_two_topics((0.9, 0.1))
+    by_words, by_vectors = generator.normal(size=(2, 400, 2))
+    words, vectors = views.calibrated(by_words, by_vectors).confidence
+    joint = softmax(views.joint(by_words, by_vectors))
+
+    def cross_entropy(scores):
+        return -float((joint * np.log(softmax(scores))).sum(axis=1).mean())
+
+    for factor in (0.9, 1.1):
+        best = cross_entropy(words * by_words + views.log_share)
+        assert cross_entropy(factor * words * by_words + views.log_share) > best
+        assert cross_entropy(factor * vectors * by_vectors) > cross_entropy(vectors * by_vectors)
 
 
 def test_the_number_of_topics_is_found_and_explained():

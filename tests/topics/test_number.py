@@ -34,6 +34,13 @@ def test_a_number_that_is_plainly_worse_is_not_taken_for_being_larger():
     assert last_of_the_best(rows_of_scores([0.5])) == 0
 
 
+@pytest.mark.parametrize(("errors", "row"), [(0.99, 1), (1.01, 0)])
+def test_how_far_behind_is_a_standard_error_of_the_mean(errors, row):
+    noise = np.array([1.0, -2.0, 0.5, 2.0, -1.5])
+    noise *= 5**0.5 / noise.std(ddof=1)  # so that the mean of five has a standard error of 1
+    assert last_of_the_best(np.vstack([np.full(5, 10.0), 10.0 - errors + noise])) == row
+
+
 def test_what_makes_a_halving_hard_for_all_numbers_does_not_count():
     scores = rows_of_scores([0.5, 1.0, 0.8, 0.8, 0.7])
     harder = np.array([-0.8, 0.6, 0.1, -0.5, 0.6])

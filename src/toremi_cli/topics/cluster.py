@@ -32,7 +32,7 @@ from toremi_cli.topics.topic_table import WORDS, topics_are_current, write_topic
 
 COMMAND = "toremi cluster"
 MODEL_FOLDER = "_model"
-MODEL_VERSION = 8
+MODEL_VERSION = 9
 """Of the model's files and of how it is fitted: with another one, tables of before are made anew."""
 BATCH_PROBS = 4_000_000
 """Bound of rows times topics in memory at once."""

@@ -18,6 +18,7 @@ from toremi_cli.schemas import CLUSTERS, NO_TOPIC, SAMPLES, TOPICS
 from toremi_cli.tables import COMPRESSION, TableReader, atomic_file, read_json
 from toremi_cli.topics.joining import BATCH_ROWS, rebatched
 from toremi_cli.topics.keywords import topic_name
+from toremi_cli.topics.topic_entropy import topic_entropies
 
 WORDS = "words.json"
 """Keywords, coarser levels and crowding, beside the model."""
@@ -39,6 +40,7 @@ def write_topics(workdir: Workdir, clusters: Provenance) -> None:
     levels: list[dict[str, Any]] = described["levels"]
     crowding: list[float] = described["crowding"]
     sizes = _count(workdir, len(keywords))
+    entropies = topic_entropies(workdir, len(keywords))
     taken: set[str] = set()
     rows: list[dict[str, Any]] = []
     for topic, words in enumerate(keywords):
@@ -46,14 +48,23 @@ def write_topics(workdir: Workdir, clusters: Provenance) -> None:
         taken.add(name)
         rows.append({"topic": topic, "name": name, "words": words, "labels": [], "label_source": "none"})
         rows[-1] |= {"label_scores": [], "crowding": crowding[topic], **sizes[topic]}
+        if entropies is not None:
+            rows[-1] |= {"ngram_entropy": _number(entropies.ngram[topic])}
+            rows[-1] |= {"unigram_entropy": _number(entropies.unigram[topic])}
         parents = [level["parent"][topic] for level in levels]
         names = [level["names"][parent] for level, parent in zip(levels, parents, strict=True)]
         rows[-1] |= {"parents": parents, "parent_names": names}
     plan = provenance_of(TOPICS, clusters.command, dict(clusters.config), {"clusters": clusters.fingerprint})
-    table = TOPICS.with_optional("crowding", *(("parents", "parent_names") if levels else ()))
+    measured = ("ngram_entropy", "unigram_entropy") if entropies is not None else ()
+    table = TOPICS.with_optional("crowding", *measured, *(("parents", "parent_names") if levels else ()))
     schema = table.arrow_schema().with_metadata(plan.metadata())
     with atomic_file(workdir.topics) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression=COMPRESSION)
+
+
+def _number(value: float) -> float | None:
+    """As it stands in a table: null where it is not known."""
+    return None if np.isnan(value) else float(value)
 
 
 def _count(workdir: Workdir, num_topics: int) -> list[dict[str, Any]]:
