@@ -38,7 +38,7 @@ DEMO_TRAIN := --workdir $(DEMO) --model tiny --max-steps $(DEMO_STEPS) --interva
 
 # Interrupt it at any moment: the next `make demo` goes on from there.
 demo: $(DEMO)/.harvested  ## Real text, topics, two trainings, their comparison and a picture
-	$(BIN)/toremi annotate $(DEMO)/corpus --workdir $(DEMO) --holdout 0.05
+	$(BIN)/toremi annotate $(DEMO)/corpus --workdir $(DEMO) --holdout 0.05 --group-field group
 	$(BIN)/toremi pretrain --policy uniform $(DEMO_TRAIN)
 	$(BIN)/toremi pretrain --policy toremi-2 $(DEMO_TRAIN)
 	$(BIN)/toremi eval uniform toremi-2 --workdir $(DEMO)

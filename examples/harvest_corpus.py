@@ -6,7 +6,8 @@ pages: unevenly sized, as corpora are.
 
     python examples/harvest_corpus.py demo-out/corpus
 
-writes one JSONL file a source (fields id, source, text). The same install gives the same files.
+writes one JSONL file a source (fields id, source, group, text; a group is what a document is a piece of). The same
+install gives the same files.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Document = tuple[str, str]
-"""An id and a text."""
+"""An id and a text. Of a piece (see `Source.in_pieces`) the id ends with '/' and its number."""
 SHORTEST_CHARACTERS = 200
 
 
@@ -185,15 +186,17 @@ class Source:
     name: str
     most_bytes: int
     documents: Callable[[], Iterator[Document]]
+    in_pieces: bool = False
+    """Whether documents are pieces: sections of an article, docstrings of a module, parts of a licence."""
 
 
 SOURCES = (
-    Source("encyclopaedia", 3_500_000, encyclopaedia),
+    Source("encyclopaedia", 3_500_000, encyclopaedia, in_pieces=True),
     Source("python_code", 2_500_000, python_code),
-    Source("numeric_docs", 1_800_000, docstrings("numpy", "scipy")),
-    Source("learning_docs", 1_500_000, docstrings("torch", "sklearn", "transformers")),
+    Source("numeric_docs", 1_800_000, docstrings("numpy", "scipy"), in_pieces=True),
+    Source("learning_docs", 1_500_000, docstrings("torch", "sklearn", "transformers"), in_pieces=True),
     Source("cpp_headers", 1_000_000, cpp_headers),
-    Source("licences", 700_000, licences),
+    Source("licences", 700_000, licences, in_pieces=True),
     Source("package_pages", 500_000, package_pages),
     Source("python_manual", 450_000, python_manual),
     Source("newsgroups", 450_000, newsgroups),
@@ -217,7 +220,9 @@ def write_source(source: Source, folder: Path) -> tuple[int, int]:
                 continue
             seen.add(text)
             num_bytes += size
-            row = {"id": f"{source.name}/{name}", "source": source.name, "text": text}
+            identifier = f"{source.name}/{name}"
+            group = identifier.rpartition("/")[0] if source.in_pieces else identifier
+            row = {"id": identifier, "source": source.name, "group": group, "text": text}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     temporary.replace(folder / f"{source.name}.jsonl")
     return len(seen), num_bytes

@@ -1,7 +1,7 @@
 """The two streams a command speaks on: results on stdout, everything else on stderr.
 
 On a terminal, stderr carries rich progress bars; in a pipe or a log file it carries plain lines, at most one every
-`LOG_EVERY_SECONDS`. `--quiet` silences both, errors excepted.
+`LOG_EVERY_SECONDS`. `--quiet` silences both, except errors and warnings about what a table holds.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def note(message: str) -> None:
         _print_line(err, Text(message))
 
 
-def warn(message: str) -> None:
-    """Print one warning line on stderr."""
-    if not _quiet:
+def warn(message: str, even_quiet: bool = False) -> None:
+    """Print one warning line on stderr; what is wrong with a table that was written is said `even_quiet`."""
+    if even_quiet or not _quiet:
         _print_line(err, Text.assemble(("warning: ", "yellow"), message))
 
 

@@ -24,7 +24,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.schemas import SAMPLES
 from toremi_cli.tables import TableReader
 
-FACTS = ("sources", "totals", "num_documents_read", "num_empty_texts", "num_skipped", "num_rows")
+FACTS = ("overlap", "sources", "totals", "num_documents_read", "num_empty_texts", "num_skipped", "num_rows")
 
 
 @pytest.fixture(scope="module")

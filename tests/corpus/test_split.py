@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toremi_cli.corpus.hashing import HASH_RANGE
-from toremi_cli.corpus.split import NOTHING_HELD_OUT, CutFinder, SplitPlan, holdout_hash
+from toremi_cli.corpus.split import NOTHING_HELD_OUT, CutFinder, Cuts, SplitPlan, block_hash, holdout_hash
 
 
 def find(values, holdout, floor):
@@ -48,13 +49,20 @@ def test_the_hash_is_frozen():
     assert holdout_hash("doc1") == 12271168370701022776, "held-out text of finished runs would become training text"
 
 
-@pytest.mark.parametrize("source, expected", [("docs", ["test", "test"]), ("samples", ["validation", "train"])])
-def test_plan_splits_by_document_or_by_sample(source, expected):
-    cut = holdout_hash("d#0") + 1
-    plan = SplitPlan()
-    from toremi_cli.corpus.split import Cuts
+@pytest.mark.parametrize("source, expected", [("docs", ["test", "test"]), ("blocks", ["validation", "train"])])
+def test_plan_splits_by_document_or_by_block(source, expected):
+    cut = block_hash("d", 0) + 1
+    doc_id = next(f"d{i}" for i in range(99) if block_hash(f"d{i}", 0) < cut <= block_hash(f"d{i}", 1))
+    plan = SplitPlan(by_document={"docs": Cuts(0, HASH_RANGE)}, by_block={"blocks": Cuts(cut, cut)})
+    assert plan.splits(source, doc_id, 2) == expected
 
-    plan.by_document["docs"] = Cuts(0, HASH_RANGE)
-    plan.by_sample["samples"] = Cuts(cut, cut)
-    ids = ["d#0", next(f"d#{i}" for i in range(1, 99) if holdout_hash(f"d#{i}") > cut)]
-    assert plan.splits(source, "d", ids) == expected
+
+def test_what_the_floor_of_one_source_holds_out_is_told():
+    finder = CutFinder(0.001, 2)
+    values = [holdout_hash(f"doc{i}") for i in range(20)]
+    finder.add_all(np.array(values, np.uint64))
+    lowest = sorted(values)[:4]
+    assert lowest[0] > 0.001 * HASH_RANGE, "nothing by share"
+    assert list(map(finder.exceptions(finder.cuts()).get, lowest)) == ["validation", "validation", "test", "test"]
+    assert list(map(finder.exceptions(finder.cuts(1)).get, lowest)) == ["validation", "test", None, None]
+    assert finder.exceptions(finder.cuts(0)) == {}

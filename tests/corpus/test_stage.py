@@ -210,8 +210,8 @@ def test_a_rerun_does_nothing_and_a_change_says_why(news, tmp_path, capsys):
     assert "up to date" in capsys.readouterr().err
     assert (tmp_path / "samples" / "part-00000.parquet").stat().st_mtime_ns == stamp
     assert (tmp_path / "samples" / MANIFEST).stat().st_mtime_ns > touched, "make sees it newer"
-    build(news, tmp_path, max_tokens=32)
-    assert "max_tokens was 64, is 32" in capsys.readouterr().err
+    build(news, tmp_path, shard_samples=500)
+    assert "shard_samples was 50000, is 500" in capsys.readouterr().err
     assert (tmp_path / "tokenizer" / "tokenizer.json").stat().st_mtime_ns == tokenizer, "only what is stale is redone"
 
 

@@ -1,5 +1,6 @@
 import json
 import random
+import sys
 
 import pytest
 
@@ -121,5 +122,37 @@ def test_bad_names_are_refused(tmp_path, monkeypatch):
     with pytest.raises(CorpusError, match=r"tokenizer.json: not a tokenizer"):
         fetch_tokenizer(str(tmp_path))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CorpusError, match=r"no tokenizer\.json"):
+    with pytest.raises(CorpusError, match=r"no tokenizer in it; expected tokenizer\.json"):
         fetch_tokenizer(str(tmp_path / "empty"))
+
+
+def test_a_sentencepiece_model_without_its_package(tmp_path, monkeypatch):
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(CorpusError, match=r"holds a sentencepiece model .*pip install sentencepiece"):
+        fetch_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("vocabulary", [{"a": 0, "<|endoftext|>": 1}, {"a": 0, "q": 1, "<|endoftext|>": 7}])
+def test_a_tokenizer_without_an_unknown_token(tmp_path, vocabulary, capsys):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel(vocabulary))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(CorpusError, match=r"cannot encode characters that it doesn't know .*byte-level"):
+        fetch_tokenizer(str(tmp_path))
+    Tokenizer(models.BPE(vocabulary, [])).save(str(tmp_path / "tokenizer.json"))
+    fetch_tokenizer(str(tmp_path))
+    assert "drops characters that it doesn't know" in capsys.readouterr().err
+
+
+def test_gaps_in_the_ids_count(tmp_path):
+    from tokenizers import Tokenizer, models
+
+    from toremi_cli.lm.tokenizer import open_tokenizer
+
+    Tokenizer(models.WordLevel({"a": 0, END_OF_TEXT: 7}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
+    found = open_tokenizer(tmp_path)
+    assert (found.eos_id, found.vocab_size) == (7, 8)

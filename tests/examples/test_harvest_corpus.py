@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+PIECES = {"encyclopaedia", "numeric_docs", "learning_docs", "licences"}
 SCRIPT = Path(__file__).parents[2] / "examples" / "harvest_corpus.py"
 
 
@@ -19,6 +20,8 @@ def test_ten_megabytes_of_real_text_from_six_domains_or_more(tmp_path):
         assert {row["source"] for row in rows} == {file.stem}
         assert len({row["text"] for row in rows}) == len(rows)
         ids |= {row["id"] for row in rows}
+        groups = {row["group"] for row in rows}
+        assert len(groups) < 0.7 * len(rows) if file.stem in PIECES else len(groups) == len(rows)
         num_bytes += sum(len(row["text"].encode()) for row in rows)
         assert f"{file.stem:<16}{len(rows):>10,}" in process.stdout
     assert num_bytes >= 10_000_000

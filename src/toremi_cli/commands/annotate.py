@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from toremi_cli.layout import Workdir as Layout
     from toremi_cli.topics.annotate import AnnotateConfig
+    from toremi_cli.topics.config import ClusterConfig
+    from toremi_cli.topics.embed import EmbedConfig
 
 Corpus = Annotated[
     list[str] | None,
@@ -57,6 +59,7 @@ CORPUS_FLAGS = {
     "source_field": options.SourceField,
     "id_field": options.IdField,
     "ext": options.Ext,
+    "group_field": options.GroupField,
     "on_error": options.OnError,
     "max_tokens": options.MaxTokens,
     "tokenizer": options.Tokenizer,
@@ -100,10 +103,12 @@ def register(app: typer.Typer) -> None:
         where = options.where_to_work(flags["engine"], flags["workers"])
         if relabel or dry_run:
             _refuse_flags(corpus, flags, "--relabel" if relabel else "--dry-run")
-        else:
+        else:  # all flags are looked at before anything is read
+            vectors = _vector_settings(place, _given(flags, VECTOR_FLAGS | ENGINE_FLAGS, seed))
+            clusters = topic_options.cluster_config(place, **_given(flags, CLUSTER_FLAGS | ENGINE_FLAGS, seed))
             _build_samples(place, corpus, _given(flags, CORPUS_FLAGS, seed), where)
-            _build_vectors(place, _given(flags, VECTOR_FLAGS | ENGINE_FLAGS, seed))
-            _build_clusters(place, _given(flags, CLUSTER_FLAGS | ENGINE_FLAGS, seed))
+            _build_vectors(place, vectors)
+            _build_clusters(place, clusters)
         _tell_cost(place, labels, as_json) if dry_run else _label(place, labels, where, as_json)
 
     groups = (LABEL_FLAGS, LLM_FLAGS, CLUSTER_FLAGS, CORPUS_FLAGS, VECTOR_FLAGS, ENGINE_FLAGS)
@@ -166,18 +171,22 @@ def _build_samples(place: Layout, corpus: list[str] | None, flags: dict[str, Any
     build_samples(paths, place, settings, **where)
 
 
-def _build_vectors(place: Layout, flags: dict[str, Any]) -> None:
-    from toremi_cli.topics.embed import build_embeddings
-
+def _vector_settings(place: Layout, flags: dict[str, Any]) -> EmbedConfig:
     names = {"vectors": "backend", "vector_model": "model", "vector_dim": "dim", "vector_fit_samples": "fit_samples"}
     renamed = {names.get(name, name): value for name, value in flags.items()}
-    build_embeddings(place, options.embed_config(options.previous_embeddings(place), **renamed))
+    return options.embed_config(options.previous_embeddings(place), **renamed)
 
 
-def _build_clusters(place: Layout, flags: dict[str, Any]) -> None:
+def _build_vectors(place: Layout, settings: EmbedConfig) -> None:
+    from toremi_cli.topics.embed import build_embeddings
+
+    build_embeddings(place, settings)
+
+
+def _build_clusters(place: Layout, settings: ClusterConfig) -> None:
     from toremi_cli.topics.cluster import build_clusters
 
-    build_clusters(place, topic_options.cluster_config(place, **flags))
+    build_clusters(place, settings)
 
 
 def _tell_cost(place: Layout, labels: AnnotateConfig, as_json: bool) -> None:
@@ -212,7 +221,8 @@ def _label(place: Layout, labels: AnnotateConfig, where: dict[str, Any], as_json
     if result["num_labelled_topics"] < LEAST_LABELLED * len(topics):
         console.warn(
             f"only {result['num_labelled_topics']:,} of {len(topics):,} topics have labels, which are for English: "
-            "train with --topics fine, or give labels of your own (--taxonomy FILE)"
+            "train with --topics fine, or give labels of your own (--taxonomy FILE)",
+            even_quiet=True,
         )
     if as_json:
         console.print_json({**result, "topics": topics})

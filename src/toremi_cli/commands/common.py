@@ -27,7 +27,9 @@ Workdir = Annotated[
     Path, typer.Option("--workdir", "-w", metavar="DIR", help="Folder of all tables and runs.", show_default=True)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and notes, only results and errors.")]
+_Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Only results, errors and warnings about what a table holds.")
+]
 _Debug = Annotated[bool, typer.Option("--debug", help="On an error, print the full traceback.")]
 
 

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
         source_field: options.SourceField = None,
         id_field: options.IdField = None,
         ext: options.Ext = None,
+        group_field: options.GroupField = None,
         on_error: options.OnError = None,
         max_tokens: options.MaxTokens = None,
         tokenizer: options.Tokenizer = None,
@@ -56,6 +57,7 @@ def register(app: typer.Typer) -> None:
             source_field=source_field,
             id_field=id_field,
             ext=ext,
+            group_field=group_field,
             on_error=on_error,
             max_tokens=max_tokens,
             tokenizer=tokenizer,
@@ -81,7 +83,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _summary(samples: dict[str, Any], embeddings: dict[str, Any]) -> dict[str, Any]:
-    keys = ("corpus", "num_files", "num_documents_read", "num_empty_texts", "num_skipped", "totals", "sources")
+    counts = ("num_documents_read", "num_empty_texts", "num_skipped", "totals", "sources", "overlap")
+    keys = ("corpus", "num_files", *counts)
     return {**{key: samples[key] for key in keys}, "num_shards": samples["num_shards"], "dim": embeddings["dim"]}
 
 
@@ -98,6 +101,10 @@ def _print(result: dict[str, Any]) -> None:
         held_out = sum(c["splits"][split]["samples"] for c in result["sources"].values() for split in SPLITS[1:])
         table.add_row("all", *_cells(result["totals"], held_out), style="bold")
     console.out.print(table)
+    overlap = result["overlap"]
+    if overlap["num_samples"]:
+        part = overlap["num_shared"] / overlap["num_samples"]
+        console.out.print(f"held out, but mostly in the training text too: {part:.1%} of the samples", markup=False)
     left_out = [f"{result[key]:,} {name}" for key, name in _LEFT_OUT if result[key]]
     if left_out:
         console.out.print("left out: " + ", ".join(left_out), markup=False)

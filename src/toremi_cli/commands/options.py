@@ -71,6 +71,16 @@ Ext = Annotated[
         help="Endings to read as text, e.g. html,json [dim]\\[auto: txt, md, rst, tex and source code][/]",
     ),
 ]
+GroupField = Annotated[
+    str | None,
+    typer.Option(
+        "--group-field",
+        metavar="NAME",
+        rich_help_panel=CORPUS_PANEL,
+        help="Field that names what a document is a piece of (a book, a repository); held out whole "
+        "[dim]\\[auto: none][/]",
+    ),
+]
 OnError = Annotated[
     str | None,
     typer.Option(
@@ -92,7 +102,7 @@ Tokenizer = Annotated[
         "--tokenizer",
         metavar="PATH|NAME",
         rich_help_panel=SAMPLES_PANEL,
-        help="A local path or a hub name [dim]\\[auto: a byte-level BPE trained on the corpus][/]",
+        help="A local path or a hub name [dim]\\[auto: a byte-level BPE trained on the training split][/]",
     ),
 ]
 VocabSize = Annotated[
@@ -209,6 +219,9 @@ def corpus_config(previous: dict[str, Any] | None, **flags: Any) -> CorpusConfig
     """
     from toremi_cli.corpus.config import CorpusConfig
 
+    tokenizer = flags.get("tokenizer")
+    if tokenizer not in (None, AUTO) and Path(tokenizer).exists():
+        flags["tokenizer"] = str(Path(tokenizer).resolve())  # a later run may stand in another folder
     config = filled(CorpusConfig, previous, flags)
     if config.tokenizer is not None and flags.get("vocab_size") is not None:
         raise UsageError(
@@ -219,8 +232,14 @@ def corpus_config(previous: dict[str, Any] | None, **flags: Any) -> CorpusConfig
 
 
 def embed_config(previous: dict[str, Any] | None, **flags: Any) -> EmbedConfig:
-    """The settings for `build_embeddings`, filled in likewise. A named model implies sentence-transformers."""
+    """The settings for `build_embeddings`, filled in likewise. A named model implies sentence-transformers.
+
+    Raises:
+        UsageError: no such vectors or model, or one without the other.
+        MissingExtraError: a package that they need is missing.
+    """
     from toremi_cli.topics.embed import EmbedConfig
+    from toremi_cli.topics.vectors import check_backend
 
     if flags.get("model") and not flags.get("backend"):
         flags["backend"] = "sentence-transformers"
@@ -229,7 +248,12 @@ def embed_config(previous: dict[str, Any] | None, **flags: Any) -> EmbedConfig:
         previous = previous if kept else {"config": {**previous.get("config", {}), "model": None}}
     from toremi_cli.engine import default_workers
 
-    return filled(EmbedConfig, previous, {"workers": default_workers(), **given(flags)})
+    model = flags.get("model")
+    if model not in (None, AUTO) and Path(model).is_dir():
+        flags["model"] = str(Path(model).resolve())
+    config = filled(EmbedConfig, previous, {"workers": default_workers(), **given(flags)})
+    check_backend(config.backend, config.model)
+    return config
 
 
 def where_to_work(engine: str | None, workers: int | None) -> dict[str, Any]:

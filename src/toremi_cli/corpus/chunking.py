@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from toremi_cli.corpus.blocks import best_cut, split_blocks
 from toremi_cli.corpus.tokenizer import TextTokenizer
 
 BLOCK_CHARS = 1 << 18
@@ -18,7 +18,6 @@ CHARS_PER_TOKEN_AT_MOST = 64
 SEEK_BACK = 0.1
 """Share of a sample, at its end, in which a good place to cut is looked for."""
 _GAP = " \n\t\r"
-_SENTENCE_END = re.compile(r"[.!?…][\"'”’»)\]]*(?=\s)|[。！？]")
 
 
 class Chunk(NamedTuple):
@@ -116,17 +115,6 @@ def is_word_gap(text: str, place: int) -> bool:
     return after == " " and not before.isspace() and bool(following) and not following.isspace()
 
 
-def split_blocks(text: str, block_chars: int) -> Iterator[str]:
-    """Cut a huge text into blocks, at line ends or spaces where there are any."""
-    begin = 0
-    while len(text) - begin > block_chars:
-        end = best_cut(text, begin + block_chars // 2, begin + block_chars)
-        yield text[begin:end]
-        begin = end
-    if begin < len(text) or not text:
-        yield text[begin:]
-
-
 def cut_points(text: str, starts: Sequence[int], max_tokens: int) -> list[int]:
     """Where to cut `text`, as character positions between its ends.
 
@@ -146,19 +134,3 @@ def cut_points(text: str, starts: Sequence[int], max_tokens: int) -> list[int]:
         cuts.append(begin)
         token = bisect_left(starts, begin)
     return cuts
-
-
-def best_cut(text: str, low: int, high: int) -> int:
-    """The best place between `low` and `high`: after a paragraph, a line, a sentence, before a space, or `high`.
-
-    Lines keep their end and words their leading space: byte-level tokenizers join a space to the word that follows.
-    """
-    for mark in ("\n\n", "\n"):
-        place = text.rfind(mark, low, high)
-        if place >= 0:
-            return place + len(mark)
-    sentence_ends = [match.end() for match in _SENTENCE_END.finditer(text, low, high)]
-    if sentence_ends:
-        return sentence_ends[-1]
-    place = text.rfind(" ", low, high)
-    return place if place >= low else high

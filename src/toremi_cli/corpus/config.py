@@ -25,12 +25,14 @@ class CorpusConfig:
     """Field that identifies a document; None: its `id` field if it has one; 'none': always file path and line."""
     ext: str | None = None
     """Endings of files to read as text besides the usual ones, or instead of as rows: 'html,toml'."""
+    group_field: str | None = None
+    """Field that names what a document is a piece of (a book, a repository): the split keeps a group on one side."""
     on_error: str = "fail"
     """A broken line or file: 'fail' stops, 'skip' passes over it and counts it."""
     max_tokens: int = 1024
     """Longest sample, in tokens."""
     tokenizer: str | None = None
-    """A local path or a hub name; None: a byte-level BPE trained on the corpus."""
+    """A local path or a hub name; None: a byte-level BPE trained on the training split."""
     vocab_size: int = 16384
     """Vocabulary of the tokenizer that is trained, in entries; a small corpus gets fewer."""
     holdout: float = 0.01

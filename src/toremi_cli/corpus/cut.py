@@ -67,9 +67,23 @@ def cut_part(parts: Parts, tokenizer: Path, plan: SplitPlan, index: int, *, adva
     chunker, writer = Chunker(load_tokenizer(tokenizer), parts.config.max_tokens), _PieceWriter(parts, index)
     remaining = islice(parts.corpus_of(index).documents(), writer.num_documents, None)
     for batch in batches(remaining):
-        writer.add(batch, chunker.cut([document.text for document in batch]), plan)
+        writer.add(batch, *cut_in_units(batch, chunker, plan))
         advance(len(batch))
     writer.finish()
+
+
+def cut_in_units(batch: list[Document], chunker: Chunker, plan: SplitPlan) -> tuple[list[list[Chunk]], list[list[str]]]:
+    """The samples of each document, none of which reaches over the end of a unit of the split; and their splits."""
+    units = plan.units([document.text for document in batch])
+    cut = iter(chunker.cut([unit for parts in units for unit in parts]))
+    chunks: list[list[Chunk]] = []
+    splits: list[list[str]] = []
+    for document, parts in zip(batch, units, strict=True):
+        of_units = plan.splits(document.source, document.split_key, len(parts))
+        pairs = [(chunk, split) for split in of_units for chunk in next(cut)]
+        chunks.append([chunk for chunk, _ in pairs])
+        splits.append([split for _, split in pairs])
+    return chunks, splits
 
 
 def piece_path(parts: Parts, index: int, number: int) -> Path:
@@ -123,16 +137,16 @@ class _PieceWriter:
             self._seen.add(piece_hashes(parts, index, number))
         self._clear()
 
-    def add(self, documents: list[Document], chunks: list[list[Chunk]], plan: SplitPlan) -> None:
-        """Add the samples of some documents, without those whose text has been seen."""
+    def add(self, documents: list[Document], chunks: list[list[Chunk]], splits: list[list[str]]) -> None:
+        """Add the samples of some documents, with their splits, without those whose text has been seen."""
         hashes = text_hashes(chunk.text for pieces in chunks for chunk in pieces)
         is_new = self._seen.add(hashes)
         begin = 0
-        for document, pieces in zip(documents, chunks, strict=True):
+        for document, pieces, of_pieces in zip(documents, chunks, splits, strict=True):
             end = begin + len(pieces)
             kept = np.flatnonzero(is_new[begin:end])
             self._hashes.append(hashes[begin:end][kept])
-            self._add_document(document, pieces, kept.tolist(), plan)
+            self._add_document(document, pieces, of_pieces, kept.tolist())
             begin = end
             if len(self._rows["text"]) >= self._parts.config.shard_samples or self._num_bytes >= SHARD_BYTES:
                 self._flush()
@@ -155,9 +169,9 @@ class _PieceWriter:
         progress = {"num_documents": self.num_documents, "pieces": self._pieces, "finished": finished}
         write_json(self._parts.folder(self._index) / PROGRESS, progress)
 
-    def _add_document(self, document: Document, pieces: list[Chunk], kept: list[int], plan: SplitPlan) -> None:
+    def _add_document(self, document: Document, pieces: list[Chunk], of_pieces: list[str], kept: list[int]) -> None:
         ids = [sample_id(document.id, number) for number in kept]
-        splits = plan.splits(document.source, document.id, ids)
+        splits = [of_pieces[number] for number in kept]
         texts = [pieces[number].text for number in kept]
         tokens = [pieces[number].num_tokens for number in kept]
         sizes = [len(text.encode()) for text in texts]

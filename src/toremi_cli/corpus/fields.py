@@ -37,6 +37,13 @@ class Document:
     """Name of its file."""
     place: str
     """File and line, for errors."""
+    group: str | None = None
+    """What it is a piece of, where `--group-field` names it."""
+
+    @property
+    def split_key(self) -> str:
+        """What decides the side of the held-out split: documents of one key stand on one side."""
+        return self.id if self.group is None else self.group
 
 
 class FieldReader:
@@ -50,7 +57,9 @@ class FieldReader:
         self.text_fields = (config.text_field,) if config.text_field and not plain else TEXT_FIELDS
         self.source_field = config.source_field if not plain or config.source_field in self.partitions else None
         self.id_field = NO_ID_FIELD if plain else config.id_field
-        self.wanted = Wanted(self.text_fields, (self.source_field or "source", self.id_field or "id"))
+        self.group_field = config.group_field if not plain or config.group_field in self.partitions else None
+        others = (self.source_field or "source", self.id_field or "id", self.group_field)
+        self.wanted = Wanted(self.text_fields, tuple(name for name in others if name))
 
     def read(self, row: Mapping[str, Any], number: int, place: str) -> Document | None:
         """The document of a row; None if its text is empty.
@@ -63,7 +72,8 @@ class FieldReader:
             return None
         if not text.isascii():
             text = _SURROGATES.sub("\ufffd", text)  # half of a pair, escaped in JSON: no UTF-8 can hold it
-        return Document(self._id(row, number, place), self._source(row, place), text, self.file.name, place)
+        names = (self._id(row, number, place), self._source(row, place))
+        return Document(*names, text, self.file.name, place, self._group(row, place))
 
     def has_text(self, row: Mapping[str, Any]) -> bool:
         """Whether one of the row's fields can be the text."""
@@ -95,9 +105,18 @@ class FieldReader:
         value = _decoded(None if value is _MISSING else value, name, place)
         if self.source_field is None:
             return _encodable(value, name, place) if isinstance(value, str) and value else self.file.source
+        return self._name(row, name, value, "--source-field", place)
+
+    def _group(self, row: Mapping[str, Any], place: str) -> str | None:
+        if self.group_field is None:
+            return None
+        value = self._find(row, self.group_field)
+        value = _decoded(None if value is _MISSING else value, self.group_field, place)
+        return self._name(row, self.group_field, value, "--group-field", place)
+
+    def _name(self, row: Mapping[str, Any], name: str, value: Any, flag: str, place: str) -> str:
         if value is None or value == "":
-            hint = self._hint("; see --source-field")
-            raise CorpusError(f"{place}: no field '{name}' (found {_named(row, name)}){hint}")
+            raise CorpusError(f"{place}: no field '{name}' (found {_named(row, name)}){self._hint(f'; see {flag}')}")
         if not isinstance(value, str | int):
             raise CorpusError(f"{place}: field '{name}' holds {_kind(value)}, expected a name")
         return _encodable(str(value), name, place)

@@ -22,7 +22,7 @@ from toremi_cli.tables import find_json, read_json, write_json
 
 FOLDER = "_parts"
 FILES = "files.json"
-VERSION = 2
+VERSION = 3
 """Of what is kept about a part: with another one, an interrupted run begins again."""
 PART_BYTES = 64_000_000
 """Text in a part, about; one file is never divided."""

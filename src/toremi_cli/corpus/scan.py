@@ -1,7 +1,8 @@
 """The first pass over a corpus: every line is read once before anything is written.
 
-It finds broken input early, counts documents by source, refuses repeated ids, finds where to cut the held-out split and
-draws the text that the tokenizer is trained on. Each part is read by itself; then their hashes are laid side by side.
+It finds broken input early, counts documents by source, refuses repeated ids, sees the hashes that the held-out split
+is made of and draws text for the tokenizer (see `plan`). Each part is read by itself; then their hashes are laid side
+by side.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from toremi_cli import console
-from toremi_cli.corpus.chunking import Chunker
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.fields import Document
 from toremi_cli.corpus.hashing import HashSet, keyed_hash, text_hashes
@@ -23,16 +23,7 @@ from toremi_cli.corpus.ids import repeated_id
 from toremi_cli.corpus.parts import Advance, Parts
 from toremi_cli.corpus.readers import MAX_REMEMBERED_PROBLEMS, Corpus, ReadReport
 from toremi_cli.corpus.same_files import content_hash
-from toremi_cli.corpus.split import (
-    FLOOR_DOCUMENTS,
-    FLOOR_SAMPLES,
-    MIN_DOCUMENTS,
-    MIN_SAMPLES,
-    NOTHING_HELD_OUT,
-    CutFinder,
-    SplitPlan,
-    holdout_hash,
-)
+from toremi_cli.corpus.split import FLOOR_DOCUMENTS, MIN_DOCUMENTS, CutFinder, holdout_hash
 from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.corpus.tokenizer import TRAINING_BYTES
 from toremi_cli.errors import CorpusError
@@ -48,6 +39,17 @@ HASHES, TEXT, FOUND = "scan.npz", "tokenizer-text.json", "scan.json"
 """What a part's folder holds once it is read; FOUND comes last."""
 
 
+class Piece(NamedTuple):
+    """Text that may be drawn for the tokenizer."""
+
+    source: str
+    key: int
+    """Decides whether it is drawn."""
+    holdout: int
+    """Hash that decides whether it is held out."""
+    text: str
+
+
 @dataclass
 class Scan:
     """What the first pass found."""
@@ -56,12 +58,33 @@ class Scan:
     """With text, repeated texts among them."""
     report: ReadReport = field(default_factory=ReadReport)
     finders: dict[str, CutFinder] = field(default_factory=dict)
-    """By source; they have seen each distinct text once."""
+    """By source; they have seen each distinct text once, or each group that has one."""
     files_of: dict[str, set[str]] = field(default_factory=dict)
-    """By source of few documents: the files that hold them."""
+    """By small source: the files that hold it."""
+    texts_of: dict[str, set[int]] = field(default_factory=dict)
+    """By source: hashes of the texts of its first `MIN_DOCUMENTS` documents, which of a small source are all."""
     file_hashes: list[str] = field(default_factory=list)
     """Of the contents of each file, in the corpus' order."""
-    tokenizer_text: StratifiedSample[str] = field(default_factory=lambda: StratifiedSample(TRAINING_BYTES))
+    drawn: StratifiedSample[Piece] = field(default_factory=lambda: StratifiedSample(TRAINING_BYTES))
+    """Text for the tokenizer, that which will be held out among it."""
+
+    @property
+    def small_sources(self) -> set[str]:
+        """Sources of few documents, or few groups."""
+        return {source for source, finder in self.finders.items() if finder.count < MIN_DOCUMENTS}
+
+
+def drawing_budget(config: CorpusConfig) -> int:
+    """Bytes to draw, so that enough is left without what is held out."""
+    return int(TRAINING_BYTES / (1 - config.holdout))
+
+
+def pieces_of(document: Document, config: CorpusConfig) -> Iterator[Piece]:
+    """A document's text in pieces to draw for the tokenizer."""
+    holdout = holdout_hash(document.split_key)
+    for begin in range(0, len(document.text), PIECE_CHARS):
+        key = keyed_hash("tokenizer text", config.seed, document.id, begin)
+        yield Piece(document.source, key, holdout, document.text[begin : begin + PIECE_CHARS])
 
 
 def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -110,8 +133,8 @@ def scan_part(parts: Parts, index: int, *, advance: Advance) -> None:
     Raises:
         CorpusError: broken input.
     """
-    budget = min(TRAINING_BYTES, max(LEAST_PART_BYTES, 8 * TRAINING_BYTES // parts.num_parts))
-    findings = _Findings(parts.config, budget)
+    most = drawing_budget(parts.config)
+    findings = _Findings(parts.config, min(most, max(LEAST_PART_BYTES, 8 * most // parts.num_parts)))
     corpus = parts.corpus_of(index)
     for batch in batches(corpus.documents(findings.report)):
         findings.add(batch)
@@ -119,7 +142,7 @@ def scan_part(parts: Parts, index: int, *, advance: Advance) -> None:
     folder = parts.folder(index)
     with atomic_file(folder / HASHES) as path, path.open("wb") as file:
         np.savez(file, allow_pickle=False, **findings.arrays())
-    write_json(folder / TEXT, findings.tokenizer_text.items())
+    write_json(folder / TEXT, findings.drawn.items())
     hashes = [content_hash(corpus.listing.filesystem, file) for file in corpus.listing.files]
     write_json(folder / FOUND, {**findings.as_record(), "file_hashes": hashes})
 
@@ -135,13 +158,14 @@ class _Findings:
         self._sources: dict[str, int] = {}
         self._files: dict[str, dict[str, None]] = {}
         self._columns: list[tuple[np.ndarray, ...]] = []
-        self.tokenizer_text: StratifiedSample[tuple[str, int, int, str]] = StratifiedSample(budget)
+        self.drawn: StratifiedSample[tuple[int, Piece]] = StratifiedSample(budget)
+        """With the number of the document."""
 
     def add(self, batch: list[Document]) -> None:
         """See some documents."""
         texts = text_hashes(document.text for document in batch)
         sources = [self._sources.setdefault(document.source, len(self._sources)) for document in batch]
-        holdout = [holdout_hash(document.id) for document in batch]
+        holdout = [holdout_hash(document.split_key) for document in batch]
         ids = text_hashes(document.id for document in batch)
         self._columns.append((ids, texts, np.array(holdout, np.uint64), np.array(sources, np.int32)))
         for number, is_new in enumerate(self._texts.add(texts).tolist()):
@@ -152,12 +176,8 @@ class _Findings:
     def _see(self, document: Document, number: int) -> None:
         self._files.setdefault(document.source, {})[document.file] = None
         if self._config.tokenizer is None:
-            for begin in range(0, len(document.text), PIECE_CHARS):
-                piece = document.text[begin : begin + PIECE_CHARS]
-                key = keyed_hash("tokenizer text", self._config.seed, document.id, begin)
-                self.tokenizer_text.add(
-                    document.source, key, len(piece.encode()), (document.source, key, number, piece)
-                )
+            for piece in pieces_of(document, self._config):
+                self.drawn.add(piece.source, piece.key, len(piece.text.encode()), (number, piece))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Of each document, (num_documents,): hashes of its id and text, the one that splits, its source's number."""
@@ -181,26 +201,32 @@ class _Findings:
 
 def _side_by_side(parts: Parts, corpus: Corpus) -> Scan:
     """Put together what the parts hold, in their order: of equal texts the first counts."""
-    scan, ids, texts = Scan(), HashSet(), HashSet()
+    scan, ids, texts, groups = Scan(), HashSet(), HashSet(), HashSet()
+    scan.drawn = StratifiedSample(drawing_budget(parts.config))
     for index in range(parts.num_parts):
         found = read_json(parts.folder(index) / FOUND)
         with np.load(parts.folder(index) / HASHES, allow_pickle=False) as arrays:
             is_new_id, is_new = ids.add(arrays["ids"]), texts.add(arrays["texts"])
-            holdout, sources = arrays["holdout"][is_new], arrays["sources"][is_new]
+            holdout, sources, hashes = (arrays[name][is_new] for name in ("holdout", "sources", "texts"))
         if not is_new_id.all():
             _refuse_repeated_id(corpus, parts.corpus_of(index), int(is_new_id.argmin()))
         by_source = np.argsort(sources, kind="stable")
         bounds = np.searchsorted(sources[by_source], np.arange(len(found["sources"]) + 1))
         for source, (begin, end) in zip(found["sources"], pairwise(bounds), strict=True):
             finder = scan.finders.setdefault(source, CutFinder(parts.config.holdout, FLOOR_DOCUMENTS))
-            finder.add_all(holdout[by_source[begin:end]])
-        for source, key, number, piece in read_json(parts.folder(index) / TEXT):
+            found_here, known = holdout[by_source[begin:end]], scan.texts_of.setdefault(source, set())
+            known.update(hashes[by_source[begin:end]][: MIN_DOCUMENTS - len(known)].tolist())
+            if parts.config.group_field is not None:
+                found_here = found_here[groups.add(found_here ^ np.uint64(keyed_hash("source", source)))]
+            finder.add_all(found_here)
+        for number, fields in read_json(parts.folder(index) / TEXT):
+            piece = Piece(*fields)
             if is_new[number]:
-                scan.tokenizer_text.add(source, key, len(piece.encode()), piece)
+                scan.drawn.add(piece.source, piece.key, len(piece.text.encode()), piece)
         _add_report(scan.report, found["report"])
         scan.num_documents += found["num_documents"]
         scan.file_hashes += found["file_hashes"]
-    small = {source for source, finder in scan.finders.items() if finder.count < MIN_DOCUMENTS}
+    small = scan.small_sources
     for index in range(parts.num_parts if small else 0):
         for source, files in read_json(parts.folder(index) / FOUND)["files"].items():
             if source in small:
@@ -213,26 +239,6 @@ def _add_report(report: ReadReport, more: dict[str, Any]) -> None:
     report.num_empty += more["num_empty"]
     report.num_not_text += more["num_not_text"]
     report.problems = [*report.problems, *more["problems"]][:MAX_REMEMBERED_PROBLEMS]
-
-
-def plan_split(corpus: Corpus, scan: Scan, config: CorpusConfig, chunker: Chunker) -> SplitPlan:
-    """Settle the held-out split of every source; those of few documents are read and cut once more."""
-    plan = SplitPlan()
-    small = {source for source, finder in scan.finders.items() if finder.count < MIN_DOCUMENTS}
-    plan.by_document = {source: finder.cuts() for source, finder in scan.finders.items() if source not in small}
-    if config.holdout == 0 or not small:
-        return plan
-    finders = {source: CutFinder(config.holdout, FLOOR_SAMPLES) for source in small}
-    files = set().union(*(scan.files_of.get(source, set()) for source in small))
-    seen = HashSet()
-    for batch in batches(d for d in corpus.documents(only=files) if d.source in small):
-        for document, chunks in zip(batch, chunker.cut([d.text for d in batch]), strict=True):
-            is_new = seen.add(text_hashes(chunk.text for chunk in chunks))
-            for number in is_new.nonzero()[0]:
-                finders[document.source].add(holdout_hash(sample_id(document.id, int(number))))
-    for source, finder in finders.items():
-        plan.by_sample[source] = finder.cuts() if finder.count >= MIN_SAMPLES else NOTHING_HELD_OUT
-    return plan
 
 
 def sample_id(doc_id: str, number: int) -> str:

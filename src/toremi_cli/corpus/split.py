@@ -2,28 +2,36 @@
 
 It depends on the ids and on nothing else: not on the order of the files, the other sources, or a seed. A document of
 hash u (uniform in [0, 1)) is for validation if u < holdout/2 and for test if u < holdout. Where that leaves a source
-fewer than `FLOOR_DOCUMENTS` of either, the documents of smallest hash are taken instead. A source of few documents is
-split by sample in the same way, so that a source of two huge documents has something held out too.
+fewer than `FLOOR_DOCUMENTS` of either, the documents of smallest hash are taken instead. Documents that name a group
+(`--group-field`) are hashed by it, so that the pieces of one book stand on one side, in whatever source.
+
+A source of few documents is split by block of text in the same way, so that a source of two huge documents has
+something held out too. Blocks are counted in characters: which text is held out is settled before there is a tokenizer,
+which is then trained on the other text.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from toremi_cli.corpus.hashing import HASH_RANGE, keyed_hash
+from toremi_cli.corpus.blocks import split_blocks
+from toremi_cli.corpus.hashing import HASH_RANGE, keyed_hash, text_hashes
 from toremi_cli.schemas import TEST, TRAIN, VALIDATION
 
 MIN_DOCUMENTS = 20
-"""A source with fewer documents is split by sample."""
+"""A source with fewer documents (or groups) is small: split by block, where its documents name no group."""
 FLOOR_DOCUMENTS = 2
 """Documents of each source that go to validation at least, and as many to test."""
-MIN_SAMPLES = 10
-"""A source of few documents and fewer samples than these has nothing held out."""
-FLOOR_SAMPLES = 1
+MIN_BLOCKS = 10
+"""A small source of fewer blocks (or groups) than these has nothing held out on its account."""
+FLOOR_BLOCKS = 1
+"""Blocks (or groups) of a small source that go to validation at least, and as many to test."""
+BLOCK_CHARS_PER_TOKEN = 6
+"""A block of text has so many characters for each token of a sample: about one sample and a half."""
 
 
 def holdout_hash(identifier: str) -> int:
@@ -79,17 +87,24 @@ class CutFinder:
         for value in np.sort(past_half)[: self._floor].tolist():
             _keep_smallest(self._smallest_past_half, value, self._floor)
 
-    def cuts(self) -> Cuts:
-        """The cuts; needs at least twice the floor of hashes to keep to it."""
-        if self._floor == 0:
+    def cuts(self, floor: int | None = None) -> Cuts:
+        """The cuts; needs at least twice the floor of hashes to keep to it. `floor` may be lower than at first."""
+        floor = self._floor if floor is None else min(floor, self._floor)
+        if floor == 0:
             return Cuts(self._half, self._whole)
-        ascending = sorted(-value for value in self._smallest)
-        if self._num_validation < self._floor:
-            validation = ascending[self._floor - 1] + 1
-            return Cuts(validation, max(self._whole, ascending[-1] + 1))
-        if self._num_test < self._floor:
-            return Cuts(self._half, max([self._whole, *(1 - value for value in self._smallest_past_half)]))
+        ascending = sorted(-value for value in self._smallest)[: 2 * floor]
+        past_half = sorted(-value for value in self._smallest_past_half)[:floor]
+        if self._num_validation < floor:
+            return Cuts(ascending[floor - 1] + 1, max(self._whole, ascending[-1] + 1))
+        if self._num_test < floor:
+            return Cuts(self._half, max([self._whole, *(value + 1 for value in past_half)]))
         return Cuts(self._half, self._whole)
+
+    def exceptions(self, cuts: Cuts) -> dict[int, str]:
+        """Hashes that these cuts hold out for the sake of the floor, or move, with their split."""
+        plain = Cuts(self._half, self._whole)
+        smallest = {-value for value in (*self._smallest, *self._smallest_past_half)}
+        return {value: cuts.split_of(value) for value in smallest if cuts.split_of(value) != plain.split_of(value)}
 
 
 def _keep_smallest(negated_heap: list[int], value: int, count: int) -> None:
@@ -101,20 +116,44 @@ def _keep_smallest(negated_heap: list[int], value: int, count: int) -> None:
 
 @dataclass
 class SplitPlan:
-    """How each source is split: by document, by sample, or not at all."""
+    """How each source is split: by document (or group), by block, or not at all."""
 
+    block_chars: int = 0
+    """Longest block of the sources that are split by block, in characters."""
     by_document: dict[str, Cuts] = field(default_factory=dict)
-    by_sample: dict[str, Cuts] = field(default_factory=dict)
+    by_block: dict[str, Cuts] = field(default_factory=dict)
+    block_texts: frozenset[int] = frozenset()
+    """Hashes of the texts that are cut in blocks: those of these sources, wherever one is repeated."""
+    exceptions: dict[int, str] = field(default_factory=dict)
+    """Splits of hashes whatever the source: of groups that one source's floor holds out and that others have too."""
 
-    def splits(self, source: str, doc_id: str, sample_ids: Iterable[str]) -> list[str]:
-        """The split of each sample of a document."""
-        cuts = self.by_sample.get(source)
-        if cuts is not None:
-            return [cuts.split_of(holdout_hash(sample_id)) for sample_id in sample_ids]
-        split = self.by_document.get(source, NOTHING_HELD_OUT).split_of(holdout_hash(doc_id))
-        return [split for _ in sample_ids]
+    def units(self, texts: Sequence[str]) -> list[list[str]]:
+        """Documents in the units of the split, joined the text again: blocks, or the document.
 
-    @property
-    def sources_without_holdout(self) -> list[str]:
-        """Sources too small to hold anything out."""
-        return sorted(name for name, cuts in self.by_sample.items() if cuts == NOTHING_HELD_OUT)
+        They depend on the text alone, so that equal texts become equal samples.
+        """
+        if not self.block_texts:
+            return [[text] for text in texts]
+        return [
+            list(split_blocks(text, self.block_chars)) if number in self.block_texts else [text]
+            for text, number in zip(texts, text_hashes(texts).tolist(), strict=True)
+        ]
+
+    def split_of(self, source: str, holdout: int) -> str:
+        """The split of a unit of this hash."""
+        if source in self.by_block:
+            return self.by_block[source].split_of(holdout)
+        if holdout in self.exceptions:
+            return self.exceptions[holdout]
+        return self.by_document.get(source, NOTHING_HELD_OUT).split_of(holdout)
+
+    def splits(self, source: str, split_key: str, num_units: int) -> list[str]:
+        """The split of each unit of a document, whose `split_key` is its group or its id."""
+        if source not in self.by_block:
+            return [self.split_of(source, holdout_hash(split_key))] * num_units
+        return [self.split_of(source, block_hash(split_key, number)) for number in range(num_units)]
+
+
+def block_hash(doc_id: str, number: int) -> int:
+    """The hash that decides whether block number 0, 1, … of a document is held out."""
+    return holdout_hash(f"{doc_id}#{number}")

@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from toremi_cli import console
-from toremi_cli.corpus.chunking import Chunker
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.counts import Counts
 from toremi_cli.corpus.cut import cut_parts, read_progress
 from toremi_cli.corpus.join import join_parts
 from toremi_cli.corpus.listing import Paths, tell_left_out
+from toremi_cli.corpus.overlap import WORTH_WARNING, Overlap, measure_overlap
 from toremi_cli.corpus.parts import FOLDER, Parts, lay_out_parts
+from toremi_cli.corpus.plan import settle_split
 from toremi_cli.corpus.readers import Corpus, ReadReport
 from toremi_cli.corpus.same_files import as_before, remember_files
-from toremi_cli.corpus.scan import Scan, plan_split, scan_corpus
-from toremi_cli.corpus.split import SplitPlan
+from toremi_cli.corpus.scan import scan_corpus
+from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.corpus.tokenizer import (
     fetch_tokenizer,
     is_saved,
-    load_tokenizer,
     save_tokenizer,
     tokenizer_fingerprint,
     train_tokenizer,
@@ -40,7 +40,7 @@ from toremi_cli.schemas import END_OF_TEXT, SAMPLES, TEST, TRAIN, VALIDATION
 from toremi_cli.stage import StageFolder, planned
 from toremi_cli.tables import read_manifest
 
-CUTTING_VERSION = 2
+CUTTING_VERSION = 3
 """Of how a corpus is cut: with another one, tables of before are made anew."""
 
 
@@ -72,15 +72,25 @@ def build_samples(
     intention = {"fingerprint": stage.provenance.fingerprint, "corpus": location, "config": asdict(config)}
     with planned(workdir.samples, intention):
         parts = lay_out_parts(workdir.samples, source, location, stage.provenance)
+        named = None
+        if config.tokenizer is not None and not is_saved(workdir.tokenizer, tokenizer_key):
+            named = fetch_tokenizer(config.tokenizer)  # first, as it may be refused
         scan = scan_corpus(parts, source, engine=engine, workers=workers)
         _tell_skipped(scan.report)
-        _make_tokenizer(workdir.tokenizer, config, scan, tokenizer_key)
+        plan, tokenizer_text = settle_split(source, scan, config)
+        if named is not None:
+            save_tokenizer(named[0], workdir.tokenizer, tokenizer_key, *named[1:])
+        elif not is_saved(workdir.tokenizer, tokenizer_key):
+            trained = _train_tokenizer(config, tokenizer_text)
+            save_tokenizer(trained, workdir.tokenizer, tokenizer_key, END_OF_TEXT, {})
+        del scan.drawn, tokenizer_text  # the memory is wanted for cutting
     stage.begin()
-    plan = plan_split(source, scan, config, Chunker(load_tokenizer(workdir.tokenizer), config.max_tokens))
     _tell_progress(stage, parts)
     cut_parts(parts, workdir.tokenizer, plan, scan.num_documents, engine=engine, workers=workers)
     num_shards, counts = join_parts(parts, stage, engine=engine, workers=workers)
-    _warn_of_holdout(plan, counts, config)
+    _warn_of_holdout(counts, config)
+    overlap = measure_overlap(parts, stage, num_shards, engine=engine, workers=workers)
+    _warn_of_overlap(overlap, config)
     facts = {
         "corpus": location,
         "num_files": len(source.listing.files),
@@ -89,6 +99,7 @@ def build_samples(
         "num_skipped": scan.report.num_skipped,
         "totals": counts.totals(),
         "sources": counts.as_record(),
+        "overlap": asdict(overlap),
     }
     remember_files(workdir.samples, source.listing.files, scan.file_hashes)
     manifest = stage.finish(num_shards, **facts)
@@ -105,45 +116,57 @@ def _tell_progress(stage: StageFolder, parts: Parts) -> None:
 def _tokenizer_key(config: CorpusConfig, inputs: dict[str, str]) -> str:
     if config.tokenizer is not None:
         return inputs["tokenizer"]
-    keys = ("text_field", "source_field", "id_field", "ext", "on_error", "vocab_size", "seed")
-    reading = {key: asdict(config)[key] for key in keys}
+    # All but where shards end: what is held out isn't trained on, and by block that depends on the samples' length.
+    reading = {key: value for key, value in asdict(config).items() if key != "shard_samples"}
     return digest("trained", inputs["corpus"], reading)
 
 
-def _make_tokenizer(folder: Path, config: CorpusConfig, scan: Scan, key: str) -> None:
-    if is_saved(folder, key):
-        return
-    if config.tokenizer is None:
-        text = scan.tokenizer_text
-        console.note(f"training a tokenizer on {text.total / 1e6:,.1f} MB of text")
-        save_tokenizer(train_tokenizer(text.items(), config.vocab_size, text.total), folder, key, END_OF_TEXT, {})
-    else:
-        tokenizer, end_of_text, own = fetch_tokenizer(config.tokenizer)
-        save_tokenizer(tokenizer, folder, key, end_of_text, own)
-    scan.tokenizer_text = Scan().tokenizer_text  # the memory is wanted for cutting
+def _train_tokenizer(config: CorpusConfig, text: StratifiedSample[str]) -> Any:
+    console.note(f"training a tokenizer on {text.total / 1e6:,.1f} MB of text")
+    return train_tokenizer(text.items(), config.vocab_size, text.total)
 
 
 def _tell_skipped(report: ReadReport) -> None:
     if report.num_skipped:
-        console.warn(f"skipped {report.num_skipped:,} broken lines or files; the first: {report.problems[0]}")
+        console.warn(
+            f"skipped {report.num_skipped:,} broken lines or files; the first: {report.problems[0]}", even_quiet=True
+        )
     if report.num_empty:
         console.note(f"dropped {report.num_empty:,} documents without text")
     if report.num_not_text:
         console.note(f"passed over {report.num_not_text:,} files beside source code that hold no text")
 
 
-def _warn_of_holdout(plan: SplitPlan, counts: Counts, config: CorpusConfig) -> None:
+def _warn_of_holdout(counts: Counts, config: CorpusConfig) -> None:
     if not counts.num_samples(TRAIN):
         raise CorpusError("no sample is left to train on: all are held out; give a smaller --holdout")
     if config.holdout == 0:
         return
-    names = plan.sources_without_holdout
-    if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
-        console.warn(f"too small to hold anything out: {shown}")
+    whole = {"too small to hold anything out": (TRAIN,), "all of it is held out": (VALIDATION, TEST)}
+    for what, splits in whole.items():
+        names = [
+            name
+            for name, source in sorted(counts.sources.items())
+            if source.samples and source.samples == sum(source.splits[split].samples for split in splits)
+        ]
+        if names:
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+            groups = f" (groups by '{config.group_field}')" if config.group_field else ""
+            console.warn(f"{what}{groups}: {shown}", even_quiet=True)
     for split in (VALIDATION, TEST):
         if not counts.num_samples(split):
-            console.warn(f"the {split} split is empty: nothing will be evaluated on it")
+            console.warn(f"the {split} split is empty: nothing will be evaluated on it", even_quiet=True)
+
+
+def _warn_of_overlap(overlap: Overlap, config: CorpusConfig) -> None:
+    if overlap.share > WORTH_WARNING:
+        most = max(overlap.shared_by_source, key=lambda source: overlap.shared_by_source[source])
+        console.warn(
+            f"{overlap.share:.0%} of the held-out samples stand mostly in the training text too (most of them in "
+            f"{most}), so their loss is too low: "
+            + ("remove near-duplicates" if config.group_field else "keep pieces together with --group-field"),
+            even_quiet=True,
+        )
 
 
 def absolute_corpus(corpus: Paths) -> str | list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _NO_WORDS = re.compile(r"[!-~]{200,}")
 _LONG_RUN = re.compile(r"\S{200}(?=\S)")
 """Of text without spaces: cut after so many characters, since longer words are quadratic to train on as well."""
 HUB_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json")
+OLDER_LAYOUTS = ("vocab.json", "vocab.txt", "*.model")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _USUAL_END_TOKENS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]")
 
@@ -147,6 +149,7 @@ def fetch_tokenizer(name: str) -> tuple[Any, str, dict[str, Any]]:
     else:
         raise CorpusError(f"--tokenizer {name}: no such file or folder, and not a name on the hub")
     tokenizer = _read_tokenizer_json(file) if file.exists() else _convert(folder, name)
+    _check_encodes(tokenizer, name)
     config = _read_config(folder)
     return tokenizer, _end_token(tokenizer, config, name), config
 
@@ -162,8 +165,32 @@ def _read_tokenizer_json(path: Path) -> Any:
         raise CorpusError(f"{path}: not a tokenizer ({reason(problem)})") from None
 
 
+def _check_encodes(tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer that fails on, and tell of one that drops, what it doesn't know."""
+    unheard = "\ue000 qxjzvk \U000f0000"  # for private use
+    try:
+        encoding = tokenizer.encode(unheard, add_special_tokens=False)
+    except Exception as problem:  # the library raises bare Exception
+        raise CorpusError(
+            f"--tokenizer {name}: cannot encode characters that it doesn't know ({reason(problem)}); "
+            "give it an unknown token, or take one that is byte-level"
+        ) from None
+    if not encoding.offsets or max(end for _, end in encoding.offsets) < len(unheard):
+        console.warn(f"--tokenizer {name}: has no unknown token and drops characters that it doesn't know")
+
+
 def _convert(folder: Path, name: str) -> Any:
     """Convert an older layout (vocab.json and merges.txt, a sentencepiece model)."""
+    if not any(path for pattern in OLDER_LAYOUTS for path in folder.glob(pattern)):
+        raise CorpusError(
+            f"--tokenizer {name}: no tokenizer in it; expected tokenizer.json, vocab.json with merges.txt, vocab.txt, "
+            "or a sentencepiece model"
+        )
+    if any(folder.glob("*.model")) and find_spec("sentencepiece") is None:
+        raise CorpusError(
+            f"--tokenizer {name}: holds a sentencepiece model and no tokenizer.json; `pip install sentencepiece` lets "
+            "it be converted"
+        )
     from transformers import AutoTokenizer
 
     try:
