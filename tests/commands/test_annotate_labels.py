@@ -88,6 +88,7 @@ def test_a_language_model_labels_and_the_lexicons_stand_in(place):
         process = relabel(place, *url)
         assert process.returncode == 0, process.stderr
         assert "1 of 3 topics got no usable answer" in process.stderr
+        assert "-> Law (lexicon)" in process.stdout and "-> People, Time (llm:tiny)" in process.stdout
         assert labels_of(place) == {
             0: (["People", "Time"], "llm:tiny"),
             1: (["Law"], "lexicon"),
@@ -95,7 +96,8 @@ def test_a_language_model_labels_and_the_lexicons_stand_in(place):
         }
         assert len(server.requests) == 3
         before = times(place.annotated)
-        assert relabel(place).returncode == 0
+        again = relabel(place, "-q")
+        assert again.returncode == 0 and "1 of 3 topics got no usable answer" in again.stderr
         assert len(server.requests) == 4, "only what is missing is asked for again"
         assert times(place.annotated) == before
     assert relabel(place, "--llm-url", "none").returncode == 0
@@ -109,6 +111,18 @@ def test_a_finished_labelling_asks_no_server_again(place):
     assert process.returncode == 0
     assert "no answer" not in process.stderr
     assert labels_of(place)[2] == (["Time"], "llm:tiny")
+
+
+def test_a_server_without_one_usable_answer_ends_with_1_and_changes_nothing(place):
+    assert relabel(place).returncode == 0
+    before = labels_of(place)
+    page = Reply(body=b"<html>Log in</html>", headers={"Content-Type": "text/html"})
+    with chat_server(lambda request, number: page) as server:
+        process = relabel(place, "--llm-url", server.url, "--llm-model", "tiny", "--llm-attempts", "1", "-q")
+    assert process.returncode == 1
+    assert_one_line_error(process, "no usable answer for any of 3 topics", "Log in", "--llm-url none")
+    assert labels_of(place) == before
+    assert "up to date" in relabel(place).stderr
 
 
 def test_an_interrupt_ends_the_wait_and_keeps_the_answers(place):

@@ -20,15 +20,23 @@ class Reply:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    message: str | None = None
+    """Of an error."""
+    finish: str = "stop"
+    thoughts: str | None = None
+    """`reasoning_content`."""
     hang_up: bool = False
 
     def payload(self) -> bytes:
         if self.body is not None:
             return self.body
         if self.status != 200:
-            return json.dumps({"error": {"message": f"status {self.status}"}}).encode()
+            return json.dumps({"error": {"message": self.message or f"status {self.status}"}}).encode()
         content = self.text if self.text is not None else json.dumps({"labels": self.labels})
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
+        message = {"role": "assistant", "content": content}
+        if self.thoughts is not None:
+            message["reasoning_content"] = self.thoughts
+        choice = {"index": 0, "finish_reason": self.finish, "message": message}
         return json.dumps(
             {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
         ).encode()

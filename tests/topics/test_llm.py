@@ -1,8 +1,10 @@
+import threading
 import time
 
 import pytest
 
 from tests.topics.llm_server import Reply, chat_server, listed_labels, user_text
+from toremi_cli.console import set_quiet
 from toremi_cli.errors import ToremiError, UsageError
 from toremi_cli.topics.llm import AnswerCache, LlmConfig, estimate_cost, label_with_llm
 from toremi_cli.topics.llm_prompt import read_answer
@@ -85,11 +87,32 @@ def test_labels_off_the_list_are_repaired_once(cache):
 
 
 def test_a_server_that_never_learns_costs_two_calls_a_topic_and_is_not_cached(cache):
-    with chat_server(lambda request, number: Reply(["Football"])) as server:
-        assert labels_of(ask(server, cache, KEYWORDS[:2])) == [None, None]
-        assert len(server.requests) == 4
-        assert labels_of(ask(server, cache, KEYWORDS[:2])) == [None, None]
-        assert len(server.requests) == 8
+    def behave(request, number):
+        return Reply(["Sports" if "word2x" in user_text(request) else "Football"])
+
+    with chat_server(behave) as server:
+        assert labels_of(ask(server, cache, KEYWORDS[:3])) == [None, None, ["Sports"]]
+        assert len(server.requests) == 5
+        assert labels_of(ask(server, cache, KEYWORDS[:3])) == [None, None, ["Sports"]]
+        assert len(server.requests) == 9
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply(body=b"<html><title>Log in</title>", headers={"Content-Type": "text/html"}), "Log in"),
+        (Reply(body=b'{"error": {"message": "model is loading"}}'), "'model is loading' in place of a chat answer"),
+        (Reply(text="I cannot do that."), "'I cannot do that.': That is not JSON"),
+        (Reply(status=500), "status 500"),
+    ],
+)
+def test_not_one_usable_answer_is_an_error(cache, reply, said):
+    with (
+        chat_server(lambda request, number: reply) as server,
+        pytest.raises(ToremiError, match="no usable answer for any of 2 topics") as caught,
+    ):
+        ask(server, cache, KEYWORDS[:2], attempts=1)
+    assert said in str(caught.value) and "--llm-url none" in str(caught.value)
 
 
 def test_valid_labels_among_invalid_ones_are_kept_after_the_repair(cache):
@@ -137,17 +160,25 @@ def test_retry_after_is_heeded(cache):
 
 
 def test_the_tries_are_bounded_and_a_dead_server_is_given_up(cache, capsys):
-    with chat_server(lambda request, number: Reply(status=500)) as server:
-        answers = ask(server, cache, [[f"w{n}"] for n in range(50)], concurrency=1)
-    assert labels_of(answers) == [None] * 50
-    assert len(server.requests) == 3 * 3, "three tries for each of three topics, then no more"
-    assert "no answer any more" in capsys.readouterr().err
+    def behave(request, number):
+        return Reply(status=500) if number else Reply(["Sports"])
+
+    set_quiet(True)
+    try:
+        with chat_server(behave) as server:
+            answers = ask(server, cache, [[f"w{n}"] for n in range(50)], concurrency=1)
+    finally:
+        set_quiet(False)
+    assert labels_of(answers) == [["Sports"]] + [None] * 49
+    assert len(server.requests) == 1 + 3 * 3, "three tries for each of three topics, then no more"
+    assert "no answer any more" in capsys.readouterr().err, "with -q, too: the labels are others"
 
 
 def test_nobody_at_the_port(cache):
     with chat_server(lambda request, number: Reply(["Sports"])) as server:
         pass
-    assert labels_of(ask(server, cache)) == [None] * 6
+    with pytest.raises(ToremiError, match="no usable answer for any of 6 topics"):
+        ask(server, cache)
 
 
 def test_a_slow_server_runs_into_the_timeout(cache):
@@ -195,6 +226,77 @@ def test_a_server_that_knows_no_json_schema(cache):
         assert labels_of(ask(server, cache, [["other"]], concurrency=1)) == [["Sports"]]
 
 
+def refusing(refusals, served):
+    """A server that refuses options by name, as OpenAI's do; and all threads' first requests at the same moment."""
+    together = threading.Barrier(3)
+
+    def behave(request, number):
+        if number < 3:
+            together.wait(20)
+        refused = next((name for name in refusals if name in request), None)
+        return served if refused is None else Reply(status=400, message=refusals[refused])
+
+    return behave
+
+
+OPTIONS = {"response_format", "seed", "temperature", "max_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("refusals", "sent"),
+    [
+        ({"temperature": "'temperature' does not support 0.0 with this model"}, OPTIONS - {"temperature"}),
+        (
+            {
+                "max_tokens": "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+                "temperature": "Unsupported value: 'temperature'",
+            },
+            {"response_format", "seed", "max_completion_tokens"},
+        ),
+        ({"response_format": "This response_format type is unavailable now"}, OPTIONS - {"response_format"}),
+        ({"seed": "Bad request."}, OPTIONS - {"seed"}),
+        ({"seed": "Bad request.", "max_tokens": "Bad request."}, set()),
+    ],
+)
+def test_only_what_is_refused_is_left_out_in_every_thread(cache, refusals, sent):
+    with chat_server(refusing(refusals, Reply(["Sports"]))) as server:
+        assert labels_of(ask(server, cache, KEYWORDS[:4], concurrency=3)) == [["Sports"]] * 4
+    assert server.requests[-1].keys() - {"model", "messages"} == sent
+    assert server.requests[-1].get("max_completion_tokens", 2000) == 2000
+
+
+def test_a_prompt_that_is_refused_whatever_its_options_changes_no_other(cache):
+    def behave(request, number):
+        return Reply(status=400, message="blocked") if "word0x" in user_text(request) else Reply(["Sports"])
+
+    with chat_server(behave) as server:
+        assert labels_of(ask(server, cache, KEYWORDS[:3], concurrency=1)) == [None, ["Sports"], ["Sports"]]
+    assert server.requests[-1].keys() >= OPTIONS
+
+
+def test_thoughts_that_took_all_tokens_get_more_of_them_once(cache):
+    def behave(request, number):
+        if request["max_tokens"] == 2000:
+            return Reply(text="", finish="length", thoughts="Well, [Law] may")
+        return Reply(["Sports"], thoughts='It is not {"labels": ["Law"]}')
+
+    with chat_server(behave) as server:
+        assert labels_of(ask(server, cache, KEYWORDS[:1])) == [["Sports"]]
+    assert [request["max_tokens"] for request in server.requests] == [2000, 8000]
+    with (
+        chat_server(lambda request, number: Reply(text="<think> hm", finish="length")) as server,
+        pytest.raises(ToremiError, match="no usable answer"),
+    ):
+        ask(server, AnswerCache(cache.path.with_name("other")), KEYWORDS[:1])
+    assert len(server.requests) == 4, "two exchanges, each with more tokens once"
+
+
+def test_an_answer_that_a_server_takes_for_thoughts(cache):
+    reply = Reply(text="", thoughts='Sports fits: {"labels": ["Sports"]}')
+    with chat_server(lambda request, number: reply) as server:
+        assert labels_of(ask(server, cache, KEYWORDS[:1])) == [["Sports"]]
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_refusal_is_the_users_to_put_right(cache, status):
     with (
@@ -230,6 +332,8 @@ def test_costs_are_told_beforehand(cache):
         ('{"labels": ["Sports", "Law", "Time", "Life"]}', ["Sports", "Law", "Time"], ""),
         ('{"labels": "Sports"}', ["Sports"], ""),
         ('<think>{"labels": 3}</think>{"labels": ["food-and-drink"]}', ["Food_and_drink"], ""),
+        ('Is it {"labels": ["Law"]}? No.</think>\n{"labels": ["Sports"]}', ["Sports"], ""),
+        ('{"labels": ["Sports"]} as in [1]', ["Sports"], ""),
         ('{"labels": []}', [], "no list"),
         ('{"labels": [3, null]}', [], "Not on the list: 3, None"),
         ('{"label": "Sports"}', [], "no list"),

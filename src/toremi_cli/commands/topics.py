@@ -92,19 +92,20 @@ def print_topics(rows: list[dict[str, Any]], num_words: int = 6) -> None:
     for heading in ("#", "samples", "share", "agree"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("topic -> labels / words / sources", overflow="fold")
+    by_several = len({row["label_source"] for row in rows if row["labels"]}) > 1
     for row in rows:
         agreement = "-" if row["agreement"] is None else f"{row['agreement']:.2f}"
-        table.add_row(
-            str(row["topic"]), f"{row['num_samples']:,}", f"{row['share']:.1%}", agreement, _story(row, num_words)
-        )
+        numbers = (str(row["topic"]), f"{row['num_samples']:,}", f"{row['share']:.1%}", agreement)
+        table.add_row(*numbers, _story(row, num_words, by_several))
     console.out.print(table)
 
 
-def _story(row: dict[str, Any], num_words: int) -> Text:
-    """Name and labels, the coarser topics above, keywords, and sources with their shares."""
+def _story(row: dict[str, Any], num_words: int, by_several: bool) -> Text:
+    """Name and labels, with who gave them if `by_several`; coarser topics, keywords, and sources with their shares."""
     from rich.text import Text
 
     labels = "" if row["label_source"] == "name" else " -> " + (", ".join(row["labels"] or ()) or "no label")
+    labels += f" ({row['label_source']})" if by_several and row["labels"] else ""
     above = "".join(f"\nin {name}" for name in row.get("parent_names") or ())
     words = ", ".join(row["words"][:num_words]) or "(no words)"
     return Text.assemble((row["name"], "bold"), (labels, "cyan"), above, f"\n{words}\n", (_sources(row), "dim"))

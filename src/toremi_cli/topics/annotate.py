@@ -166,7 +166,9 @@ def _choose_labels(
     answers = label_with_llm(keywords, taxonomy, config.llm, config.max_labels, answer_cache(workdir))
     missing = sum(answer is None for answer in answers)
     if missing:
-        console.warn(f"{missing} of {len(answers)} topics got no usable answer and are labelled by the lexicons")
+        console.warn(
+            f"{missing} of {len(answers)} topics got no usable answer and are labelled by the lexicons", even_quiet=True
+        )
     return [answer or fallback for answer, fallback in zip(answers, offline, strict=True)]
 
 

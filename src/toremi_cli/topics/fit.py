@@ -110,7 +110,8 @@ def _fit_top2vec(
     else:
         if len(areas.centres):
             console.warn(
-                f"Top2Vec found only {len(areas.centres)} dense areas; k-means makes {num_topics} topics instead"
+                f"Top2Vec found only {len(areas.centres)} dense areas; k-means makes {num_topics} topics instead",
+                even_quiet=True,
             )
         centres = fit_kmeans(vectors, num_topics, config.seed)
     return TopicModel("top2vec", len(centres), reason, Vocabulary([]), centres=_largest_first(vectors, centres))

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -25,13 +26,18 @@ from toremi_cli import console
 from toremi_cli.errors import MissingExtraError, ToremiError, UsageError, reason
 from toremi_cli.provenance import digest
 from toremi_cli.topics.labelling import NUM_KEYWORDS, TopicLabels
-from toremi_cli.topics.llm_prompt import PROMPT_VERSION, answer_schema, prompt, read_answer
+from toremi_cli.topics.llm_options import LIMITS, KnownOptions, Negotiation
+from toremi_cli.topics.llm_prompt import PROMPT_VERSION, answer_schema, prompt, read_answer, read_reply
 from toremi_cli.topics.taxonomy import Taxonomy
 
 KEY_VARIABLES = ("TOREMI_LLM_KEY", "OPENAI_API_KEY")
 GIVE_UP_AFTER = 3
 """Topics in a row without an answer after which the server counts as gone."""
 MAX_WAIT_SECONDS = 30.0
+MOST_TOKENS = 2000
+"""Of an answer, thoughts among them."""
+MORE_TOKENS = 4
+"""How many times as many a model gets whose thoughts took them all; once."""
 CHARACTERS_PER_TOKEN = 4
 """Rule of thumb for English, to say beforehand what a run will cost."""
 ANSWER_TOKENS = 40
@@ -61,6 +67,11 @@ class LlmConfig:
             raise UsageError(f"--llm-url {self.url}: expected an address such as http://localhost:8000/v1")
         if self.concurrency < 1 or self.attempts < 1:
             raise UsageError("--llm-concurrency and --llm-attempts: expected 1 or more")
+
+    def check_client(self) -> None:
+        """Refuse, before any work, to ask a server without the package for it."""
+        if find_spec("openai") is None:
+            raise MissingExtraError("openai", "llm", "--llm-url")
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,8 @@ def label_with_llm(
     """Ask the server for each topic's labels; None where it gave no usable answer.
 
     Raises:
-        ToremiError: the server refuses the key or does not know the model or the address.
+        ToremiError: the server refuses the key or does not know the model or the address, or not one of its answers
+            can be used.
     """
     todo = [topic for topic, words in enumerate(keywords) if words]
     answers: list[TopicLabels | None] = [None] * len(keywords)
@@ -132,8 +144,16 @@ def label_with_llm(
             if labels is not None:
                 answers[topic] = TopicLabels(tuple(labels), (), f"llm:{config.model}")
             progress.advance()
+    if todo and not any(answers):
+        raise ToremiError(
+            f"{config.url}: no usable answer for any of {len(todo):,} topics ({asker.last_problem}); check --llm-url "
+            "and --llm-model, or leave the labels to the lexicons with --llm-url none"
+        )
     if asker.gone.is_set():
-        console.warn(f"{config.url}: no answer any more ({asker.last_problem}); run again to ask for what is missing")
+        console.warn(
+            f"{config.url}: no answer any more ({asker.last_problem}); run again to ask for what is missing",
+            even_quiet=True,
+        )
     return answers
 
 
@@ -175,7 +195,10 @@ class _Asker:
     def __init__(self, taxonomy: Taxonomy, config: LlmConfig, max_labels: int, cache: AnswerCache) -> None:
         self.client = _client(config)
         self.taxonomy, self.config, self.max_labels, self.cache = taxonomy, config, max_labels, cache
-        self.use_options = True
+        schema = answer_schema(taxonomy, max_labels)
+        form = {"type": "json_schema", "json_schema": {"name": "labels", "strict": True, "schema": schema}}
+        options = {"response_format": form, "seed": config.seed, "temperature": 0.0, "max_tokens": MOST_TOKENS}
+        self.options = KnownOptions(options)
         self.gone = threading.Event()
         self.stopped = threading.Event()
         self.last_problem = ""
@@ -188,11 +211,12 @@ class _Asker:
         if labels is not None or self.gone.is_set():
             return labels
         messages = prompt(words, self.taxonomy, self.config.seed, self.max_labels)
-        labels = []
+        labels, said = [], ""
         for _ in range(2):
             answer = self._complete(messages)
             if answer is None:
                 return None
+            said = " ".join(answer.split())[:60]
             labels, complaint = read_answer(answer, self.taxonomy, self.max_labels)
             if not complaint:
                 break
@@ -201,6 +225,7 @@ class _Asker:
             )
             messages = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": repair}]
         if not labels:
+            self.last_problem = f"'{said}': {complaint}"
             console.note(f"{self.config.model}: no usable labels for '{', '.join(words[:3])}': {complaint}")
             return None
         self.cache.put(key, labels, model=self.config.model, taxonomy=self.taxonomy.name, words=list(words[:5]))
@@ -219,9 +244,7 @@ class _Asker:
                 raise ToremiError(_refusal(problem, self.config)) from None
             except (openai.BadRequestError, openai.UnprocessableEntityError) as problem:
                 self.last_problem = reason(problem, 120)
-                if not self.use_options:
-                    break  # this very prompt is refused; another may be taken
-                self.use_options = False  # a server that knows no JSON schema or seed: the check here must do
+                break  # this very prompt is refused; another may be taken
             except (openai.OpenAIError, ValueError, TypeError, AttributeError) as problem:
                 self.last_problem = reason(problem, 120)
                 if attempt + 1 < self.config.attempts:
@@ -235,16 +258,27 @@ class _Asker:
         return None
 
     def _request(self, messages: list[dict[str, str]]) -> str:
-        options: dict[str, Any] = {}
-        if self.use_options:
-            schema = answer_schema(self.taxonomy, self.max_labels)
-            form = {"type": "json_schema", "json_schema": {"name": "labels", "strict": True, "schema": schema}}
-            options = {"response_format": form, "temperature": 0.0, "seed": self.config.seed, "max_tokens": 2000}
-        reply: Any = self.client.chat.completions.create(model=self.config.model, messages=messages, **options)
-        choices = getattr(reply, "choices", None)
-        if not choices:
-            raise ValueError("an answer without choices")
-        return choices[0].message.content or ""
+        """One answer; where the server refuses an option, without that, and where thoughts fill it, a longer one."""
+        import openai
+
+        negotiation = Negotiation(self.options.current())
+        longer = False
+        while True:
+            options = dict(negotiation.options)
+            limit = next((name for name in LIMITS if name in options), None)
+            if longer and limit:
+                options[limit] *= MORE_TOKENS
+            try:
+                reply = self.client.chat.completions.create(model=self.config.model, messages=messages, **options)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as problem:
+                if not negotiation.refused(str(problem)):
+                    raise
+                continue
+            text, is_cut = read_reply(reply)
+            self.options.learn(options)
+            if not is_cut or longer or not limit:
+                return text
+            longer = True
 
 
 def _key(words: Sequence[str], taxonomy: Taxonomy, config: LlmConfig, max_labels: int) -> str:
@@ -253,10 +287,9 @@ def _key(words: Sequence[str], taxonomy: Taxonomy, config: LlmConfig, max_labels
 
 
 def _client(config: LlmConfig) -> Any:
-    try:
-        import openai
-    except ImportError:
-        raise MissingExtraError("openai", "llm", "--llm-url") from None
+    config.check_client()
+    import openai
+
     # Servers on one's own machine want no key, but the client wants one.
     key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "none")
     return openai.OpenAI(base_url=config.url, api_key=key, max_retries=0, timeout=config.timeout_seconds)

@@ -38,13 +38,38 @@ def answer_schema(taxonomy: Taxonomy, max_labels: int) -> dict[str, Any]:
     return {"type": "object", "properties": {"labels": labels}, "required": ["labels"], "additionalProperties": False}
 
 
+def read_reply(reply: Any) -> tuple[str, bool]:
+    """The text of a server's reply, and whether thoughts took all of it before an answer began.
+
+    Raises:
+        ValueError: no chat reply: a page, an error that came as a success.
+    """
+    choices = getattr(reply, "choices", None)
+    if not choices:
+        error = getattr(reply, "error", None)
+        error = error.get("message", error) if isinstance(error, Mapping) else error
+        said = reply if isinstance(reply, str) else error
+        what = f"'{' '.join(str(said).split())[:80]}'" if said else "something"
+        raise ValueError(f"{what} in place of a chat answer")
+    message = choices[0].message
+    text = message.content or ""
+    if _without_thoughts(text).strip():
+        return text, False
+    thoughts = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    if choices[0].finish_reason == "length":
+        return text, True
+    return text if not isinstance(thoughts, str) else thoughts, False  # all of it is taken for thoughts by some
+
+
+def _without_thoughts(text: str) -> str:
+    """What follows the thoughts: some begin in the prompt, some don't end."""
+    return re.sub(r"<think>.*", "", re.sub(r"^.*</think>", "", text, flags=re.DOTALL), flags=re.DOTALL)
+
+
 def read_answer(text: str, taxonomy: Taxonomy, max_labels: int) -> tuple[list[str], str]:
     """The valid labels in an answer, best first, and what is wrong with it ('' if nothing)."""
-    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
-    block = re.search(r"\{.*\}|\[.*\]", text, re.DOTALL)
-    try:
-        value = json.loads(block.group() if block else text)
-    except ValueError:
+    value = _last_json(_without_thoughts(text))
+    if value is None:
         return [], "That is not JSON."
     found = value.get("labels") if isinstance(value, Mapping) else value
     if isinstance(found, str):
@@ -55,6 +80,24 @@ def read_answer(text: str, taxonomy: Taxonomy, max_labels: int) -> tuple[list[st
     strange = [str(label) for label in found if _plain(str(label)) not in names]
     labels = list(dict.fromkeys(names[_plain(str(label))] for label in found if _plain(str(label)) in names))
     return labels[:max_labels], f"Not on the list: {', '.join(strange[:5])}." if strange else ""
+
+
+def _last_json(text: str) -> Any:
+    """The last object with labels in a text, else the last object or list; None if there is none."""
+    decoder, found, begin = json.JSONDecoder(), None, 0
+    while match := re.compile(r"[{\[]").search(text, begin):
+        try:
+            value, begin = decoder.raw_decode(text, match.start())
+        except ValueError:
+            begin = match.end()
+            continue
+        if not _has_labels(found) or _has_labels(value):
+            found = value
+    return found
+
+
+def _has_labels(value: Any) -> bool:
+    return isinstance(value, Mapping) and "labels" in value
 
 
 def _plain(name: str) -> str:
