@@ -104,6 +104,20 @@ def test_sentence_transformers_from_a_folder(tmp_path):
     assert np.array_equal(load_backend(tmp_path / "kept").encode(texts), vectors)
 
 
+def test_long_texts_are_read_whole_in_windows_weighted_by_their_length(tmp_path):
+    folder = tiny_sentence_transformer(tmp_path / "model")  # 64 tokens: 62 letters and two of its own
+    backend = make_backend("sentence-transformers", model=str(folder))
+    short, first, second, third = "ab cd", "abcde " * 12, "fghij " * 12, "klmno " * 3
+    vectors = backend.encode([short, first + second + third, first, short])
+    parts = backend.encode([first, second, third]).astype(np.float64)
+    mean = np.array([60, 60, 15]) @ parts
+    assert np.allclose(vectors[1], mean / np.linalg.norm(mean), atol=1e-5)
+    assert np.allclose(vectors[[0, 2, 3]], backend.encode([short, first, short]), atol=1e-5)
+    assert not np.allclose(vectors[1], vectors[2], atol=1e-3), "what follows the first window counts"
+    mean = np.array([62, 28]) @ backend.encode(["x" * 62, "x" * 28]).astype(np.float64)
+    assert np.allclose(backend.encode(["x" * 90])[0], mean / np.linalg.norm(mean), atol=1e-5), "one long word"
+
+
 def test_a_sentence_transformer_that_is_not_there(tmp_path):
     with pytest.raises(UsageError, match=r"--vector-model .*nothing: no such folder"):
         make_backend("sentence-transformers", model=str(tmp_path / "nothing"))

@@ -23,7 +23,7 @@ from toremi_cli.topics.vectors import BACKENDS, DEFAULT_BACKEND, DEFAULT_DIM, lo
 from toremi_cli.topics.vectors.base import VectorBackend
 
 MODEL = "_model"
-VECTORS_VERSION = 1
+VECTORS_VERSION = {"doc2vec": 1, "sentence-transformers": 2}
 """Of how vectors are learnt and inferred: with another one, tables of before are made anew."""
 BATCH_ROWS = 2048
 
@@ -75,7 +75,7 @@ def build_embeddings(workdir: Workdir, config: EmbedConfig) -> dict[str, Any]:
         UsageError: an unknown backend or model.
     """
     samples = TableReader(workdir.samples, SAMPLES)
-    inputs = {"samples": samples.fingerprint, "method": f"version {VECTORS_VERSION}"}
+    inputs = {"samples": samples.fingerprint, "method": f"version {VECTORS_VERSION[config.backend]}"}
     provenance = provenance_of(EMBEDDINGS, "toremi embed", config.settings(), inputs)
     stage = StageFolder(workdir.embeddings, EMBEDDINGS, provenance)
     if stage.is_finished():
@@ -130,7 +130,7 @@ def encode_batch(backend: VectorBackend, batch: pa.RecordBatch) -> pa.Table:
 
 def _fitted_backend(folder: Path, samples: TableReader, config: EmbedConfig) -> VectorBackend:
     """The vector model in `folder` if it was learnt from these samples, else a new one, kept there."""
-    key = digest(VECTORS_VERSION, config.settings(), samples.fingerprint)
+    key = digest(VECTORS_VERSION[config.backend], config.settings(), samples.fingerprint)
     if (find_json(folder / "toremi.json") or {}).get("fingerprint") == key:
         return load_backend(folder)
     backend = make_backend(config.backend, config.model, config.dim, config.seed)

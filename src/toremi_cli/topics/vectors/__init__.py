@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
-from toremi_cli.errors import TableError, UsageError
+from toremi_cli.errors import MissingExtraError, TableError, UsageError
 from toremi_cli.topics.vectors.base import DESCRIPTION, VectorBackend
 
 BACKENDS = ("doc2vec", "sentence-transformers")
@@ -26,13 +27,10 @@ def make_backend(name: str, model: str | None = None, dim: int = DEFAULT_DIM, se
         UsageError: an unknown name, or a model that is missing or not wanted.
         MissingExtraError: the backend's package is not installed.
     """
+    check_backend(name, model)
     if name == "doc2vec":
         from toremi_cli.topics.vectors.doc2vec import Doc2VecBackend
 
-        if model:
-            raise UsageError(
-                f"vectors 'doc2vec' are learnt from the corpus and take no model, got {model!r}: leave it out"
-            )
         return Doc2VecBackend(dim=dim, seed=seed)
     if name == "sentence-transformers":
         from toremi_cli.topics.vectors.transformer import SentenceTransformerBackend
@@ -41,6 +39,22 @@ def make_backend(name: str, model: str | None = None, dim: int = DEFAULT_DIM, se
             raise UsageError("vectors 'sentence-transformers' need a model: a name such as BAAI/bge-m3, or a folder")
         return SentenceTransformerBackend(model)
     raise UsageError(f"unknown vectors {name!r}; expected one of {', '.join(BACKENDS)}")
+
+
+def check_backend(name: str, model: str | None) -> None:
+    """Refuse, before any work, what `make_backend` would refuse after reading a corpus.
+
+    Raises:
+        UsageError: a model that is no folder here, or one for vectors that take none.
+        MissingExtraError: the backend's package is not installed.
+    """
+    if name == "doc2vec" and model:
+        raise UsageError(f"vectors 'doc2vec' are learnt from the corpus and take no model, got {model!r}: leave it out")
+    if name == "sentence-transformers":
+        if find_spec("sentence_transformers") is None:
+            raise MissingExtraError("sentence-transformers", "embed", "--vectors sentence-transformers")
+        if model and model.startswith((".", "/", "~")) and not Path(model).is_dir():
+            raise UsageError(f"--vector-model {model}: no such folder, and not a name on the hub")
 
 
 def load_backend(folder: Path) -> VectorBackend:
