@@ -12,3 +12,21 @@ def test_narrow_models_start_from_larger_matrices():
     config = TrainConfig(model="tiny")
     model = build_model(config, model_config(config, vocab_size=500, eos_id=0))
     assert float(model.transformer.wte.weight.detach().std()) == pytest.approx(initializer_range(128), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["OlmoConfig", "Phi3Config", "GPT2Config"])
+def test_ids_of_a_config_follow_the_corpus_tokenizer(kind, tmp_path):
+    import transformers
+
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16, **heads}
+    ids = {"pad_token_id": 32000, "eos_token_id": [32000, 32007], "bos_token_id": 1, "sep_token_id": 12}
+    getattr(transformers, kind)(**shape, vocab_size=32064, **ids).save_pretrained(tmp_path)
+    config = TrainConfig(model=str(tmp_path), context_length=32)
+    found = model_config(config, vocab_size=500, eos_id=3)
+    assert (found.vocab_size, found.eos_token_id, found.bos_token_id, found.pad_token_id) == (512, 3, 3, None)
+    assert getattr(found, "sep_token_id", None) is None
+    model = build_model(config, found)
+    rows = model.get_input_embeddings().weight.detach()
+    assert rows.shape[0] == 512 and bool((rows.abs().sum(1) > 0).all()), "no embedding is kept at zero"
+    assert model.generation_config.eos_token_id == 3

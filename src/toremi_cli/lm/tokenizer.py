@@ -19,6 +19,7 @@ class TokenizerFolder:
     folder: Path
     eos_id: int
     vocab_size: int
+    """One more than its largest id."""
     fingerprint: str
 
     def load(self) -> Any:
@@ -52,7 +53,8 @@ def open_tokenizer(folder: Path) -> TokenizerFolder:
     if eos_id is None:
         raise TrainingError(f"{path}: no end-of-text token {name!r}; name it as eos_token in tokenizer_config.json")
     digest = hashlib.sha256(path.read_bytes() + name.encode()).hexdigest()[:16]
-    return TokenizerFolder(folder, eos_id, tokenizer.get_vocab_size(with_added_tokens=True), digest)
+    vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1  # ids may have gaps
+    return TokenizerFolder(folder, eos_id, vocab_size, digest)
 
 
 def _eos_token(folder: Path) -> str:

@@ -63,10 +63,22 @@ def model_config(config: TrainConfig, vocab_size: int, eos_id: int) -> Any:
     if config.init_from:
         _check_vocabulary(config, found, vocab_size)
     else:
-        found.vocab_size = padded_vocabulary(vocab_size)
-        found.bos_token_id = found.eos_token_id = eos_id
+        for part in {id(part): part for part in (found, found.get_text_config())}.values():
+            _take_vocabulary(part, vocab_size, eos_id)
     _check_positions(found, context_length_of(config, found))
     return found
+
+
+def _take_vocabulary(shape: Any, vocab_size: int, eos_id: int) -> None:
+    """Give a config the corpus' vocabulary: no id of its own one stays, since that means another token here.
+
+    A padding id would also keep that token's embedding at zero; rows are packed, so that nothing is padded.
+    """
+    for name in shape.to_dict():
+        if name.endswith(("_token_id", "_token_ids")) or name in ("suppress_tokens", "begin_suppress_tokens"):
+            setattr(shape, name, None)
+    shape.vocab_size = padded_vocabulary(vocab_size)
+    shape.bos_token_id = shape.eos_token_id = eos_id
 
 
 def _check_vocabulary(config: TrainConfig, found: Any, vocab_size: int) -> None:
