@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from toremi_cli.errors import MissingExtraError, ToremiError, UsageError
@@ -24,9 +25,11 @@ ShardWork = Callable[[int], None]
 
 
 def check_engine(engine: str, workers: int) -> None:
-    """Refuse an engine that doesn't exist, and to work with no process."""
+    """Refuse an engine that doesn't exist or isn't installed, and to work with no process."""
     if engine not in ENGINES:
         raise UsageError(f"--engine {engine}: expected one of {', '.join(ENGINES)}")
+    if engine == "ray" and find_spec("ray") is None:
+        raise MissingExtraError("ray[data]", "ray", "--engine ray")
     if workers < 1:
         raise UsageError(f"--workers {workers}: expected 1 or more")
 

@@ -1,4 +1,5 @@
 import json
+import sys
 
 from tests.corpus.test_stage import write_corpus
 from tests.realtext import news_articles
@@ -74,6 +75,39 @@ def test_bad_input_is_one_line(tmp_path):
     assert_one_line_error(toremi("embed", "c", "--on-error", "x", cwd=tmp_path), "--on-error x")
 
 
+def test_flags_are_refused_before_anything_is_read(tmp_path, monkeypatch):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "a.jsonl").write_text("{broken\n")  # what would be said, were it read
+    flags = {
+        ("--taxonomy", "nosuch.txt"): "--taxonomy nosuch.txt: No such file",
+        ("--vector-model", "./nosuch"): "--vector-model ./nosuch: no such folder",
+        ("--llm-url", "http://localhost:1/v1"): "--llm-model",
+        ("--tokenizer", "./nosuch/at all"): "--tokenizer ./nosuch/at all: no such file or folder",
+        ("--num-topics", "few"): "--num-topics few",
+        ("--max-labels", "9"): "--max-labels 9",
+    }
+    for arguments, said in flags.items():
+        run_in(tmp_path, monkeypatch, ["annotate", "c", *arguments], said)
+    run_in(tmp_path, monkeypatch, ["embed", "c", "--vector-model", "./nosuch"], "no such folder")
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    monkeypatch.setitem(sys.modules, "openai", None)
+    run_in(tmp_path, monkeypatch, ["annotate", "c", "--vector-model", "a/b"], "pip install 'toremi[embed]'")
+    llm = ["--llm-url", "http://localhost:1/v1", "--llm-model", "m"]
+    run_in(tmp_path, monkeypatch, ["annotate", "c", *llm], "pip install 'toremi[llm]'")
+    run_in(tmp_path, monkeypatch, ["annotate", "c"], "not valid JSON")
+
+
+def run_in(folder, monkeypatch, arguments, said):
+    """Run a command in this process and expect one line of refusal."""
+    from typer.testing import CliRunner
+
+    from toremi_cli.cli import app
+
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code in (1, 2) and said in result.stderr.replace("\n", " "), result.stderr
+
+
 def test_auto_takes_a_flag_back(tmp_path):
     write_corpus(tmp_path / "c", a=[f"a short text {i}" for i in range(30)], b=[f"another {i}" for i in range(30)])
     assert toremi("embed", "c", *FLAGS, cwd=tmp_path).returncode == 0
@@ -81,7 +115,14 @@ def test_auto_takes_a_flag_back(tmp_path):
     flags = ("--tokenizer", "toremi-out/tokenizer", "--id-field", "none")
     assert_one_line_error(toremi("embed", "c", *flags, "--vocab-size", "700", cwd=tmp_path), "--tokenizer auto")
     assert toremi("embed", "c", *flags, cwd=tmp_path).returncode == 0
-    assert samples_settings(tmp_path) == {**first, "tokenizer": "toremi-out/tokenizer", "id_field": "none"}
+    assert samples_settings(tmp_path) == {
+        **first,
+        "tokenizer": str(tmp_path / "toremi-out/tokenizer"),
+        "id_field": "none",
+    }
+    (tmp_path / "elsewhere").mkdir()
+    again = toremi("embed", "../c", "-w", "../toremi-out", cwd=tmp_path / "elsewhere")
+    assert again.returncode == 0 and again.stderr.count("up to date") == 2, again.stderr
     assert toremi("embed", "c", "--tokenizer", "auto", "--id-field", "auto", cwd=tmp_path).returncode == 0
     assert samples_settings(tmp_path) == first
 

@@ -107,13 +107,16 @@ def annotate_config(workdir: Workdir, llm: dict[str, Any], seed: int | None, **f
         flags: the other fields of `AnnotateConfig`.
 
     Raises:
-        UsageError: a server without a model, or a value out of range.
+        UsageError: a server without a model, labels that cannot be read, or a value out of range.
+        MissingExtraError: the package that asks servers is missing.
     """
     from toremi_cli.errors import UsageError
     from toremi_cli.topics.annotate import AnnotateConfig, previous_options
     from toremi_cli.topics.llm import LlmConfig
+    from toremi_cli.topics.taxonomy import DEFAULT, load_taxonomy
 
     before = previous_options(workdir)
+    load_taxonomy(flags.get("taxonomy") or before.get("taxonomy", DEFAULT))
     kept = {field.name: before[field.name] for field in fields(AnnotateConfig) if field.name in before}
     settings = {**kept, **given(flags)}
     server = {**(settings.pop("llm", None) or {}), **given({**llm, "seed": seed})}
@@ -122,4 +125,6 @@ def annotate_config(workdir: Workdir, llm: dict[str, Any], seed: int | None, **f
     for name in ("url", "model"):
         if not server.get(name):
             raise UsageError(f"labels by a language model need --llm-{name} too")
-    return AnnotateConfig(**settings, llm=LlmConfig(**server))
+    config = LlmConfig(**server)
+    config.check_client()
+    return AnnotateConfig(**settings, llm=config)
