@@ -69,7 +69,7 @@ def test_changed_settings_or_samples_make_them_stale(workdir, tmp_path, capsys):
 def test_vectors_of_an_older_method_are_learnt_anew(workdir, monkeypatch, capsys):
     build_embeddings(workdir, FAST)
     learnt = (workdir.embeddings / "_model" / "toremi.json").read_text()
-    monkeypatch.setattr(embed, "VECTORS_VERSION", embed.VECTORS_VERSION + 1)
+    monkeypatch.setitem(embed.VECTORS_VERSION, "doc2vec", embed.VECTORS_VERSION["doc2vec"] + 1)
     build_embeddings(workdir, FAST)
     assert "out of date (method changed); writing it anew" in capsys.readouterr().err
     assert (workdir.embeddings / "_model" / "toremi.json").read_text() != learnt
