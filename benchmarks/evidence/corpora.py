@@ -54,6 +54,7 @@ def prepare(arm: Arm, preset: Preset, out: Path, domains: Path | None) -> Path:
         partial.rename(text)
     sizes = ["--max-tokens", MAX_TOKENS, "--vocab-size", preset.vocab_size, "--holdout", HOLDOUT]
     sizes += ["--num-topics", NUM_TOPICS]
+    sizes += ["--group-field", "group"] if arm.corpus == "demo" else []
     toremi("annotate", text, "--workdir", workdir, *sizes)
     return plant_noise(arm, workdir) if arm.noise else workdir / "annotated"
 

@@ -151,3 +151,11 @@ def test_a_repeated_id_is_refused(tmp_path):
     (folder / "more.jsonl").write_text(json.dumps({"id": "books-1", "source": "books", "text": "a third"}))
     with pytest.raises(CorpusError, match=r"more.jsonl:1: id 'books-1' again, first at .*books.jsonl:2"):
         draw(folder, tmp_path / "out", ratios={"books": 1.0})
+
+
+def test_groups_are_kept_for_the_split(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"id": 1, "book": "a", "source": "s", "text": "x"}\n')
+    settings = MixtureConfig(ratios={"s": 1.0}, tokens={"1": 1.0})
+    build_mixture(str(tmp_path / "c.jsonl"), tmp_path / "mix", settings, CorpusConfig(group_field="book"))
+    documents = list(Corpus(str(tmp_path / "mix"), CorpusConfig(group_field="group")).documents())
+    assert [(document.id, document.split_key) for document in documents] == [("1", "a")]

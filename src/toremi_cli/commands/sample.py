@@ -52,6 +52,7 @@ def register(app: typer.Typer) -> None:
         text_field: options.TextField = None,
         source_field: options.SourceField = None,
         id_field: options.IdField = None,
+        group_field: options.GroupField = None,
         ext: options.Ext = None,
         on_error: options.OnError = None,
         as_json: Json = False,
@@ -59,7 +60,8 @@ def register(app: typer.Typer) -> None:
         """Draw a mixture of sources by token targets.
 
         Takes whole documents, at random by the seed, and streams them twice.
-        Writes jsonl.zst with id, source and text, which toremi embed reads.
+        Writes jsonl.zst with id, source and text (and group, with --group-field),
+        which toremi embed reads.
 
         Example:
         [bold]toremi sample corpus/ --ratios code:0.2,web:0.8 --tokens 2M,5M -o mix[/]
@@ -70,7 +72,13 @@ def register(app: typer.Typer) -> None:
             ratios=parse_ratios(ratios), tokens=parse_targets(tokens), short=short, seed=seed, tokenizer=tokenizer
         )
         reading = options.corpus_config(
-            None, text_field=text_field, source_field=source_field, id_field=id_field, ext=ext, on_error=on_error
+            None,
+            text_field=text_field,
+            source_field=source_field,
+            id_field=id_field,
+            group_field=group_field,
+            ext=ext,
+            on_error=on_error,
         )
         record = build_mixture(options.paths_of(corpus), out, config, reading)
         console.print_json(record) if as_json else _print(record)

@@ -222,10 +222,13 @@ def _write(
             for batch in batches(source.documents()):
                 for document in batch:
                     if document.source in config.ratios:
+                        row = {"id": document.id, "source": document.source, "text": document.text}
+                        if document.group is not None:
+                            row["group"] = document.group
                         bucket = bucket_of(config.seed, document)
                         for name, writer in writers.items():
                             if bucket < thresholds[name][document.source]:
-                                writer.write({"id": document.id, "source": document.source, "text": document.text})
+                                writer.write(row)
                 bar.advance(len(batch))
         write_json(temporary / RECORD, record)
 

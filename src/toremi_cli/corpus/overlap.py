@@ -10,7 +10,7 @@ The held-out side is a sample of bounded size; each shard of the training text i
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.engine import run_shards
 from toremi_cli.schemas import TEST, TRAIN, VALIDATION
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import atomic_file
+from toremi_cli.tables import atomic_file, read_json, write_json
 
 SHINGLE_WORDS = 13
 SHINGLE_CHARS = 24
@@ -92,28 +92,52 @@ def measure_overlap(
         engine: where to work, as for `toremi_cli.engine.run_shards`.
         workers: processes.
     """
-    runs_of = [(source, np.unique(shingles(text))) for source, text in _draw_held_out(stage, num_shards)]
-    known = np.unique(np.concatenate([np.empty(0, np.uint64), *(runs for _, runs in runs_of)]))
-    if not len(known):
-        return Overlap()
     if num_shards < LEAST_SHARDS_TO_SHARE:
         engine, workers = "local", 1
-    with atomic_file(_known_path(parts)) as path, path.open("wb") as file:
-        np.save(file, known, allow_pickle=False)
-    with console.progress("comparing held-out text with the rest", total=num_shards, unit="shards") as bar:
+    with console.progress("comparing held-out text with the rest", total=2 * num_shards, unit="shards") as bar:
+        for _ in run_shards(partial(draw_shard, parts, stage), range(num_shards), engine=engine, workers=workers):
+            bar.advance()
+        runs_of = [(source, np.unique(shingles(text))) for source, text in _drawn(parts, num_shards)]
+        known = np.unique(np.concatenate([np.empty(0, np.uint64), *(runs for _, runs in runs_of)]))
+        if not len(known):
+            return Overlap()
+        with atomic_file(_known_path(parts)) as path, path.open("wb") as file:
+            np.save(file, known, allow_pickle=False)
         for _ in run_shards(partial(look_up_shard, parts, stage), range(num_shards), engine=engine, workers=workers):
             bar.advance()
     found = np.zeros(len(known), bool)
     for index in range(num_shards):
         found[np.load(_found_path(parts, index), allow_pickle=False)] = True
-    overlap = Overlap()
-    for source, runs in runs_of:
-        if len(runs):
-            is_shared = bool(found[np.searchsorted(known, runs)].mean() > MOST)
-            overlap.num_samples += 1
-            overlap.num_shared += is_shared
-            overlap.shared_by_source[source] = overlap.shared_by_source.get(source, 0) + is_shared
+    return _count([(source, found[np.searchsorted(known, runs)]) for source, runs in runs_of if len(runs)])
+
+
+def _count(found_of: Sequence[tuple[str, np.ndarray]]) -> Overlap:
+    """Held-out samples by their source and which of their shingles were found."""
+    overlap = Overlap(num_samples=len(found_of))
+    for source, found in found_of:
+        is_shared = bool(found.mean() > MOST)
+        overlap.num_shared += is_shared
+        overlap.shared_by_source[source] = overlap.shared_by_source.get(source, 0) + is_shared
     return overlap
+
+
+def draw_shard(parts: Parts, stage: StageFolder, index: int) -> None:
+    """Write down held-out samples of one shard, those of smallest hash if they are too many."""
+    drawn: StratifiedSample[tuple[str, int, str]] = StratifiedSample(HELD_OUT_BYTES)
+    for row, text in _rows(stage.path(index), (VALIDATION, TEST)):
+        key = keyed_hash("overlap", row["sample_id"])
+        if drawn.wants("", key):
+            drawn.add("", key, len(text.encode()), (row["source"], key, text))
+    write_json(_drawn_path(parts, index), drawn.items())
+
+
+def _drawn(parts: Parts, num_shards: int) -> list[tuple[str, str]]:
+    """Sources and texts of held-out samples, each as likely as any other."""
+    drawn: StratifiedSample[tuple[str, str]] = StratifiedSample(HELD_OUT_BYTES)
+    for index in range(num_shards):
+        for source, key, text in read_json(_drawn_path(parts, index)):
+            drawn.add("", key, len(text.encode()), (source, text))
+    return drawn.items()
 
 
 def look_up_shard(parts: Parts, stage: StageFolder, index: int) -> None:
@@ -138,17 +162,6 @@ def _known_shingles(path: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarra
     return known, bitmap
 
 
-def _draw_held_out(stage: StageFolder, num_shards: int) -> list[tuple[str, str]]:
-    """Sources and texts of held-out samples, each as likely as any other."""
-    drawn: StratifiedSample[tuple[str, str]] = StratifiedSample(HELD_OUT_BYTES)
-    for index in range(num_shards):
-        for row, text in _rows(stage.path(index), (VALIDATION, TEST)):
-            key = keyed_hash("overlap", row["sample_id"])
-            if drawn.wants("", key):
-                drawn.add("", key, len(text.encode()), (row["source"], text))
-    return drawn.items()
-
-
 def _rows(path: Path, splits: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
     """The samples of some splits in a shard: id and source, and the text."""
     for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["sample_id", "source", "split", "text"]):
@@ -163,3 +176,7 @@ def _known_path(parts: Parts) -> Path:
 
 def _found_path(parts: Parts, index: int) -> Path:
     return parts.root / f"shared-{index:05d}.npy"
+
+
+def _drawn_path(parts: Parts, index: int) -> Path:
+    return parts.root / f"held-out-{index:05d}.json"

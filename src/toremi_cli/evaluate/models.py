@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,10 @@ def _slow_tokenizer(folder: Path) -> Encoder | None:
     """A tokenizer in an older layout (vocab.json and merges.txt, or a SentencePiece file)."""
     if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.model", "spiece.model")):
         return None
+    if not (folder / "vocab.json").is_file() and find_spec("sentencepiece") is None:
+        raise TrainingError(
+            f"{folder}: holds a sentencepiece model and no tokenizer.json; `pip install sentencepiece` lets it be read"
+        )
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -7,6 +7,7 @@ options are left out one at a time, then all. What is left out is remembered whe
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -49,7 +50,7 @@ class Negotiation:
             self.options = {**self.options, NEWER_LIMIT: self.options["max_tokens"]}
             del self.options["max_tokens"]
             return True
-        named = [name for name in self.options if name in message]
+        named = [name for name in self.options if re.search(rf"\b{name}\b", message)]
         if named and self._guesses is None:
             self.options = {name: value for name, value in self.options.items() if name not in named}
             return True
