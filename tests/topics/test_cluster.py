@@ -280,3 +280,17 @@ def test_the_model_is_arrays_and_json(fused):
 def test_settings_that_cannot_work(settings, message):
     with pytest.raises(UsageError, match=message):
         ClusterConfig(**settings)
+
+
+@pytest.mark.parametrize("method", ["fused", "kmeans"])
+def test_samples_without_a_known_word_have_no_topic(tmp_path, method):
+    vectors = planted_vectors().copy()
+    vectors[[1, 40]] = 0
+    workdir = Workdir(tmp_path)
+    write_tables(workdir, *planted_texts(), vectors)
+    number = {"num_clusters": 3} if method == "kmeans" else {"num_topics": 3}
+    manifest = build_clusters(workdir, ClusterConfig(method=method, **number))
+    rows = values(workdir).to_pylist()
+    assert [n for n, row in enumerate(rows) if row["topic"] == NO_TOPIC] == [1, 40]
+    assert rows[1]["agreement"] == rows[40]["agreement"] == 0
+    assert manifest["num_without_known_words"] == 2 and manifest["coverage"] == pytest.approx(1 - 2 / len(rows))

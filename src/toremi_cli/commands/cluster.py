@@ -67,7 +67,9 @@ def _summary(manifest: dict[str, Any], place: Any) -> dict[str, Any]:
     keys = ("method", "num_topics", "reason", "agreement", "coverage")
     columns = ["topic", "name", "num_samples", "num_tokens", "agreement", "words"]
     topics = TableReader(place.topics, TOPICS).read(columns).to_pylist()
-    return {**{key: manifest[key] for key in keys}, "num_samples": manifest["num_rows"], "topics": topics}
+    unknown = manifest.get("num_without_known_words", 0)
+    facts = {"num_samples": manifest["num_rows"], "num_without_known_words": unknown, "topics": topics}
+    return {**{key: manifest[key] for key in keys}, **facts}
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -88,3 +90,5 @@ def _print(result: dict[str, Any]) -> None:
         f"\n{result['num_topics']:,} topics ({result['reason']}) for {result['num_samples']:,} samples; "
         f"mean agreement {result['agreement']:.2f}; {result['coverage']:.1%} have a topic"
     )
+    if result["num_without_known_words"]:
+        console.say(f"{result['num_without_known_words']:,} samples hold no word that the vectors know: no topic")

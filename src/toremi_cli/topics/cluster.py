@@ -148,7 +148,10 @@ def _assign_all(workdir: Workdir, samples: TableReader, config: ClusterConfig, f
 
 
 def assign_shard(workdir: Workdir, provenance: Provenance, min_agreement: float, shard: int) -> None:
-    """Write shard `shard` of `clusters`; runs in a process of its own or not."""
+    """Write shard `shard` of `clusters`; runs in a process of its own or not.
+
+    A vector of zeros tells of no word that is known: nothing speaks for any topic then.
+    """
     model = load_model(workdir.clusters / MODEL_FOLDER)
     samples, embeddings = TableReader(workdir.samples, SAMPLES), TableReader(workdir.embeddings, EMBEDDINGS)
     folder = StageFolder(workdir.clusters, CLUSTERS, provenance)
@@ -157,7 +160,9 @@ def assign_shard(workdir: Workdir, provenance: Provenance, min_agreement: float,
     with folder.writer(shard) as writer:
         for rows, vectors in joined_batches(samples, embeddings, shard, batch_rows):
             probs, agreement = model.assign(rows["text"].to_pylist(), vectors)
-            topic = np.where(agreement >= min_agreement, probs.argmax(axis=1), NO_TOPIC)
+            is_known = vectors.any(axis=1)
+            agreement = np.where(is_known, agreement, np.float32(0))
+            topic = np.where(is_known & (agreement >= min_agreement), probs.argmax(axis=1), NO_TOPIC)
             writer.write(pa.table([rows["sample_id"], topic, _lists(probs), agreement], schema=schema))
 
 
@@ -168,15 +173,18 @@ def _lists(probs: np.ndarray) -> pa.Array:
 
 def _finish(workdir: Workdir, folder: StageFolder, num_shards: int) -> dict[str, Any]:
     model = load_model(workdir.clusters / MODEL_FOLDER)
-    total = settled = 0
+    total = settled = unknown = 0
     agreement = 0.0
     for shard in range(num_shards):
         rows = _light_columns(folder.path(shard))
         total += rows.num_rows
-        settled += int((rows["topic"].to_numpy() != NO_TOPIC).sum())
+        has_topic = rows["topic"].to_numpy() != NO_TOPIC
+        settled += int(has_topic.sum())
+        unknown += int((~has_topic & (rows["agreement"].to_numpy() == 0)).sum())
         agreement += float(rows["agreement"].to_numpy().sum(dtype=np.float64))
-    facts = {"method": model.method, "num_topics": model.num_topics, "reason": model.reason}
-    return folder.finish(num_shards, **facts, agreement=agreement / total, coverage=settled / total)
+    facts: dict[str, Any] = {"method": model.method, "num_topics": model.num_topics, "reason": model.reason}
+    facts |= {"agreement": agreement / total, "coverage": settled / total, "num_without_known_words": unknown}
+    return folder.finish(num_shards, **facts)
 
 
 def _light_columns(path: Path) -> pa.Table:
