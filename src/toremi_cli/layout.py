@@ -38,6 +38,11 @@ class Workdir:
         return self.root / "topics.parquet"
 
     @property
+    def map_places(self) -> Path:
+        """Where UMAP has placed samples on the map, kept by `toremi topics --html`; may be deleted."""
+        return self.root / "topics-map.npz"
+
+    @property
     def annotated(self) -> Path:
         """Table `annotated`, written by `toremi annotate`."""
         return self.root / "annotated"

@@ -77,7 +77,8 @@ def read_topics(workdir: Path) -> list[dict[str, Any]]:
 
 def _write_page(workdir: Path, rows: list[dict[str, Any]], path: Path, points: int, projection: str, seed: int) -> None:
     from toremi_cli.layout import Workdir as Layout
-    from toremi_cli.topics.map_page import MapConfig, write_map_page
+    from toremi_cli.topics.map_page import write_map_page
+    from toremi_cli.topics.map_places import MapConfig
 
     config = MapConfig(max_points=points, projection=projection, seed=seed)
     num_points = write_map_page(Layout(workdir), rows, path, config)

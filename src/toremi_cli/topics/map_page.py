@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +14,12 @@ from typing import Any
 import numpy as np
 
 from toremi_cli import __version__, console
-from toremi_cli.errors import TableError, UsageError
+from toremi_cli.errors import TableError
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES
 from toremi_cli.tables import TableReader, atomic_file
+from toremi_cli.topics.map_places import GRID, MapConfig, project
 
-PROJECTIONS = ("umap", "pca")
-FEW_POINTS = 15
-"""Below this many samples UMAP has no neighbourhoods to keep, and PCA is drawn."""
-GRID = 10_000
-"""Coordinates on the page are whole numbers from 0 to this."""
 SNIPPET_CHARACTERS = 240
 PURPOSE = 0x6D6170
 """Parts the random stream of the map from others of the same seed."""
@@ -32,24 +27,6 @@ GOLDEN_ANGLE = 137.508
 """Hues this many degrees apart stay apart, however many there are."""
 TABLE_WORDS = 10
 TABLE_SOURCES = 3
-
-
-@dataclass(frozen=True)
-class MapConfig:
-    """How the map is drawn."""
-
-    max_points: int = 3000
-    """Samples on the map, drawn at random from all."""
-    projection: str = "umap"
-    """'umap' keeps neighbourhoods; 'pca' is quick."""
-    seed: int = 0
-    """Of the samples drawn and of the projection."""
-
-    def __post_init__(self) -> None:
-        if self.projection not in PROJECTIONS:
-            raise UsageError(f"--projection {self.projection}: expected one of {', '.join(PROJECTIONS)}")
-        if self.max_points < 2:
-            raise UsageError(f"--points {self.max_points}: expected 2 or more")
 
 
 @dataclass(frozen=True)
@@ -81,7 +58,7 @@ def write_map_page(workdir: Workdir, topics: Sequence[Mapping[str, Any]], path: 
     """
     points = draw_points(workdir, config)
     console.note(f"placing {len(points.texts):,} samples on the map ({config.projection})")
-    places = project(points.vectors, config)
+    places = project(points.vectors, config, workdir.map_places)
     page = render(topics, points, places, config)
     with atomic_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -137,42 +114,6 @@ def snippet(text: str) -> str:
     return line if len(line) <= SNIPPET_CHARACTERS else line[: SNIPPET_CHARACTERS - 1].rstrip() + "…"
 
 
-def project(vectors: np.ndarray, config: MapConfig) -> np.ndarray:
-    """Two dimensions of `vectors` (num_points, dim), as whole numbers from 0 to `GRID`: (num_points, 2)."""
-    if config.projection == "pca" or len(vectors) < FEW_POINTS or not np.ptp(vectors, axis=0).any():
-        places = _principal(vectors)
-    else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # UMAP warns that a seed costs it its threads
-            from umap import UMAP
-
-            mapper = UMAP(n_neighbors=15, min_dist=0.15, metric="cosine", random_state=config.seed, init="pca")
-            places = np.asarray(mapper.fit_transform(vectors), dtype=np.float64)
-    # Axes have no unit, so empty space may be given up: half of a coordinate is its rank. Near stays near.
-    scaled = np.column_stack([_spread(axis) for axis in places.T])
-    return np.rint(scaled * GRID).astype(np.int64)
-
-
-def _spread(axis: np.ndarray) -> np.ndarray:
-    """(num_points,) coordinates from 0 to 1: half the place between the ends, half the rank."""
-    low, high = axis.min(), axis.max()
-    if high <= low:
-        return np.full(len(axis), 0.5)
-    _, inverse, counts = np.unique(axis, return_inverse=True, return_counts=True)
-    rank = np.cumsum(counts) - (counts + 1) / 2  # equal coordinates share the middle of their ranks
-    return 0.5 * (axis - low) / (high - low) + 0.5 * rank[inverse] / max(len(axis) - 1, 1)
-
-
-def _principal(vectors: np.ndarray) -> np.ndarray:
-    """(num_points, 2) coordinates along the two directions of largest variance."""
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0)
-    left, strength, _ = np.linalg.svd(centred, full_matrices=False)
-    places = np.zeros((len(vectors), 2))
-    kept = min(2, len(strength))
-    places[:, :kept] = left[:, :kept] * strength[:kept]
-    return places
-
-
 def render(topics: Sequence[Mapping[str, Any]], points: Points, places: np.ndarray, config: MapConfig) -> str:
     """The page's HTML."""
     num_samples = sum(topic["num_samples"] for topic in topics)
@@ -184,7 +125,8 @@ def render(topics: Sequence[Mapping[str, Any]], points: Points, places: np.ndarr
         "FACTS": html.escape(facts),
         "CAPTION": html.escape(
             f"{len(points.texts):,} samples drawn at random, placed by {method} of their vectors. Near means similar; "
-            "axes have no unit. Point at a dot to read it; choose a topic to see it alone."
+            "axes have no unit. Point at a dot to read it; choose a topic to see it alone. To come nearer: +, two "
+            "fingers, or the wheel with Ctrl; then drag."
         ),
         "TOPICS": "\n".join(_topic_row(topic, hues) for topic in topics),
         "SOURCES": "\n".join(_source_row(name, sizes, sources, topics, hues) for name, sizes in sources.items()),
@@ -199,7 +141,9 @@ def render(topics: Sequence[Mapping[str, Any]], points: Points, places: np.ndarr
 
 def _data(topics: Sequence[Mapping[str, Any]], points: Points, places: np.ndarray, hues: Mapping[int, int]) -> str:
     """What the script draws, as JSON that cannot end the script element."""
-    names = sorted(set(points.sources))
+    sizes = Counter(points.sources)
+    names = sorted(sizes)
+    order = sorted(range(len(names)), key=lambda index: -sizes[names[index]])
     number = {name: index for index, name in enumerate(names)}
     drawn = []
     for topic in topics:
@@ -210,6 +154,8 @@ def _data(topics: Sequence[Mapping[str, Any]], points: Points, places: np.ndarra
         "grid": GRID,
         "topics": drawn,
         "sources": names,
+        "source_order": order,
+        "source_hues": [round(order.index(index) * GOLDEN_ANGLE % 360) for index in range(len(names))],
         "x": places[:, 0].tolist(),
         "y": places[:, 1].tolist(),
         "topic": points.topics.tolist(),
