@@ -14,17 +14,20 @@ from toremi_cli.cli import app
 COMMANDS = sorted(typer.main.get_command(app).commands)
 
 
-def test_help_imports_nothing_heavy():
+def test_help_and_lists_import_nothing_heavy():
     program = (
         "import sys, contextlib\n"
         "from toremi_cli.cli import app\n"
         "with contextlib.suppress(SystemExit):\n"
         "    app(['--help'])\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    app(['pretrain', '--list-policies'])\n"
         "heavy = {'torch', 'gensim', 'top2vec', 'transformers', 'numpy', 'pyarrow', 'sklearn', 'matplotlib'}\n"
         "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
     )
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment())
     assert "HEAVY []" in process.stdout, process.stdout + process.stderr
+    assert "toremi-2" in process.stdout
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -181,11 +181,11 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]toremi pretrain --model tiny --policy toremi-2 --max-steps 600[/]
         """
-        from toremi_cli.train.start import plan_only, start_run
-
         if list_policies:
             _print_policies(as_json)
             return
+        from toremi_cli.train.start import plan_only, start_run
+
         values = {**ctx.params, "compile": compile_model}
         values["policy"] = {"name": policy, **{key: values[key] for key in POLICY_FIELDS}}
         given = {"compile" if key == "compile_model" else key for key in ctx.params if _is_given(ctx, key)}
@@ -201,13 +201,13 @@ def _print_policies(as_json: bool) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    from toremi_cli.reweight import POLICIES
+    from toremi_cli.policy_list import POLICY_LIST
 
     if as_json:
-        console.print_json({name: {"acts_on": p.acts_on, "summary": p.summary} for name, p in POLICIES.items()})
+        console.print_json({name: policy._asdict() for name, policy in POLICY_LIST.items()})
         return
     table = RichTable("policy", "acts on", "what it does", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, policy in POLICIES.items():
+    for name, policy in POLICY_LIST.items():
         table.add_row(Text(name), Text(policy.acts_on), Text(policy.summary))
     console.out.print(table)
 
@@ -235,12 +235,12 @@ def _is_given(ctx: typer.Context, key: str) -> bool:
 
 
 def _finish(outcome: dict[str, Any], as_json: bool) -> None:
-    summary = outcome["summary"]
-    if as_json:
+    summary = outcome["summary"]  # the first rank's alone
+    if summary and as_json:
         console.print_json(summary)
     elif summary:
         _print(summary)
-    if outcome["signal"]:
+    if outcome["signal"] and summary:
         console.note(
             f"stopped after step {summary['step']:,} of {summary['max_steps']:,}; "
             "go on with the same command and --resume"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from toremi_cli.errors import UsageError
-from toremi_cli.reweight import POLICIES, Policy, PolicyConfig, PolicyData, StageSwitch, make_policy, weight_course
+from toremi_cli.reweight import Policy, PolicyConfig, PolicyData, StageSwitch, make_policy, weight_course
 from toremi_cli.reweight.policies.data import WeightCourse
 from toremi_cli.schemas import LOSSES, WEIGHTS
 from toremi_cli.tables import TableReader
@@ -25,10 +25,8 @@ def build_policy(
     """The policy and its stage switch.
 
     Raises:
-        UsageError: no such policy, a setting out of range, or something that the policy needs is not given.
+        UsageError: a setting out of range, or something that the policy needs is not given.
     """
-    if config.policy["name"] not in POLICIES:
-        raise UsageError(f"--policy {config.policy['name']}: expected one of {', '.join(POLICIES)}")
     if not pairs.names and config.policy["name"] != "uniform":
         raise UsageError(
             f"--policy {config.policy['name']}: no sample has a topic by --topics {config.topics}, so nothing can be "

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reweight.policies.test_toremi_paper import stats
+from toremi_cli.policy_list import POLICY_LIST
 from toremi_cli.reweight import POLICIES, PolicyConfig, PolicyData, make_policy, weight_course
 
 TOPICS = ["a", "b", "c", "d"]
@@ -33,7 +34,8 @@ def run(policy, course, start=0):
 @pytest.mark.parametrize("name", POLICIES)
 def test_it_introduces_itself(name):
     assert POLICIES[name].name == name
-    assert 10 < len(POLICIES[name].summary) < 80
+    assert 10 < len(POLICY_LIST[name].summary) < 80
+    assert POLICY_LIST[name].acts_on == POLICIES[name].acts_on
     assert make(name).apply in ("loss", "sampling")
     assert make(name, apply="both").apply == "both"
 

@@ -35,7 +35,6 @@ class Ado(SharePolicy):
     """Topics whose power law still falls steeply are drawn more."""
 
     name: ClassVar[str] = "ado"
-    summary: ClassVar[str] = "adaptive data optimization: power laws tell what still falls (arXiv 2410.11820)"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -27,8 +27,6 @@ class Policy(ABC):
 
     name: ClassVar[str]
     """What users call it."""
-    summary: ClassVar[str]
-    """One line for lists of policies."""
     num_stages: ClassVar[int] = 1
     """1: the policy doesn't know stages. 2: its updates differ between stages."""
     acts_on: ClassVar[str] = "loss"

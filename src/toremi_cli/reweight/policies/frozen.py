@@ -19,7 +19,6 @@ class Frozen(Policy):
     """After the interval that ends at a step: the course's weights of the last step up to it; before its first, 1."""
 
     name: ClassVar[str] = "frozen"
-    summary: ClassVar[str] = "control: the weights of another run's table"
     needs: ClassVar[frozenset[str]] = frozenset({"course"})
 
     def __init__(self, *args: Any) -> None:

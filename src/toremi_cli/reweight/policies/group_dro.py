@@ -28,7 +28,6 @@ class GroupDro(SharePolicy):
     """Topics with the largest excess loss gain share."""
 
     name: ClassVar[str] = "group-dro"
-    summary: ClassVar[str] = "DoReMi: topics of large excess loss gain weight (arXiv 2305.10429)"
     acts_on: ClassVar[str] = "loss"
 
     def __init__(self, *args: Any) -> None:

@@ -26,7 +26,6 @@ class LinUpper(Uniform):
     """Down-weighs samples of low loss; topics keep weight 1."""
 
     name: ClassVar[str] = "linupper"
-    summary: ClassVar[str] = "sample weights: low-loss samples of a batch count less (arXiv 2502.06733)"
     sample_level: ClassVar[bool] = True
 
     def sample_factors(self, sample_loss: Tensor, step: int) -> Tensor:

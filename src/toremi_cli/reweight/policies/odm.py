@@ -31,7 +31,6 @@ class Odm(SharePolicy):
     """Topics of high loss are drawn more."""
 
     name: ClassVar[str] = "odm"
-    summary: ClassVar[str] = "online data mixing: a bandit whose reward is the loss (arXiv 2312.02406)"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -17,7 +17,6 @@ class RandomWeights(Policy):
     """Every interval draws each weight anew, log-uniformly between `w_min` and `w_max`."""
 
     name: ClassVar[str] = "random-weights"
-    summary: ClassVar[str] = "control: random weights between the bounds, new ones each interval"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -26,7 +26,6 @@ class Shearing(SharePolicy):
     """Topics that are further above their target than others gain share."""
 
     name: ClassVar[str] = "shearing"
-    summary: ClassVar[str] = "Sheared LLaMA: topics far above a target loss gain share (arXiv 2310.06694)"
     needs: ClassVar[frozenset[str]] = frozenset({"reference_loss"})
 
     def _new_shares(self, losses: Tensor, stats: IntervalStats) -> Tensor:

@@ -20,7 +20,6 @@ class ShuffledTopics(Policy):
     """The weights of `inner`, each handed to another topic in one cycle: with two or more topics none keeps its own."""
 
     name: ClassVar[str] = "shuffled-topics"
-    summary: ClassVar[str] = "control: another policy's weights (--of) on the wrong topics"
     num_stages: ClassVar[int] = 2
 
     def __init__(self, inner: Policy) -> None:

@@ -20,7 +20,6 @@ class Stratified(Uniform):
     """Equal shares."""
 
     name: ClassVar[str] = "stratified"
-    summary: ClassVar[str] = "control: every topic has the same share"
     acts_on: ClassVar[str] = "sampling"
     needs: ClassVar[frozenset[str]] = frozenset({"sizes"})
 
@@ -36,7 +35,6 @@ class Temperature(Stratified):
     """Shares between natural and equal."""
 
     name: ClassVar[str] = "temperature"
-    summary: ClassVar[str] = "control: shares proportional to size^(1/T)"
 
     def _temperature(self) -> float:
         return self.config.temperature

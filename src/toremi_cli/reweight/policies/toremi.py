@@ -100,7 +100,6 @@ class Toremi(Policy):
     """Hard and learnable topics gain weight, topics that stand still lose it, from stratified shares."""
 
     name: ClassVar[str] = "toremi"
-    summary: ClassVar[str] = "ours: stratified shares; noise and boilerplate lose, found by gradients"
     num_stages: ClassVar[int] = 2
     acts_on: ClassVar[str] = "sampling"
 

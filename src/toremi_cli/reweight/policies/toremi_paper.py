@@ -36,7 +36,6 @@ class ToremiOne(Policy):
     """Emphasize only: hard topics gain weight, none loses it."""
 
     name: ClassVar[str] = "toremi-1"
-    summary: ClassVar[str] = "the paper's first stage throughout: topics of high loss gain weight"
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
         average = mean(losses[stats.seen])
@@ -71,5 +70,4 @@ class ToremiTwo(ToremiOne):
     """Emphasize, then in stage 2 also de-emphasize: hard topics lose weight, easy ones gain it."""
 
     name: ClassVar[str] = "toremi-2"
-    summary: ClassVar[str] = "the paper's two stages: in the second, topics of high loss lose weight"
     num_stages: ClassVar[int] = 2

@@ -14,7 +14,6 @@ class Uniform(Policy):
     """The baseline: weights stay at 1."""
 
     name: ClassVar[str] = "uniform"
-    summary: ClassVar[str] = "plain pre-training: every topic weighs 1"
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
         return self.weights
