@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState, PartialState
 
 from toremi_cli.errors import TrainingError
 from toremi_cli.reweight import POLICIES
+from toremi_cli.reweight.policies.toremi_paper import ToremiTwo
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.worker import run_worker
 
@@ -56,10 +57,14 @@ def main() -> None:
     for policy in in_order():
         train(config(workdir, policy, "both", grad_accumulation=2), next(ports))
     rank = int(os.environ["RANK"])
-    differing = config(workdir, "toremi-2", "differing")
-    differing.policy["alpha"] = 1.0 + rank  # as if a machine of the cluster had been given another flag
+    updated = ToremiTwo._updated  # as if a machine of the cluster computed otherwise
+    ToremiTwo._updated = lambda *args: updated(*args) * (1 + rank)  # type: ignore[method-assign]
     try:
-        train(differing, next(ports))
+        train(config(workdir, "toremi-2", "differing", seed=rank), next(ports))
+    except TrainingError as problem:
+        print("REFUSED", problem, flush=True)
+    try:
+        train(config(workdir, "toremi-2", "differing"), next(ports))
     except TrainingError as problem:
         print("REFUSED", problem, flush=True)
         os._exit(0)  # as a worker ends: taken down right after a reduction, a gloo group may wait for itself for good

@@ -64,7 +64,7 @@ def free_ports(count):
         return [str(found.getsockname()[1]) for found in sockets]
 
 
-PORTS = free_ports(len(POLICIES) + 1)
+PORTS = free_ports(len(POLICIES) + 2)
 
 
 def start_rank(workdir, rank, ports):
@@ -100,6 +100,7 @@ def test_the_policies_did_something(workdir, one_rank):
 
 def test_ranks_whose_weights_differ_stop(both_ranks):
     assert all("REFUSED step 4: the ranks' topic weights differ" in output for output in both_ranks)
+    assert all("REFUSED the ranks have different settings" in output for output in both_ranks)
 
 
 def test_sampling_resumes_exactly(train):

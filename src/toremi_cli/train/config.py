@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from toremi_cli.errors import UsageError, reason
+from toremi_cli.errors import UsageError
 from toremi_cli.layout import Workdir
+from toremi_cli.policy_list import POLICY_LIST
 from toremi_cli.runs.record import RUNTIME_FIELDS
 from toremi_cli.sample_topics import TOPIC_MODES
+from toremi_cli.train.accelerate_config import read_accelerate_config
 
 AUTO = "auto"
 SCHEDULES = ("cosine", "linear", "constant")
@@ -208,6 +210,7 @@ def check_config(config: TrainConfig) -> None:
     Raises:
         UsageError: names the flag, what it holds and what it may hold.
     """
+    _check_choice("--policy", str(config.policy["name"]), tuple(POLICY_LIST))
     _check_choice("--topics", config.topics, TOPIC_MODES)
     _check_choice("--schedule", config.schedule, SCHEDULES)
     _check_choice("--precision", config.precision, PRECISIONS)
@@ -231,7 +234,7 @@ def check_config(config: TrainConfig) -> None:
         raise UsageError(
             f"--model {config.model}: neither a preset ({', '.join(PRESETS)}) nor the path of a transformers config"
         )
-    _check_accelerate_config(config.accelerate_config)
+    _check_accelerate_config(config)
     if not config.run_name or "/" in config.run_name or config.run_name.startswith("."):
         raise UsageError(f"--name {config.run_name!r}: must be a plain folder name")
 
@@ -254,20 +257,20 @@ def _check_numbers(config: TrainConfig) -> None:
             raise UsageError(f"{flag} {found}: expected {expected}")
 
 
-def _check_accelerate_config(path: str) -> None:
-    """Refuse a file that accelerate's launcher could not read: it would end in a traceback."""
-    if not path:
+def _check_accelerate_config(config: TrainConfig) -> None:
+    """Refuse a file that accelerate's launcher could not read, and flags that say otherwise than the file."""
+    if not config.accelerate_config:
         return
-    import yaml  # what accelerate reads it with; JSON is YAML too
-
-    try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"--accelerate-config {path}: no such file; `accelerate config` writes one") from None
-    except (OSError, ValueError, yaml.YAMLError) as problem:
-        raise UsageError(f"--accelerate-config {path}: cannot be read as YAML ({reason(problem)})") from None
-    if not isinstance(found, dict) or "compute_environment" not in found:
-        raise UsageError(f"--accelerate-config {path}: no config of accelerate: 'compute_environment' is not in it")
+    found = read_accelerate_config(config.accelerate_config)
+    for flag, value, given in (
+        ("--gpus", config.gpus, config.gpus > 0),
+        ("--processes", config.processes, config.processes > 1),
+    ):
+        if given:
+            raise UsageError(
+                f"{flag} {value}: with --accelerate-config the file says how many ranks there are (num_processes: "
+                f"{found.get('num_processes')}); leave {flag} out"
+            )
 
 
 def resolve_auto(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import parse_flag_from_env
 
 from toremi_cli.errors import UsageError
 from toremi_cli.lm.memory import reuse_freed_memory
+from toremi_cli.train.accelerate_config import keep_what_a_launcher_says
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.sharding import check_sharding
 
@@ -19,13 +21,15 @@ def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     """The accelerator of this rank; joins the process group. A tracker writes below the run's `folder`.
 
     Raises:
-        UsageError: a precision that the device lacks, a tracker that is not installed, the first FSDP.
+        UsageError: a precision that the device lacks, a tracker that is not installed, the first FSDP,
+            another training loop than ours.
     """
     if config.log_with and importlib.util.find_spec(config.log_with) is None:
         raise UsageError(f"--log-with {config.log_with}: not installed; pip install {config.log_with}")
-    use_cpu = config.gpus == 0 or not torch.cuda.is_available()
+    keep_what_a_launcher_says(os.environ)
+    use_cpu = config.gpus == 0 or not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
     if use_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+        os.environ["ACCELERATE_USE_CPU"] = "true"
     use_bf16 = uses_bf16(config.precision, use_cpu)
     if use_cpu:
         reuse_freed_memory()

@@ -1,14 +1,17 @@
-"""Starting the ranks: `accelerate launch` as a child process, its signals, its exit code, its errors in one line."""
+"""Starting the ranks: one as a child, several through `accelerate launch`; their signals, exit code and errors."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,47 +20,17 @@ from types import FrameType
 from typing import IO, Any
 
 from toremi_cli import console
+from toremi_cli.engine import default_workers
 from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.train import outcome
+from toremi_cli.train.accelerate_config import without_launchers, write_own_config
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.machine import resolve_devices
 
 KEPT_LINES = 400
+LAST_WORDS_SECONDS = 3.0
+"""How long the other ranks have to end by themselves once one has failed."""
 WORKER = "toremi_cli.train.worker"
-
-
-def is_launched() -> bool:
-    """Whether this process is a rank already (torchrun, srun with torch's variables, accelerate launch)."""
-    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
-
-
-def num_gpus() -> int:
-    """GPUs of this machine; torch is asked only where there may be one."""
-    if not any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")):
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def resolve_devices(config: TrainConfig) -> tuple[int, int]:
-    """(GPUs, processes) that a run uses on this machine.
-
-    Raises:
-        UsageError: more GPUs than there are, processes asked for beside GPUs, or more of them than CPU cores.
-    """
-    found = num_gpus() if config.gpus != 0 else 0
-    if config.gpus > found:
-        raise UsageError(
-            f"--gpus {config.gpus}: this machine has {found}; use --gpus {found}"
-            + ("" if found else " --processes N to train on the CPU")
-        )
-    gpus = found if config.gpus < 0 else config.gpus
-    if gpus and config.processes > 1:
-        raise UsageError(f"--processes {config.processes}: with GPUs, each gets one process; use --gpus or --gpus 0")
-    cores = os.cpu_count() or 1
-    if not gpus and config.processes > cores:
-        raise UsageError(f"--processes {config.processes}: this machine has {cores} CPU cores; use --processes {cores}")
-    return gpus, gpus or config.processes
 
 
 def launch(config: TrainConfig, resume: bool) -> dict[str, Any]:
@@ -73,18 +46,17 @@ def launch(config: TrainConfig, resume: bool) -> dict[str, Any]:
         folder = Path(name)
         request = folder / "request.json"
         request.write_text(json.dumps({"config": {**config.to_json(), "gpus": gpus}, "resume": resume}))
-        command = accelerate_command(config, gpus, processes, request)
         child = subprocess.Popen(
-            command,
+            launch_command(config, processes, request),
             stdin=subprocess.PIPE,  # the lifeline: workers end when this end of it closes
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # our stdout is for results; on theirs libraries speak (NCCL_DEBUG)
             env=_environment(folder, gpus, processes),
             start_new_session=True,
         )
-        assert child.stderr is not None
+        assert child.stdout is not None
         with _forwarding(child, folder) as signals:
-            last_lines = _pass_on(child.stderr, folder, show_all=config.debug)
+            last_lines = _pass_on(child.stdout, child, folder, show_all=config.debug)
             child.wait()
         found = outcome.read(folder)
         if found is None:
@@ -97,29 +69,24 @@ def launch(config: TrainConfig, resume: bool) -> dict[str, Any]:
     return found
 
 
-def accelerate_command(config: TrainConfig, gpus: int, processes: int, request: Path) -> list[str]:
-    """The command line of `accelerate launch`.
-
-    Every key option is passed, since accelerate silently merges the user's default config otherwise.
-    """
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    if config.accelerate_config:
-        command += ["--config_file", config.accelerate_config]
-    else:
-        command += ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
-        command += ["--dynamo_backend", "no", "--main_process_port", "0"]
-        if processes > 1:
-            command += ["--multi_gpu"]  # also for gloo on the CPU: the only way to several processes on one machine
-        elif gpus == 0:
-            command += ["--cpu"]
-    return [*command, "--quiet", "-m", WORKER, "--config", str(request)]
+def launch_command(config: TrainConfig, processes: int, request: Path) -> list[str]:
+    """The command line of one rank, or of the launcher that starts several: `accelerate launch`."""
+    worker = ["-m", WORKER, "--config", str(request)]
+    if processes == 1 and not config.accelerate_config:
+        return [sys.executable, *worker]
+    config_file = Path(config.accelerate_config)
+    if not config.accelerate_config:
+        config_file = request.with_name("accelerate.json")
+        write_own_config(config_file, processes)
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config_file), "--quiet", *worker]
 
 
 def _environment(folder: Path, gpus: int, processes: int) -> dict[str, str]:
-    env = {**os.environ, outcome.LAUNCH_FOLDER_ENV: str(folder)}
+    env = {**without_launchers(os.environ), outcome.LAUNCH_FOLDER_ENV: str(folder)}
+    env["PYTHONSAFEPATH"] = "1"  # a file `random.py` where the user happens to be is none of the worker's modules
     if gpus == 0:
         env["ACCELERATE_USE_CPU"] = "true"
-        env.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
+    env.setdefault("OMP_NUM_THREADS", str(max(default_workers() // processes, 1)))
     if console.err.is_terminal:
         # The worker's stderr is a pipe to us, but what it prints ends on this terminal.
         env |= {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "COLUMNS": str(console.err.width)}
@@ -133,15 +100,14 @@ def _forwarding(child: subprocess.Popen[bytes], folder: Path) -> Iterator[list[i
 
     def forward(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        workers = [int(path.read_text() or 0) for path in folder.glob("pid-*")]
-        if len(received) == 1 and workers:
-            console.note("stopping at the next step; once more to stop at once")
+        workers = _worker_pids(folder)
+        if len(received) > 1 or not workers:
+            _end(child, folder)
+            return
+        console.note("stopping at the next step; once more to stop at once")
         for pid in workers:
             with suppress(ProcessLookupError):
-                os.kill(pid, number if len(received) == 1 else signal.SIGKILL)
-        if not workers or len(received) > 1:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+                os.kill(pid, number)
 
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -154,18 +120,42 @@ def _forwarding(child: subprocess.Popen[bytes], folder: Path) -> Iterator[list[i
             signal.signal(number, handler)
 
 
-def _pass_on(stream: IO[bytes], folder: Path, show_all: bool) -> list[str]:
-    """Copy the workers' stderr to ours until it ends; return the last lines.
+def _pass_on(stream: IO[bytes], child: subprocess.Popen[bytes], folder: Path, show_all: bool) -> list[str]:
+    """Copy what the workers say to our stderr until all have ended; return the last lines.
 
-    Once a worker has reported, what follows is the launcher's traceback about it, which only `show_all` shows.
+    Once a worker has reported, what follows is the launcher's traceback about it, which only `show_all` shows. Once
+    one has failed, the others may be waiting for it in the middle of an exchange: they are ended.
     """
     last: deque[str] = deque(maxlen=KEPT_LINES)
-    for chunk in iter(lambda: os.read(stream.fileno(), 65536), b""):
-        last.extend(chunk.decode("utf-8", "replace").splitlines())
-        if show_all or not (folder / outcome.OUTCOME).exists():
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.buffer.flush()
-    return list(last)
+    deadline = math.inf
+    while True:
+        if select.select([stream], [], [], 0.5)[0]:
+            chunk = os.read(stream.fileno(), 65536)
+            if not chunk:
+                return list(last)
+            last.extend(chunk.decode("utf-8", "replace").splitlines())
+            if show_all or not (folder / outcome.OUTCOME).exists():
+                sys.stderr.buffer.write(chunk)
+                sys.stderr.buffer.flush()
+        found = outcome.read(folder)
+        if found is not None and "error" in found:
+            deadline = min(deadline, time.monotonic() + LAST_WORDS_SECONDS)
+        if time.monotonic() > deadline:
+            _end(child, folder)
+            deadline = math.inf
+
+
+def _worker_pids(folder: Path) -> list[int]:
+    return [int(path.read_text() or 0) for path in folder.glob("pid-*")]
+
+
+def _end(child: subprocess.Popen[bytes], folder: Path) -> None:
+    """Kill the workers and what started them."""
+    for pid in _worker_pids(folder):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def _death(code: int, last_lines: list[str]) -> str:

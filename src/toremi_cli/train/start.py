@@ -13,9 +13,12 @@ from toremi_cli import console
 from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.runs.record import FINISHED, RUNTIME_FIELDS, read_run
+from toremi_cli.train.accelerate_config import is_first_machine
 from toremi_cli.train.config import TrainConfig, check_config, differences, resolve_auto
-from toremi_cli.train.launch import is_launched, launch, resolve_devices
+from toremi_cli.train.launch import launch
 from toremi_cli.train.lock import set_aside
+from toremi_cli.train.machine import check_launched, resolve_devices
+from toremi_cli.train.ranks import is_first, join_launched
 
 
 def start_run(
@@ -39,14 +42,17 @@ def start_run(
         raise UsageError("--resume and --overwrite: give one of the two")
     config = _config(values, debug)
     check_config(config)
-    if is_launched():
+    if join_launched(os.environ, look_at_slurm=not config.accelerate_config):
         return _as_rank(config, values, given, resume, overwrite)
     resolve_devices(config)
+    if not is_first_machine(config.accelerate_config):
+        config, done = _follow(config, values, given, resume, overwrite)
+        return launch(config, resume) if done is None else {**done, "summary": {}}
     if overwrite or given & {"annotated", "tokenizer"}:
         _check_inputs(config)
     config, resume, done = settle(config, values, given, resume=resume, overwrite=overwrite)
     if done is not None:
-        return {"signal": 0, "exit_code": 0, "summary": done}
+        return _finished(done)
     _check_inputs(config)
     with _making_room(config, overwrite):
         return launch(config, resume)
@@ -148,19 +154,41 @@ def _check_inputs(config: TrainConfig) -> None:
 def _as_rank(
     config: TrainConfig, values: Mapping[str, Any], given: Set[str], resume: bool, overwrite: bool
 ) -> dict[str, Any]:
-    """Train as one of the ranks that torchrun or srun started."""
-    from toremi_cli.train.worker import run_worker
-
-    first = int(os.environ["RANK"]) == 0
+    """Train as one of the ranks that torchrun or srun started; a failure ends this process at once."""
+    check_launched(config)
     done: dict[str, Any] | None = None
-    if first:
-        config, resume, done = settle(config, values, given, resume=resume, overwrite=overwrite)
-    elif not overwrite and (record := read_run(Workdir(Path(config.workdir)).run(config.run_name))) is not None:
-        config = _merged(config, record["config"], values, given) if resume else config
-        done = record["result"] if record["status"] == FINISHED else None
-    if done is not None:
-        outcome = {"signal": 0, "exit_code": 0, "summary": done}
+    if is_first():
+        config, resume, result = settle(config, values, given, resume=resume, overwrite=overwrite)
+        done = None if result is None else _finished(result)
     else:
-        with _making_room(config, overwrite and first):
-            outcome = run_worker(config, resume)
-    return outcome if first else {**outcome, "summary": {}}
+        config, done = _follow(config, values, given, resume, overwrite)
+    if done is None:
+        from toremi_cli.train.worker import leave, run_worker
+
+        try:
+            with _making_room(config, overwrite and is_first()):
+                done = run_worker(config, resume)
+        except Exception as problem:
+            leave(problem, config.debug)
+    return done if is_first() else {**done, "summary": {}}
+
+
+def _follow(
+    config: TrainConfig, values: Mapping[str, Any], given: Set[str], resume: bool, overwrite: bool
+) -> tuple[TrainConfig, dict[str, Any] | None]:
+    """What the first rank's `settle` comes to, for a rank or a machine that isn't the first, without a word.
+
+    Returns:
+        The config to run with, and the outcome of a run that is finished already.
+    """
+    record = None if overwrite else read_run(Workdir(Path(config.workdir)).run(config.run_name))
+    if record is None:
+        return config, None
+    if resume:
+        config = _merged(config, record["config"], values, given)
+    return config, _finished(record["result"]) if record["status"] == FINISHED else None
+
+
+def _finished(summary: dict[str, Any]) -> dict[str, Any]:
+    """The outcome of a run that has nothing left to do."""
+    return {"signal": 0, "exit_code": 0, "summary": summary}

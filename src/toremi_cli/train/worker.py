@@ -6,6 +6,7 @@ Started by `toremi pretrain` through accelerate, or by torchrun or srun.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -17,12 +18,18 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from toremi_cli import console
-from toremi_cli.errors import ToremiError, reason
+from toremi_cli.errors import ToremiError, TrainingError, reason
+from toremi_cli.provenance import digest
+from toremi_cli.runs.record import RUNTIME_FIELDS
 from toremi_cli.train import outcome
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.ranks import is_first, is_first_here
+
+PEER_HAS_ENDED = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "Broken pipe")
+"""How gloo and NCCL say that a rank they exchange something with is gone."""
 
 
 def main() -> None:
@@ -35,10 +42,8 @@ def main() -> None:
     try:
         result = run_worker(config, request["resume"])
     except Exception as problem:
-        _report_failure(problem, config.debug)
-        sys.stderr.flush()
-        os._exit(1)  # without the wait for threads of a broken process group
-    if int(os.environ.get("RANK", "0")) == 0:
+        leave(problem, config.debug)
+    if is_first_here():
         outcome.report(result)
 
 
@@ -49,9 +54,8 @@ def run_worker(config: TrainConfig, resume: bool) -> dict[str, Any]:
         ToremiError: the run cannot start or go on.
     """
     silence_libraries()
-    rank = int(os.environ.get("RANK", "0"))
-    console.set_quiet(config.quiet or rank != 0)
-    cache = open_run_cache(config, build=rank == 0)
+    console.set_quiet(config.quiet or not is_first())
+    cache = open_run_cache(config, build=is_first())
 
     from toremi_cli.layout import Workdir
     from toremi_cli.train.device import make_accelerator
@@ -59,11 +63,11 @@ def run_worker(config: TrainConfig, resume: bool) -> dict[str, Any]:
 
     folder = Workdir(Path(config.workdir)).run(config.run_name)
     accelerator = make_accelerator(config, folder)
-    try:
-        with locked(folder) if accelerator.is_main_process else nullcontext():
-            return _train(config, accelerator, cache, folder, resume)
-    finally:
-        accelerator.end_training()
+    check_same_settings(config, accelerator.device)
+    with locked(folder) if accelerator.is_main_process else nullcontext():
+        result = _train(config, accelerator, cache, folder, resume)
+    accelerator.end_training()  # not after a failure: it waits for the other ranks
+    return result
 
 
 def _train(config: TrainConfig, accelerator: Any, cache: Any, folder: Path, resume: bool) -> dict[str, Any]:
@@ -96,7 +100,29 @@ def _train(config: TrainConfig, accelerator: Any, cache: Any, folder: Path, resu
     }
     if run.is_main:
         update_run(folder, status="stopped" if received else FINISHED, result=summary)
-    return {"signal": received, "exit_code": _exit_code(received), "summary": summary}
+    return {"signal": received, "exit_code": _exit_code(received), "summary": summary if run.is_main else {}}
+
+
+def check_same_settings(config: TrainConfig, device: Any) -> None:
+    """Make sure that all ranks were told to train the same run.
+
+    Raises:
+        TrainingError: they were not, as tasks of one srun that were meant to train a run each.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return
+    settings = {key: value for key, value in config.to_json().items() if key not in RUNTIME_FIELDS}
+    mark = float(int(digest(settings, config.run_name)[:12], 16))
+    marks = torch.tensor([mark, -mark], dtype=torch.float64, device=device)
+    dist.all_reduce(marks, dist.ReduceOp.MAX)
+    if float(marks.sum()) != 0:
+        raise TrainingError(
+            "the ranks have different settings; give all of them the same flags, and start runs that have nothing to "
+            "do with each other apart (`srun --ntasks 1`)"
+        )
 
 
 def _exit_code(received: int) -> int:
@@ -116,6 +142,7 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # nothing is done to the losses in place
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("USE_TORCH_XLA", "0")  # where torch_xla is installed, accelerate would train on a TPU
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -137,21 +164,33 @@ def _register() -> None:
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
-def _report_failure(problem: Exception, debug: bool) -> None:
-    import errno
+def leave(problem: Exception, debug: bool) -> NoReturn:
+    """Say why this rank has failed, and end it at once.
 
-    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
-        message = f"{problem.filename or 'disk'}: no space left on the device; free some and go on with --resume"
-    elif isinstance(problem, ToremiError):
-        message = str(problem)
-    else:
-        message = f"{type(problem).__name__}: {reason(problem, 500)}"
-    code = problem.exit_code if isinstance(problem, ToremiError) else 1
+    The other ranks wait for it in the middle of an exchange and learn of it by its end. An orderly one would wait for
+    them first, to take down the process group together.
+    """
+    message, code = _failure(problem)
     if debug:
         traceback.print_exc()
     elif outcome.LAUNCH_FOLDER_ENV not in os.environ:
         console.error(message)
     outcome.report({"error": message, "exit_code": code})
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _failure(problem: Exception) -> tuple[str, int]:
+    """One line about it, and the exit code."""
+    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+        return f"{problem.filename or 'disk'}: no space left on the device; free some and go on with --resume", 1
+    if isinstance(problem, ToremiError):
+        return str(problem), problem.exit_code
+    found = f"{type(problem).__name__}: {reason(problem, 500)}"
+    if isinstance(problem, RuntimeError) and any(words in found for words in PEER_HAS_ENDED):
+        return f"another rank has ended, its own message says why ({found}); go on with --resume", 1
+    return found, 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,68 @@
+"""What surrounds a run reaches none of its ranks, and what happens to one of them ends all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.shell import assert_one_line_error, environment
+from tests.train.smallrun import ARGUMENTS
+from tests.train.test_policies import free_ports
+from toremi_cli.errors import TrainingError, UsageError
+from toremi_cli.train import launch
+from toremi_cli.train.accelerate_config import keep_what_a_launcher_says, without_launchers
+from toremi_cli.train.config import TrainConfig
+
+ROOT = Path(__file__).parents[2]
+FAILURE = "RuntimeError: the card has fallen off the bus"
+
+
+def test_a_rank_that_fails_ends_the_others(workdir, monkeypatch):
+    monkeypatch.setattr(launch, "WORKER", "tests.train.failing_rank")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    settings = {"context_length": 32, "batch_size": 12, "max_steps": 24, "gpus": 0, "processes": 2, "quiet": True}
+    config = TrainConfig(workdir=str(workdir), model=str(workdir / "model.json"), name="failing", **settings)
+    with pytest.raises(TrainingError) as problem:
+        launch.launch(config, resume=False)
+    assert str(problem.value) == FAILURE
+
+
+def test_ranks_that_others_launched_end_likewise(workdir):
+    port = free_ports(1)[0]
+    processes = [start_failing(workdir, rank, port) for rank in (0, 1)]
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    for process, (out, err), part in zip(processes, outputs, ("another rank has ended", FAILURE), strict=True):
+        assert_one_line_error(subprocess.CompletedProcess("", process.returncode, out, err), part)
+
+
+def start_failing(workdir, rank, port):
+    ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    command = ["pretrain", "-w", workdir, "--model", workdir / "model.json", *ARGUMENTS, "--name", "failing-ranks"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.train.failing_rank", *map(str, command), "--gpus", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(**ranks, MASTER_PORT=port),
+    )
+
+
+def test_ranks_that_we_start_inherit_nothing_of_other_launchers():
+    kept = {"PATH": "/bin", "NCCL_DEBUG": "INFO", "TORCH_LOGS": "dynamo", "CUDA_VISIBLE_DEVICES": "0"}
+    others = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "FSDP_VERSION": "1", "RANK": "3", "PET_NNODES": "2"}
+    assert without_launchers(kept | others | {"LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "1", "PMI_SIZE": "4"}) == kept
+
+
+def test_a_launcher_says_where_a_rank_trains_and_not_how():
+    places = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "ACCELERATE_USE_CPU": "true", "RANK": "1"}
+    ways = {"ACCELERATE_MIXED_PRECISION": "fp16", "ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"}
+    environ = places | ways | {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_TORCH_DEVICE": "meta"}
+    keep_what_a_launcher_says(environ)
+    assert environ == places
+    with pytest.raises(UsageError, match="DEEPSPEED is not supported"):
+        keep_what_a_launcher_says({"ACCELERATE_USE_DEEPSPEED": "true"})
