@@ -126,5 +126,6 @@ def annotate_config(workdir: Workdir, llm: dict[str, Any], seed: int | None, **f
         if not server.get(name):
             raise UsageError(f"labels by a language model need --llm-{name} too")
     config = LlmConfig(**server)
-    config.check_client()
+    if llm["url"] or llm["model"]:  # a server that is remembered may have nothing left to say
+        config.check_client()
     return AnnotateConfig(**settings, llm=config)

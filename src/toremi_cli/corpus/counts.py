@@ -15,7 +15,7 @@ SPLITS = (TRAIN, VALIDATION, TEST)
 
 @dataclass
 class SplitCounts:
-    """Totals of one split of one source. A document split by sample counts in each split it has samples in."""
+    """Totals of one split of one source. A document split by block counts in each split it has samples in."""
 
     documents: int = 0
     samples: int = 0
