@@ -161,6 +161,8 @@ def test_source_code_is_text(tmp_path):
     assert found["src/m3.py"] == "src" and "src/__init__.py" in found
     assert (found["setup.py"], found["main.go"], found["README.md"]) == ("Python", "Go", "README")
     assert "tests/texts.jsonl:1" in found and len(found) == 17
+    languages = {d.id: d.source for d in read(tmp_path, source_field="language", on_error="skip")}
+    assert languages["src/m3.py"] == "Python" and languages["main.go"] == "Go"
     assert report.num_not_text == 2, "what is binary, and data without a text"
 
 

@@ -113,7 +113,7 @@ class _Lines:
 
     def __init__(self, file: IO[bytes]) -> None:
         beginning = file.peek()  # type: ignore[attr-defined]
-        ends_in_cr = b"\r" in beginning and b"\n" not in beginning
+        ends_in_cr = b"\r" in beginning[:-1] and b"\n" not in beginning
         self._text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="\r" if ends_in_cr else "\n")
         self._ahead: deque[str] = deque()
         self.since_mark: list[str] = []

@@ -1,7 +1,8 @@
 """Text, source and id of a document among the fields of its row and the partitions that it stands in.
 
 A field within a field is named with dots: `meta.pile_set_name`. A folder `key=value` (a hive partition) gives every
-row below it the field `key`, unless the row has one itself.
+row below it the field `key`, unless the row has one itself; a file of source code has
+the field `language`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from toremi_cli.corpus.config import NO_ID_FIELD, CorpusConfig
 from toremi_cli.corpus.listing import CorpusFile
-from toremi_cli.corpus.names import partitions_of
+from toremi_cli.corpus.names import language_of, partitions_of
 from toremi_cli.corpus.rows import Wanted
 from toremi_cli.errors import CorpusError
 
@@ -53,9 +54,12 @@ class FieldReader:
         plain = file.format in PLAIN
         self.file = file
         self.has_flags = has_flags
-        self.partitions = partitions_of(file.path)
+        self.given = partitions_of(file.path)
+        """Fields of every row that doesn't have them itself."""
+        if file.format == "code":
+            self.given["language"] = language_of(file.name) or ""
         self.text_fields = (config.text_field,) if config.text_field and not plain else TEXT_FIELDS
-        self.source_field = config.source_field if not plain or config.source_field in self.partitions else None
+        self.source_field = config.source_field if not plain or config.source_field in self.given else None
         self.id_field = NO_ID_FIELD if plain else config.id_field
         self.group_field = config.group_field if not plain or config.group_field in self.partitions else None
         others = (self.source_field or "source", self.id_field or "id", self.group_field)
@@ -83,7 +87,7 @@ class FieldReader:
         if name in row:
             return row[name]
         found = _inner(row, name) if "." in name else _MISSING
-        return self.partitions.get(name, _MISSING) if found is _MISSING else found
+        return self.given.get(name, _MISSING) if found is _MISSING else found
 
     def _text(self, row: Mapping[str, Any], place: str) -> str | None:
         for name in self.text_fields:

@@ -90,12 +90,23 @@ class _Candidate:
     path: str
     name: str
     info: dict[str, Any]
+    stem: str
     kind: str
-    is_packed: bool
+    compression: str | None
 
     @property
     def size(self) -> int:
         return int(self.info.get("size") or 0)
+
+    @property
+    def folder(self) -> str:
+        """Path in the corpus of the folder that it stands in; empty for the corpus' own."""
+        return self.name.rpartition("/")[0]
+
+    @property
+    def group(self) -> str:
+        """The first sub-folder; empty where it stands in none."""
+        return self.name.partition("/")[0] if "/" in self.name else ""
 
     @property
     def holds_rows(self) -> bool:
@@ -104,7 +115,7 @@ class _Candidate:
     @property
     def is_soft(self) -> bool:
         """Whether programs have such files as well."""
-        return not self.is_packed and self.name.lower().endswith((".json", ".csv", ".tsv"))
+        return not self.compression and self.name.lower().endswith((".json", ".csv", ".tsv"))
 
 
 def list_corpus(corpus: Paths, as_text: Collection[str] = (), workdir: Path | None = None) -> Listing:
@@ -132,7 +143,7 @@ def list_corpus(corpus: Paths, as_text: Collection[str] = (), workdir: Path | No
         raise CorpusError(
             f"{show_corpus(paths)}: no readable file{_found(passed_over, left_out)}; expected {SUPPORTED}"
         )
-    files = _corpus_files(candidates, base, protocol, as_text)
+    files = _corpus_files(candidates, base, protocol)
     told = {what: some for what, some in left_out.items() if some}
     return Listing(show_corpus(paths), filesystem, files, dict(passed_over), told)
 
@@ -168,7 +179,8 @@ def filesystem_of(corpus: Paths) -> Any:
 def tell_left_out(listing: Listing) -> None:
     """Say what stands in the corpus' folder and isn't read."""
     if listing.passed_over:
-        kinds = ", ".join(f"{count:,} × {suffix}" for suffix, count in sorted(listing.passed_over.items())[:5])
+        most = Counter(listing.passed_over).most_common(5)
+        kinds = ", ".join(f"{count:,} × {suffix}" for suffix, count in most)
         console.note(f"{listing.corpus}: passing over files of other types ({kinds})")
     for what, some in listing.left_out.items():
         shown = ", ".join(some[:3]) + (f" and {len(some) - 3:,} more" if len(some) > 3 else "")
@@ -185,7 +197,7 @@ def _candidates(
     left_out: defaultdict[str, list[str]] = defaultdict(list)
     for path, info in entries:
         name = path[len(base) :].lstrip("/") or PurePosixPath(path).name
-        _, kind, compression = split_name(name, as_text)
+        stem, kind, compression = split_name(name, as_text)
         if info.get("type") == WORKDIR:
             left_out[OURS].append(_readable(name))
         elif names.is_hidden(name, kind) or info.get("type") == "directory":
@@ -195,7 +207,7 @@ def _candidates(
         elif kind is None:
             passed_over[_readable(PurePosixPath(name).suffix) or "no extension"] += 1
         else:
-            candidates.append(_Candidate(path, name, info, kind, compression is not None))
+            candidates.append(_Candidate(path, name, info, stem, kind, compression))
     return candidates, passed_over, left_out
 
 
@@ -211,21 +223,20 @@ def _is_pointer(candidate: _Candidate) -> bool:
 
 def _choose(candidates: list[_Candidate], left_out: defaultdict[str, list[str]]) -> list[_Candidate]:
     """Those that hold documents: not what describes the data or stands beside it, unless it is all source code."""
-    folders = {str(parent) for c in candidates for parent in PurePosixPath(c.name).parents}
-    above_rows = {str(parent) for c in candidates if c.holds_rows for parent in PurePosixPath(c.name).parents} | {"."}
+    folders = _with_parents({candidate.folder for candidate in candidates})
+    above_rows = _with_parents({candidate.folder for candidate in candidates if candidate.holds_rows})
     is_tree = is_source_tree(candidates)
     chosen, about = [], []
     for candidate in candidates:
-        folder = str(PurePosixPath(candidate.name).parent)
-        if _is_attribute(candidate.name, folders):
+        if _is_attribute(candidate.folder, folders):
             left_out[ATTRIBUTES].append(candidate.name)
         elif is_tree:
             chosen.append(candidate)
-        elif candidate.kind == "text" and folder in above_rows and names.is_about(candidate.name):
+        elif candidate.kind == "text" and candidate.folder in above_rows and names.is_about(candidate.name):
             about.append(candidate)
         elif names.describes_data(candidate.name):
             left_out[ABOUT].append(candidate.name)
-        elif candidate.kind == "code" and folder == ".":
+        elif candidate.kind == "code" and not candidate.folder:
             left_out[SCRIPTS].append(candidate.name)
         else:
             chosen.append(candidate)
@@ -235,45 +246,64 @@ def _choose(candidates: list[_Candidate], left_out: defaultdict[str, list[str]])
     return chosen
 
 
+def _with_parents(folders: Iterable[str]) -> set[str]:
+    """Folders and those above them, the corpus' own too."""
+    found = {""}
+    for folder in folders:
+        while folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
+
+
 def is_source_tree(candidates: Iterable[_Candidate]) -> bool:
     """Whether files are mostly source code: more of it than of what programs and corpora both have, and more bytes."""
-    code = [c for c in candidates if c.kind == "code"]
-    others = [c for c in candidates if c.kind != "code" and not names.is_about(c.name)]
-    num_soft = sum(c.is_soft for c in others)
-    return len(code) > num_soft and sum(c.size for c in code) > sum(c.size for c in others if not c.is_soft)
-
-
-def _is_attribute(name: str, folders: Collection[str]) -> bool:
-    """Whether a file stands in an `attributes` folder that Dolma keeps beside `documents`."""
-    parts = PurePosixPath(name).parts[:-1]
-    places = (i for i, part in enumerate(parts) if part == names.DOLMA_ATTRIBUTES)
-    return any(str(PurePosixPath(*parts[:i], names.DOLMA_DOCUMENTS)) in folders for i in places)
-
-
-def _corpus_files(
-    candidates: Sequence[_Candidate], base: str, protocol: str, as_text: Collection[str]
-) -> list[CorpusFile]:
-    corpus = _readable(PurePosixPath(base).name)
-    loose_texts = sum("/" not in c.name and c.kind == "text" for c in candidates)
-    one_source = corpus if loose_texts > MANY_LOOSE_TEXTS else None
-    sources = names.sources_of((c.name for c in candidates), one_source, corpus, as_text)
-    by_group: defaultdict[str, list[_Candidate]] = defaultdict(list)
+    num_code = num_soft = bytes_code = bytes_hard = 0
     for candidate in candidates:
-        by_group[candidate.name.partition("/")[0] if "/" in candidate.name else ""].append(candidate)
-    is_tree = is_source_tree(candidates)
-    trees = {group for group, own in by_group.items() if is_tree or (group and is_source_tree(own))}
+        if candidate.kind == "code":
+            num_code += 1
+            bytes_code += candidate.size
+        elif candidate.is_soft:
+            num_soft += 1
+        elif not names.is_about(candidate.name):
+            bytes_hard += candidate.size
+    return num_code > num_soft and bytes_code > bytes_hard
+
+
+def _is_attribute(folder: str, folders: Collection[str]) -> bool:
+    """Whether files here stand in an `attributes` folder that Dolma keeps beside `documents`."""
+    if names.DOLMA_ATTRIBUTES not in folder:
+        return False
+    parts = folder.split("/")
+    places = (i for i, part in enumerate(parts) if part == names.DOLMA_ATTRIBUTES)
+    return any("/".join([*parts[:i], names.DOLMA_DOCUMENTS]) in folders for i in places)
+
+
+def _corpus_files(candidates: Sequence[_Candidate], base: str, protocol: str) -> list[CorpusFile]:
+    corpus = _readable(PurePosixPath(base).name)
+    loose_texts = sum(c.kind == "text" and not c.folder for c in candidates)
+    one_source = corpus if loose_texts > MANY_LOOSE_TEXTS else None
+    sources = names.sources_of(((c.name, c.stem, c.kind) for c in candidates), one_source, corpus)
+    trees = _source_trees(candidates)
     files = []
     for c in candidates:
         stamp = next((str(c.info[key]) for key in STAMPS if c.info.get(key) is not None), "")
-        group = c.name.partition("/")[0] if "/" in c.name else ""
         path, name, source = _readable(c.path), _readable(c.name), _readable(sources[c.name])
         problem = "" if name == c.name else "its name is not UTF-8; rename it, e.g. with convmv"
-        compression = split_name(c.name, as_text)[2]
-        beside_code = c.holds_rows and group in trees
+        beside_code = c.holds_rows and c.group in trees
         files.append(
-            CorpusFile(path, name, c.kind, compression, c.size, stamp, protocol + path, source, beside_code, problem)
+            CorpusFile(path, name, c.kind, c.compression, c.size, stamp, protocol + path, source, beside_code, problem)
         )
     return files
+
+
+def _source_trees(candidates: Sequence[_Candidate]) -> set[str]:
+    """The groups that are mostly source code; all of them, where the corpus is."""
+    by_group: defaultdict[str, list[_Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        by_group[candidate.group].append(candidate)
+    is_tree = is_source_tree(candidates)
+    return {group for group, own in by_group.items() if is_tree or (group and is_source_tree(own))}
 
 
 def _readable(name: str) -> str:

@@ -143,7 +143,13 @@ def split_name(name: str, as_text: Collection[str] = ()) -> tuple[str, str | Non
 
 def is_about(name: str) -> bool:
     """Whether a file speaks of what stands beside it: a card, a licence, what has to be installed."""
-    return bool(_ABOUT.fullmatch(PurePosixPath(name).name.lower()))
+    return bool(_ABOUT.fullmatch(name.rpartition("/")[2].lower()))
+
+
+def language_of(name: str) -> str | None:
+    """The language of a file of source code, None of others."""
+    packed = name.lower().removesuffix(".gz").removesuffix(".zst")
+    return LANGUAGE_OF.get(PurePosixPath(packed).suffix)
 
 
 def is_hidden(name: str, kind: str | None) -> bool:
@@ -154,7 +160,7 @@ def is_hidden(name: str, kind: str | None) -> bool:
 
 def describes_data(name: str) -> bool:
     """Whether a file belongs to a saved data set without being part of it."""
-    last = PurePosixPath(name).name
+    last = name.rpartition("/")[2]
     return last in LEFT_OUT_DATA or bool(re.fullmatch(r"cache-\w+\.arrow", last))
 
 
@@ -171,28 +177,25 @@ def partitions_of(path: str) -> dict[str, str]:
     return dict(filter(None, map(_partition, path.split("/")[:-1])))
 
 
-def sources_of(names: Iterable[str], one_source: str | None, corpus: str, as_text: Collection[str]) -> dict[str, str]:
-    """The source of each file's documents, unless they name one themselves.
+def sources_of(files: Iterable[tuple[str, str, str]], one_source: str | None, corpus: str) -> dict[str, str]:
+    """The source of each file's documents by its name, unless they name one themselves.
 
     Args:
-        names: the files' paths in the corpus.
+        files: path in the corpus, stem and format of each.
         one_source: of loose texts, where they are many; None: one each.
         corpus: name of the corpus, where nothing else names a source.
-        as_text: endings that count as text.
     """
     sources: dict[str, str] = {}
     rows: dict[str, str] = {}
-    names = list(names)
-    is_dolma = all(name.startswith(f"{DOLMA_DOCUMENTS}/") for name in names)
-    for name in names:
+    files = list(files)
+    is_dolma = all(name.startswith(f"{DOLMA_DOCUMENTS}/") for name, _, _ in files)
+    for name, stem, kind in files:
         inner = name.removeprefix(f"{DOLMA_DOCUMENTS}/") if is_dolma else name
-        stem, kind, _ = split_name(inner, as_text)
-        if "/" in inner:
-            folder = inner.split("/", 1)[0]
-            partition = partitions_of(inner).get("source")
-            sources[name] = partition or (_partition(folder) or ("", folder))[1]
+        folder, sign, _ = inner.partition("/")
+        if sign:
+            sources[name] = partitions_of(inner).get("source") or (_partition(folder) or ("", folder))[1]
         elif kind == "code":
-            sources[name] = LANGUAGE_OF[PurePosixPath(inner.removesuffix(".gz").removesuffix(".zst")).suffix.lower()]
+            sources[name] = language_of(inner) or stem
         elif kind == "text":
             sources[name] = one_source or stem
         else:

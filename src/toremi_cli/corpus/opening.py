@@ -27,7 +27,7 @@ def open_bytes(filesystem: Any, file: CorpusFile) -> Iterator[io.BufferedReader]
     """
     try:
         with filesystem.open(file.path, "rb") as raw:
-            if file.size <= lfs.MOST_BYTES:
+            if 0 < file.size <= lfs.MOST_BYTES:
                 _refuse_pointer(raw, file)
             stream = _decompressed(raw, file.compression)
             if file.format not in BINARY:

@@ -180,4 +180,9 @@ def absolute_corpus(corpus: Paths) -> str | list[str]:
 def place_of(corpus: Paths) -> str:
     """Where a corpus is: of several paths the folder that holds them, so that one file more is no other corpus."""
     names = absolute_corpus(corpus)
-    return names if isinstance(names, str) else os.path.commonpath(names)
+    if isinstance(names, str):
+        return names
+    try:
+        return os.path.commonpath(names)
+    except ValueError:  # a path and a URL: reading them says what is wrong
+        return names[0]

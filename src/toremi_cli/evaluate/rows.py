@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from toremi_cli.corpus.fields import PLAIN
 from toremi_cli.corpus.formats import ROW_READERS
 from toremi_cli.corpus.listing import CorpusFile, list_corpus
 from toremi_cli.corpus.opening import open_bytes
@@ -39,7 +40,7 @@ def rows_of(location: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             for number, row in ROW_READERS[file.format](stream, file.shown, EVERYTHING):
                 if isinstance(row, BadRow):
                     raise CorpusError(f"{file.shown}:{number}: {row}" if number else f"{file.shown}: {row}")
-                if file.format == "text":
+                if file.format in PLAIN:
                     lines = enumerate(row["text"].splitlines(), start=1)
                     yield from ((f"{file.shown}:{line}", {"text": text}) for line, text in lines if text.strip())
                 else:
