@@ -61,7 +61,7 @@ class FieldReader:
         self.text_fields = (config.text_field,) if config.text_field and not plain else TEXT_FIELDS
         self.source_field = config.source_field if not plain or config.source_field in self.given else None
         self.id_field = NO_ID_FIELD if plain else config.id_field
-        self.group_field = config.group_field if not plain or config.group_field in self.partitions else None
+        self.group_field = config.group_field if not plain or config.group_field in self.given else None
         others = (self.source_field or "source", self.id_field or "id", self.group_field)
         self.wanted = Wanted(self.text_fields, tuple(name for name in others if name))
 
