@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,14 @@ def test_a_rank_that_fails_ends_the_others(workdir, monkeypatch):
     with pytest.raises(TrainingError) as problem:
         launch.launch(config, resume=False)
     assert str(problem.value) == FAILURE
+
+
+def test_a_launcher_that_starts_nothing_is_one_line(tmp_path, capfd):
+    config = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "no_such_key": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(TrainingError, match=r"could not be started \(exit code 1: .*no_such_key"):
+        launch.launch(TrainConfig(accelerate_config=str(tmp_path / "config.json"), gpus=0), resume=False)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_ranks_that_others_launched_end_likewise(workdir):

@@ -62,7 +62,7 @@ def launch(config: TrainConfig, resume: bool) -> dict[str, Any]:
         if found is None:
             if signals:
                 raise KeyboardInterrupt
-            raise TrainingError(_death(child.returncode, last_lines))
+            raise TrainingError(_death(child.returncode, last_lines, begun=bool(_worker_pids(folder))))
     if "error" in found:
         error = UsageError if found["exit_code"] == UsageError.exit_code else TrainingError
         raise error(found["error"])
@@ -123,8 +123,9 @@ def _forwarding(child: subprocess.Popen[bytes], folder: Path) -> Iterator[list[i
 def _pass_on(stream: IO[bytes], child: subprocess.Popen[bytes], folder: Path, show_all: bool) -> list[str]:
     """Copy what the workers say to our stderr until all have ended; return the last lines.
 
-    Once a worker has reported, what follows is the launcher's traceback about it, which only `show_all` shows. Once
-    one has failed, the others may be waiting for it in the middle of an exchange: they are ended.
+    Before there is a worker and once one has reported, it is the launcher that speaks, for the most part in tracebacks,
+    which only `show_all` shows. Once a worker has failed, the others may be waiting for it in the middle of an
+    exchange: they are ended.
     """
     last: deque[str] = deque(maxlen=KEPT_LINES)
     deadline = math.inf
@@ -134,7 +135,7 @@ def _pass_on(stream: IO[bytes], child: subprocess.Popen[bytes], folder: Path, sh
             if not chunk:
                 return list(last)
             last.extend(chunk.decode("utf-8", "replace").splitlines())
-            if show_all or not (folder / outcome.OUTCOME).exists():
+            if show_all or (_worker_pids(folder) and not (folder / outcome.OUTCOME).exists()):
                 sys.stderr.buffer.write(chunk)
                 sys.stderr.buffer.flush()
         found = outcome.read(folder)
@@ -146,7 +147,8 @@ def _pass_on(stream: IO[bytes], child: subprocess.Popen[bytes], folder: Path, sh
 
 
 def _worker_pids(folder: Path) -> list[int]:
-    return [int(path.read_text() or 0) for path in folder.glob("pid-*")]
+    """Those that have said their number; a file that is still empty is none: 0 would mean ourselves."""
+    return [int(text) for text in (path.read_text() for path in folder.glob("pid-*")) if text]
 
 
 def _end(child: subprocess.Popen[bytes], folder: Path) -> None:
@@ -158,10 +160,13 @@ def _end(child: subprocess.Popen[bytes], folder: Path) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def _death(code: int, last_lines: list[str]) -> str:
-    """One line about a worker that died without a word."""
+def _death(code: int, last_lines: list[str], begun: bool) -> str:
+    """One line about a worker that died without a word, or about what could not start one."""
     if code < 0 or code in (128 + signal.SIGKILL, 1):
         hint = next((line.strip() for line in reversed(last_lines) if "Signal" in line or "Error" in line), "")
     else:
         hint = next((line.strip() for line in reversed(last_lines) if line.strip()), "")
-    return f"the training process died (exit code {code}{': ' + hint if hint else ''}); go on with --resume"
+    why = f"exit code {code}{': ' + hint if hint else ''}"
+    if not begun:
+        return f"the training process could not be started ({why})"
+    return f"the training process died ({why}); go on with --resume"
