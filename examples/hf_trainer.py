@@ -53,9 +53,7 @@ def rows() -> list[dict[str, list[int]]]:
 def main() -> None:
     """Train, print the weights, write their course."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--policy", default="toremi-2", choices=[p for p in POLICIES if p not in ("frozen", "shearing")]
-    )
+    parser.add_argument("--policy", default="toremi-2", choices=POLICIES)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--out", type=Path, default=Path("hf-run"))
     options = parser.parse_args()
@@ -63,8 +61,11 @@ def main() -> None:
     data = rows()
     sizes = [sum(row["topic_ids"] == [k] for row in data) * CONTEXT_BYTES for k in range(len(TOPICS))]
     config = PolicyConfig(name=options.policy, apply="loss")
-    policy = make_policy(config, TOPICS, PolicyData(sizes=sizes))
-    reweighting = TopicReweighting(policy, interval=10, stage_switch=StageSwitch(f"step:{options.steps * 2 // 3}"))
+    try:
+        policy = make_policy(config, TOPICS, PolicyData(sizes=sizes))
+        reweighting = TopicReweighting(policy, interval=10, stage_switch=StageSwitch(f"step:{options.steps * 2 // 3}"))
+    except ValueError as problem:
+        parser.error(f"--policy {options.policy}: {problem}")
 
     torch.manual_seed(0)
     shape = GPT2Config(vocab_size=256, n_positions=CONTEXT_BYTES, n_embd=64, n_layer=2, n_head=4, eos_token_id=0)

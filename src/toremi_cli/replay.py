@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ import torch
 from toremi_cli import console
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.provenance import provenance_of
-from toremi_cli.reweight import POLICIES, IntervalStats, PolicyConfig, StageSwitch, make_policy
+from toremi_cli.reweight import POLICIES, IntervalStats, MissingNeed, PolicyConfig, StageSwitch, make_policy
+from toremi_cli.reweight.policies.base import MEASURES, NEEDS
 from toremi_cli.reweight.stage_switch import NEVER
 from toremi_cli.schemas import LOSSES, WEIGHTS
 from toremi_cli.tables import TableReader, write_table
+
+OPTIONAL_MEASURES = sorted((MEASURES & NEEDS.keys()) - set(LOSSES.column_names))
+"""Columns that policies may need besides losses; a table may have them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class LossCourse:
     """(num_steps,) int64; 0 where the table doesn't tell."""
     switch_step: int | None = None
     """First step that the table's own stage 2 updated, where it tells."""
+    measures: dict[str, np.ndarray] = field(default_factory=dict)
+    """(num_steps, num_topics) float64 each: other fields of `IntervalStats` that the table has; NaN where unseen."""
 
 
 def read_losses(path: Path) -> tuple[LossCourse, str]:
@@ -47,7 +53,8 @@ def read_losses(path: Path) -> tuple[LossCourse, str]:
     """
     reader = TableReader(path, LOSSES)
     extra = [name for name in ("tokens_seen", "stage") if _has_integers(reader.schema, name)]
-    table = reader.read([*LOSSES.column_names, *extra])
+    measured = [name for name in OPTIONAL_MEASURES if _has_floats(reader.schema, name)]
+    table = reader.read([*LOSSES.column_names, *extra, *measured])
     if table.num_rows == 0:
         raise TableError(f"{path}: has no rows; expected one for each topic and interval")
     for name in ("step", "topic", "num_samples"):
@@ -64,16 +71,19 @@ def read_losses(path: Path) -> tuple[LossCourse, str]:
     _check_rows(path, table, loss, num_samples, unseen)
     cell = step * len(topics) + topic
     _check_unique(path, table, cell)
-    size = len(steps) * len(topics)
-    losses, counts, tokens = np.full(size, np.nan), np.zeros(size, np.int64), np.zeros(len(steps), np.int64)
-    losses[cell[~unseen]] = loss[~unseen]
-    counts[cell[~unseen]] = num_samples[~unseen]
+    shape = (len(steps), len(topics))
+    seen_cell = cell[~unseen]
+    counts, tokens = np.zeros(shape, np.int64), np.zeros(len(steps), np.int64)
+    counts.flat[seen_cell] = num_samples[~unseen]
     if "tokens_seen" in extra:
         np.maximum.at(tokens, step, table["tokens_seen"].fill_null(0).cast(pa.int64()).to_numpy())
-    shape = (len(steps), len(topics))
     own_switch = steps[step[table["stage"].fill_null(1).to_numpy() == 2]].tolist() if "stage" in extra else []
     switch_step = min(own_switch, default=None)
-    course = LossCourse(list(topics), steps, losses.reshape(shape), counts.reshape(shape), tokens, switch_step)
+    matrices = {}
+    for name in ("loss", *measured):
+        matrices[name] = np.full(shape, np.nan)
+        matrices[name].flat[seen_cell] = table[name].cast(pa.float64()).to_numpy()[~unseen]
+    course = LossCourse(list(topics), steps, matrices.pop("loss"), counts, tokens, switch_step, matrices)
     return course, reader.fingerprint
 
 
@@ -81,19 +91,32 @@ def replay(course: LossCourse, config: PolicyConfig) -> Iterator[tuple[int, np.n
     """Run a policy over the course; yield the stage and the weights, (num_topics,) float64, of each step.
 
     Raises:
-        UsageError: the policy needs more than losses.
+        UsageError: the policy needs more than the table has.
     """
     if POLICIES[config.name].sample_level:
         raise UsageError(f"--policy {config.name}: weighs single samples within a batch; a table of topics has none")
     try:
         policy = make_policy(config, course.topics)
+        policy.check_measures({"loss", "num_samples", *course.measures})
+        if config.loss_unit == "byte" and "loss_per_byte" not in course.measures:
+            raise MissingNeed(config.name, "loss_per_byte")
+    except MissingNeed as problem:
+        raise UsageError(f"--policy {config.name}: {problem}; {_where_to_get(problem.need)}") from None
     except ValueError as problem:
-        raise UsageError(f"--policy {config.name}: {problem}, which a table of losses does not have") from None
+        raise UsageError(f"--policy {config.name}: {problem}") from None
     switch = StageSwitch(config.stage_switch)
-    for step, loss, num_samples in zip(course.steps.tolist(), course.loss, course.num_samples, strict=True):
+    for i, step in enumerate(course.steps.tolist()):
         stage = switch.stage_for(step)
-        stats = IntervalStats(step=step, loss=torch.from_numpy(loss), num_samples=torch.from_numpy(num_samples))
+        measures = {name: torch.from_numpy(values[i]) for name, values in course.measures.items()}
+        loss, num_samples = torch.from_numpy(course.loss[i]), torch.from_numpy(course.num_samples[i])
+        stats = IntervalStats(step=step, loss=loss, num_samples=num_samples, **measures)
         yield policy.stage_of(stage), policy.update(stats, stage).numpy()
+
+
+def _where_to_get(need: str) -> str:
+    if need not in MEASURES:
+        return "a table of losses does not have that"
+    return f"the table has no column {need!r}: a run that measured it, by this version, writes one"
 
 
 def replay_table(losses: Path, out: Path, config: PolicyConfig) -> dict[str, Any]:
@@ -111,6 +134,8 @@ def replay_table(losses: Path, out: Path, config: PolicyConfig) -> dict[str, Any
     if course.switch_step is not None and config.stage_switch == NEVER and POLICIES[config.name].num_stages > 1:
         console.note(f"{losses}: was in stage 2 from step {course.switch_step} on; --stage-switch-step follows it")
     stages, weights = zip(*replay(course, config), strict=True)
+    if (np.stack(weights) == weights[0]).all() and not POLICIES[config.name].static and len(weights) > 1:
+        console.warn(f"--policy {config.name}: no weight moved in {len(weights)} intervals of {losses}")
     provenance = provenance_of(WEIGHTS, "toremi replay", asdict(config), {"losses": fingerprint})
     write_table(out, WEIGHTS, _rows(course, np.array(stages), np.stack(weights)), provenance)
     return {
@@ -139,6 +164,10 @@ def _rows(course: LossCourse, stages: np.ndarray, weights: np.ndarray) -> pa.Tab
         "num_samples": course.num_samples.ravel(),
     }
     return pa.table(columns, schema=WEIGHTS.arrow_schema())
+
+
+def _has_floats(schema: pa.Schema, name: str) -> bool:
+    return name in schema.names and pa.types.is_floating(schema.field(name).type)
 
 
 def _has_integers(schema: pa.Schema, name: str) -> bool:

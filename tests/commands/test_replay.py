@@ -4,13 +4,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tests.reweight.reference import GOLDEN
 from tests.shell import assert_one_line_error, toremi
 from toremi_cli.commands.replay import policy_config
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.replay import replay_table
-from toremi_cli.reweight import PolicyConfig
+from toremi_cli.reweight import POLICIES, PolicyConfig
+from toremi_cli.reweight.policies.uniform import Uniform
 
 NAN = float("nan")
 
@@ -103,6 +105,36 @@ def test_other_policies_that_need_only_losses(losses, tmp_path, name):
 def test_settings_that_cannot_work(losses, tmp_path, name, settings, message):
     with pytest.raises(UsageError, match=message):
         replay_table(losses, tmp_path / "w.parquet", policy_config(settings, name=name))
+
+
+class BySensitivity(Uniform):
+    """A policy that follows a column of its own."""
+
+    name, static, needs = "by-sensitivity", False, frozenset({"sensitivity"})
+
+    def _updated(self, losses, stats, stage):
+        return torch.where(stats.seen, stats.sensitivity, self.weights)
+
+
+def test_measures_are_read_from_the_table_and_asked_for(losses, tmp_path, monkeypatch):
+    monkeypatch.setitem(POLICIES, BySensitivity.name, BySensitivity)
+    config, out = policy_config(name=BySensitivity.name), tmp_path / "w.parquet"
+    with pytest.raises(UsageError, match=r"needs sensitivity: .*the table has no column 'sensitivity'"):
+        replay_table(losses, out, config)
+    assert not out.exists()
+    table = pq.read_table(losses)
+    pq.write_table(table.append_column("sensitivity", pa.array([9.0, 0.2, 0.3, 0.4, 0.5])), losses)
+    replay_table(losses, out, config)
+    assert list(weights_of(out).values()) == [0.4, 0.2, 1.0, 0.5, 0.3, 9.0]
+    with pytest.raises(UsageError, match="needs loss_per_byte: the bytes of each sample; the table has no column"):
+        replay_table(losses, out, policy_config(["loss_unit=byte"], name="toremi-1"))
+
+
+def test_weights_that_never_move_are_said(losses, tmp_path, capsys):
+    replay_table(losses, tmp_path / "w.parquet", policy_config(["eta=0", "smoothing=0"], name="group-dro"))
+    assert "no weight moved in 2 intervals of" in capsys.readouterr().err
+    replay_table(losses, tmp_path / "w.parquet", policy_config(name="uniform"))
+    assert capsys.readouterr().err == ""
 
 
 def test_its_own_output_is_an_input_too(losses, tmp_path):

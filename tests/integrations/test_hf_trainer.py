@@ -11,7 +11,8 @@ from tests.integrations.hf_run import LENGTH, TOPICS, model, reweighting, rows, 
 from tests.reweight.reference import trajectory
 from tests.shell import environment
 from toremi_cli.integrations.hf_batch import batch_topics
-from toremi_cli.reweight import StageSwitch, TopicStatistics, sample_weights
+from toremi_cli.integrations.hf_trainer import TopicReweighting
+from toremi_cli.reweight import PolicyConfig, StageSwitch, TopicStatistics, make_policy, sample_weights
 from toremi_cli.train.loss import sample_losses, segment_losses
 
 
@@ -69,6 +70,30 @@ def test_weights_and_parameters_equal_those_of_pretrain_and_of_the_pure_policy(t
     assert {row["num_samples"] for row in history if row["topic"] == "never"} == {0}
     for a, b in zip(run.model.parameters(), other.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "odm"}, "acts on sampling, and a Trainer draws its rows itself"),
+        ({"name": "toremi-2", "loss_unit": "byte"}, "needs the bytes of each sample"),
+    ],
+)
+def test_a_policy_that_a_trainer_cannot_serve_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TopicReweighting(make_policy(PolicyConfig(**settings), TOPICS))
+
+
+def test_padding_changes_no_loss():
+    # The released code of the paper divides a sample's sum by its padded length.
+    ours = reweighting()
+    token_loss = torch.tensor([2.0, 4.0, 0.0, 0.0, 3.0, 3.0, 3.0, 3.0])
+    for width in (2, 4):
+        labels = torch.tensor([[1, 1, 1, -100, -100], [1, 1, 1, 1, 1]])[:, : width + 1]
+        batch = batch_topics({"labels": labels, "topic_ids": torch.tensor([[0], [1]])})
+        ours.loss(token_loss.reshape(2, 4)[:, :width].flatten(), batch, 0)
+        assert ours.statistics.read(0).loss[:2].tolist() == [3.0, 3.0]
+        ours.statistics.reset()
 
 
 def test_resume_goes_on_the_same(tmp_path):

@@ -34,10 +34,13 @@ def softmax(values):
 
 
 def group_dro(courses):
-    shares, excess = NATURAL, [0.0] * 5
+    shares, excess = NATURAL, [None] * 5
     for losses, _ in courses:
         excess = [e if x is None else max(x - t, 0) for x, t, e in zip(losses, TARGET, excess, strict=True)]
-        moved = softmax([math.log(p) + e for p, e in zip(shares, excess, strict=True)])
+        seen = sum(p for p, e in zip(shares, excess, strict=True) if e is not None)
+        grown = [None if e is None else p * math.exp(e) for p, e in zip(shares, excess, strict=True)]
+        total = sum(g for g in grown if g is not None)
+        moved = [p if g is None else g / total * seen for p, g in zip(shares, grown, strict=True)]
         shares = [0.999 * p + 0.001 / 5 for p in moved]
         yield [p / n for p, n in zip(shares, NATURAL, strict=True)]
 
@@ -52,7 +55,7 @@ def shearing(courses):
 
 
 def odm(courses):
-    shares, reward, before = NATURAL, [0.0] * 5, 0.2
+    shares, reward, before = [0.2] * 5, [0.0] * 5, 0.2
     for t, (losses, _) in enumerate(courses, start=1):
         reward = [r if x is None else 0.9 * r + 0.1 * x / p for x, r, p in zip(losses, reward, shares, strict=True)]
         now = min(0.2, math.sqrt(math.log(5) / (5 * t)))

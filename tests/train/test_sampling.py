@@ -39,6 +39,14 @@ def short_and_long(num_updates, weight, epochs=2):
     return sampling, shares, by_length
 
 
+def test_policies_are_told_what_floor_and_cap_made_of_their_weights():
+    sampling, _, _ = short_and_long(2, weight=50.0)
+    drawn, shares = sampling.drawn_weights(), sampling.order.draws.shares
+    short, long = sampling.stratum_of[[0, -1]]
+    assert drawn.tolist() == pytest.approx([2 * shares[short], 2 * shares[long]])
+    assert drawn[0] < 0.1, "its weight is 50, but it has been drawn as often as the cap allows"
+
+
 @pytest.mark.parametrize("num_updates", [1, 2, 4])
 def test_short_samples_are_not_repeated_too_often_in_a_run_of_few_intervals(num_updates):
     sampling, _, _ = short_and_long(num_updates, weight=50.0)

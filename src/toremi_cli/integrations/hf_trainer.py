@@ -26,6 +26,8 @@ from toremi_cli.integrations.hf_batch import IGNORED, KEYS, BatchTopics, batch_t
 from toremi_cli.reweight import IntervalStats, Policy, StageSwitch, TopicStatistics, normalizer, sample_weights
 
 STATE_FILE = "toremi_reweighting.json"
+MEASURED = frozenset({"loss", "num_samples", "num_segments", "num_tokens", "share", "share_tokens"})
+"""What it tells a policy: fields of `IntervalStats`."""
 
 
 class TopicReweighting(TrainerCallback):
@@ -45,7 +47,18 @@ class TopicReweighting(TrainerCallback):
             interval: optimizer steps between two updates.
             stage_switch: when stage 2 begins; the default follows `eval_loss` to its plateau.
             on_update: called on every rank with the interval's statistics, the new weights and the stage.
+
+        Raises:
+            ValueError: the policy acts on sampling, which is the Trainer's own, or needs what isn't measured here.
         """
+        policy.check_measures(MEASURED)
+        if policy.config.loss_unit == "byte":
+            raise ValueError("loss_unit 'byte' needs the bytes of each sample; batches of a Trainer have tokens only")
+        if policy.apply != "loss":
+            raise ValueError(
+                f"policy {policy.name!r} acts on {policy.apply}, and a Trainer draws its rows itself; "
+                'let the weights act on the loss: PolicyConfig(apply="loss")'
+            )
         self.policy, self.interval = policy, interval
         self.switch = stage_switch or StageSwitch("plateau", threshold=policy.config.plateau_threshold)
         self.on_update = on_update

@@ -16,7 +16,7 @@ A training loop, its own or somebody else's, uses four things:
 
 from toremi_cli.reweight.alarms import alarms, weight_health
 from toremi_cli.reweight.config import PolicyConfig
-from toremi_cli.reweight.policies import POLICIES, Policy, PolicyData, make_policy
+from toremi_cli.reweight.policies import POLICIES, MissingNeed, Policy, PolicyData, make_policy
 from toremi_cli.reweight.policies.data import weight_course
 from toremi_cli.reweight.sample_weights import normalizer, sample_weights
 from toremi_cli.reweight.sampling import Strata, StratumDraws, build_strata, importance, sampling_shares
@@ -28,6 +28,7 @@ from toremi_cli.reweight.worth import other_tokens, worth
 __all__ = [
     "POLICIES",
     "IntervalStats",
+    "MissingNeed",
     "Policy",
     "PolicyConfig",
     "PolicyData",

@@ -43,6 +43,9 @@ class IntervalStats:
     """(num_topics,) float64: predicted tokens, split as in `share`."""
     num_unlabelled_tokens: float = 0.0
     """Predicted tokens of samples without a topic."""
+    drawn_weights: Tensor | None = None
+    """(num_topics,) float64: the weights that adaptive sampling drew the interval by, floor and cap included: rate over
+    natural rate; None: the policy's own, or they acted on the loss."""
     num_segments: Tensor | None = None
     """(num_topics,) int64: parts of samples that carry the topic; None: each sample was seen whole."""
 

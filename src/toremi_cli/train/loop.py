@@ -177,7 +177,11 @@ def update_weights(run: Run) -> None:
     check_finite(run)
     if dist.is_initialized():
         dist.all_reduce(run.statistics.buffer)
-    stats = replace(run.statistics.read(run.step), holdout_loss=run.holdout_loss if len(run.eval_samples) else None)
+    stats = replace(
+        run.statistics.read(run.step),
+        holdout_loss=run.holdout_loss if len(run.eval_samples) else None,
+        drawn_weights=None if run.sampling is None else run.sampling.drawn_weights(),
+    )
     run.statistics.reset()
     stage = run.policy.stage_of(run.switch.stage_for(run.step))
     if stage > run.stage:

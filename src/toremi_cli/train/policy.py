@@ -8,6 +8,7 @@ import numpy as np
 
 from toremi_cli.errors import UsageError
 from toremi_cli.reweight import Policy, PolicyConfig, PolicyData, StageSwitch, make_policy, weight_course
+from toremi_cli.reweight.policies.base import MEASURES
 from toremi_cli.reweight.policies.data import WeightCourse
 from toremi_cli.schemas import LOSSES, WEIGHTS
 from toremi_cli.tables import TableReader
@@ -41,7 +42,9 @@ def build_policy(
             course=_course(config.weights_from, pairs.names),
         )
         switch = StageSwitch(policy_config.stage_switch, max_steps, policy_config.plateau_threshold)
-        return make_policy(policy_config, pairs.names, data), switch
+        policy = make_policy(policy_config, pairs.names, data)
+        policy.check_measures(MEASURES - ({"sensitivity"} if measures_sensitivity(config) == "none" else set()))
+        return policy, switch
     except ValueError as problem:
         raise UsageError(f"--policy {config.policy['name']}: {problem}{_hint(str(problem))}") from None
 
@@ -49,6 +52,8 @@ def build_policy(
 def _hint(problem: str) -> str:
     if "reference_loss" in problem:
         return "; give a table of topic losses with --reference-losses"
+    if "needs sensitivity" in problem:
+        return "; measure it with --sensitivity hidden"
     return "; give another run's table with --weights-from" if "course" in problem else ""
 
 

@@ -112,13 +112,21 @@ class AdaptiveSampling:
         sizes = self.strata.num_samples
         return torch.from_numpy(importance(np.ones(len(sizes)), sizes, self.order.draws.shares))
 
+    def drawn_weights(self) -> Tensor:
+        """(num_topics,) float64: rate at which each topic's samples are drawn over the natural one."""
+        sizes = self.strata.num_samples
+        return torch.from_numpy(self._by_topic(self.order.draws.shares * sizes.sum() / sizes))
+
     def repeats(self) -> np.ndarray:
         """(num_topics,) how often each topic's samples have been drawn on average so far."""
+        return self._by_topic(self.order.draws.counts / self.strata.num_samples)
+
+    def _by_topic(self, values: np.ndarray) -> np.ndarray:
+        """(num_topics,) mean over each topic's samples of what holds for their stratum, (num_strata,)."""
         strata = self.strata
         carried = strata.pair_prob * strata.num_samples[strata.pair_stratum]
-        times = self.order.draws.counts[strata.pair_stratum] / strata.num_samples[strata.pair_stratum]
-        drawn = np.bincount(strata.pair_topic, carried * times, self.num_topics)
-        return drawn / np.maximum(np.bincount(strata.pair_topic, carried, self.num_topics), 1e-300)
+        total = np.bincount(strata.pair_topic, carried * values[strata.pair_stratum], self.num_topics)
+        return total / np.maximum(np.bincount(strata.pair_topic, carried, self.num_topics), 1e-300)
 
 
 def topic_sizes(samples: np.ndarray, pairs: TopicPairs, num_predicted: np.ndarray, loss_average: str) -> list[float]:

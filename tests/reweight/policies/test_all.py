@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.reweight.policies.test_toremi_paper import stats
 from toremi_cli.policy_list import POLICY_LIST
-from toremi_cli.reweight import POLICIES, PolicyConfig, PolicyData, make_policy, weight_course
+from toremi_cli.reweight import POLICIES, MissingNeed, PolicyConfig, PolicyData, make_policy, weight_course
+from toremi_cli.reweight.policies.uniform import Uniform
 
 TOPICS = ["a", "b", "c", "d"]
 COURSE = weight_course([(s, t, 1 + s / 100 + i) for s in (0, 50, 200) for i, t in enumerate(TOPICS)], TOPICS)
@@ -89,6 +90,36 @@ def test_weights_mean_1_over_the_tokens(name, course):
 def test_what_is_needed_is_asked_for(name):
     with pytest.raises(ValueError, match=f"policy '{name}' needs"):
         make_policy(PolicyConfig(name=name), TOPICS)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_only_static_policies_never_move(name):
+    policy = make(name)
+    first = policy.weights.clone()
+    run(policy, [[2.0, 6.0 - i, 5.0, 7.0 + i] for i in range(12)])
+    moved = not torch.equal(policy.weights, first)
+    assert moved or policy.static or policy.sample_level or name == "toremi"  # which waits for evidence
+    assert not (moved and policy.static)
+
+
+class NeedsSensitivity(Uniform):
+    name = "needs-sensitivity"
+    needs = frozenset({"sizes", "sensitivity"})
+
+
+def test_what_an_interval_must_measure_is_asked_for(monkeypatch):
+    monkeypatch.setitem(POLICIES, NeedsSensitivity.name, NeedsSensitivity)
+    policy = make("needs-sensitivity")
+    expected = "policy 'needs-sensitivity' needs sensitivity: how strongly"
+    with pytest.raises(MissingNeed, match=expected):
+        policy.check_measures({"loss", "num_bytes"})
+    policy.check_measures({"sensitivity"})
+    with pytest.raises(MissingNeed, match=expected):
+        policy.update(stats([2.0] * 4))
+    with pytest.raises(MissingNeed, match="policy 'shuffled-topics' needs sensitivity"):
+        make("shuffled-topics", of="needs-sensitivity").check_measures({"loss"})
+    with pytest.raises(MissingNeed, match="needs sizes"):
+        make_policy(PolicyConfig(name="needs-sensitivity"), TOPICS)
 
 
 @pytest.mark.parametrize("name", sorted(set(POLICIES) - {"linupper", "frozen"}))

@@ -26,7 +26,7 @@ def test_trajectory_equals_the_plain_computation(name):
             num_bytes = torch.tensor(case["text"], dtype=torch.float64).where(seen.seen, 0.0)
             seen = replace(seen, loss_per_byte=by_byte, sensitivity=sensitivity, num_bytes=num_bytes)
         policy.update(seen, 2 if step >= case["switch_step"] else 1)
-        assert policy.weights.tolist() == pytest.approx(expected, rel=1e-6), step
+        assert policy.weights.tolist() == pytest.approx(expected, rel=1e-9), step
 
 
 @pytest.mark.parametrize("topic", ["Lists", "Sports"])

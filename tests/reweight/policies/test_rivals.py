@@ -1,6 +1,7 @@
 """The rivals' formulas against plain Python, the controls against their definitions."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,16 +23,24 @@ def softmax(values):
 def test_group_dro_by_hand():
     policy = make("group-dro")
     weights = policy.update(stats([2.5, 1.0, 4.0, None])).tolist()
-    # excess over the reference (2, 2, 3, 3), clipped at 0: .5, 0, 1, and 0 for the topic never seen
-    moved = softmax([math.log(p) + e for p, e in zip(NATURAL, [0.5, 0.0, 1.0, 0.0], strict=True)])
-    first = [0.999 * p + 0.001 / 4 for p in moved]
+    # excess over the reference (2, 2, 3, 3), clipped at 0: .5, 0, 1; the topic never seen keeps its share
+    moved = [0.6 * p for p in softmax([math.log(p) + e for p, e in zip(NATURAL, [0.5, 0.0, 1.0], strict=False)])]
+    first = [0.999 * p + 0.001 / 4 for p in [*moved, 0.4]]
     assert weights == pytest.approx([p / n for p, n in zip(first, NATURAL, strict=True)])
     policy.update(stats([None, 3.0, 3.0, 3.0]))
     moved = softmax([math.log(p) + e for p, e in zip(first, [0.5, 1.0, 0.0, 0.0], strict=True)])
     second = [0.999 * p + 0.001 / 4 for p in moved]
     assert policy.shares.tolist() == pytest.approx(second)
-    average = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
-    assert policy.average_shares.tolist() == pytest.approx(average)
+
+
+def test_group_dro_neither_feeds_nor_starves_what_it_has_not_seen():
+    policy = make_policy(PolicyConfig(name="group-dro", smoothing=0), ["a", "b", "rare"], PolicyData(sizes=[5, 4, 1]))
+    for losses in ([7.0, 6.0, None], [6.0, 5.5, None]):
+        policy.update(stats(losses))
+        assert policy.shares[2].item() == pytest.approx(0.1)
+    # an excess of 0, or of log V as in the code, would have left it 1e-6 or 0.9 of all after two intervals
+    policy.update(stats([5.0, 5.0, 6.0]))
+    assert policy.shares[2].item() == pytest.approx(0.1 * math.e / (0.9 + 0.1 * math.e))
 
 
 def test_group_dro_without_a_reference_follows_the_loss():
@@ -63,6 +72,23 @@ def test_odm_by_hand():
     assert shares[1] > shares[0]
 
 
+def test_odm_starts_uniform_and_rewards_by_the_shares_drawn_by():
+    policy = make("odm")
+    assert (policy.weights * torch.tensor(NATURAL)).tolist() == pytest.approx([0.25] * 4)
+    drawn = torch.tensor([1.0, 1.0, 1.0, 0.25])  # a cap held the last one at a quarter of its natural rate
+    policy.update(replace(stats([2.0] * 4), drawn_weights=drawn))
+    assert policy.reward.tolist() == pytest.approx(
+        [0.2 / (n * d / 0.7) for n, d in zip(NATURAL, drawn.tolist(), strict=True)]
+    )
+
+
+def test_ado_credits_the_shares_drawn_by():
+    policy = make("ado")
+    policy.update(replace(stats([2.0] * 4), drawn_weights=torch.tensor([4.0, 1.0, 1.0, 0.25])))
+    drawn = [0.4 / 1.0, 0.2 / 1.0, 0.3 / 1.0, 0.1 / 1.0]
+    assert policy.history.tolist() == pytest.approx([0.9 * n + 0.1 * d for n, d in zip(NATURAL, drawn, strict=True)])
+
+
 def test_ado_prefers_what_still_falls():
     policy = make_policy(PolicyConfig(name="ado", burn_in_steps=100), ["falls", "stands"])
     for step in range(25, 1025, 25):
@@ -79,6 +105,25 @@ def test_power_laws_are_found():
     assert exponent[:2].tolist() == pytest.approx([0.5, 0.1], abs=0.011)
     assert reducible[0].item() == pytest.approx(30 * float(n[-1]) ** -0.5, rel=0.05)
     assert reducible[2].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_rising_loss_has_nothing_left_to_fall():
+    n = torch.arange(1.0, 20.0, dtype=torch.float64) * 50
+    rising = torch.stack([6 - 10 * n**-0.3, 1 + n / 1000], dim=1)
+    _, reducible = fit_power_laws(n, rising)
+    assert reducible.tolist() == [0.0, 0.0]
+    policy = make_policy(PolicyConfig(name="ado", burn_in_steps=0), ["falls", "rises"])
+    for step, loss in enumerate(rising[:, 1].tolist(), start=1):
+        policy.update(stats([2 + 8 * step**-0.5, loss], step))
+    assert float(policy.shares.min()) >= 0.9 * 0.01
+
+
+def test_ado_thins_its_points_evenly():
+    policy = make_policy(PolicyConfig(name="ado", burn_in_steps=0), ["a"])
+    for step in range(1, 131):
+        policy.update(stats([1 + step**-0.5], step))
+    # the first point stays, every other one goes at the 129th, and what comes after is kept
+    assert [step for step, _ in policy.points] == [*range(1, 130, 2), 130]
 
 
 def test_losses_are_not_rounded_on_the_way():

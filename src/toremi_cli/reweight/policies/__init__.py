@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from toremi_cli.reweight.config import PolicyConfig
 from toremi_cli.reweight.policies.ado import Ado
-from toremi_cli.reweight.policies.base import Policy
+from toremi_cli.reweight.policies.base import MissingNeed, Policy
 from toremi_cli.reweight.policies.data import PolicyData
 from toremi_cli.reweight.policies.frozen import Frozen
 from toremi_cli.reweight.policies.group_dro import GroupDro
@@ -63,4 +63,4 @@ def make_policy(config: PolicyConfig, topics: Sequence[str], data: PolicyData | 
     return POLICIES[config.name](config, topics, data)
 
 
-__all__ = ["POLICIES", "Policy", "PolicyData", "make_policy"]
+__all__ = ["POLICIES", "MissingNeed", "Policy", "PolicyData", "make_policy"]

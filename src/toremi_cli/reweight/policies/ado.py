@@ -3,11 +3,13 @@
 
     L_l(n) = e_l + b_l n^(-a_l)                      fitted to the topic's losses; n: steps so far
     speed_l = a_l (L_l(n) - e_l) / n                 = -dL_l/dn
-    credit_l = sqrt(h_l (1 - h_l)),  h <- 0.9 h + 0.1 p
+    credit_l = sqrt(h_l (1 - h_l)),  h <- 0.9 h + 0.1 c           c: shares that the interval was drawn by
     rho  ~ natural share * credit * speed,           every share at least 0.01
     p    = 0.9 pbar + 0.1 rho,                       pbar: mean of all rho
 
-Where they differ: the paper's credit is h^s with s = 0.5, the code's, followed here, sqrt(h(1-h)). The code keeps
+Where they differ: the code takes c from what a batch held; here c are the shares in force, also where floor or cap
+kept them from p: draws follow them to within a few samples, and small counts add no noise. The paper's credit is h^s
+with s = 0.5, the code's, followed here, sqrt(h(1-h)). The code keeps
 a in [0.05, 0.8] and, by a penalty, the irreducible loss above exp(0.5); here that is at least 0. The code ignores the
 first 1,000 steps and refits every 1,000, on every step's loss smoothed by Savitzky-Golay; here a point is an
 interval's mean, and each interval refits. The code minimises a Huber loss in log space from 512 starts with L-BFGS;
@@ -44,7 +46,7 @@ class Ado(SharePolicy):
         self.points: list[tuple[int, list[float | None]]] = []
 
     def _new_shares(self, losses: Tensor, stats: IntervalStats) -> Tensor:
-        self.history = HISTORY * self.history + (1 - HISTORY) * self.shares
+        self.history = HISTORY * self.history + (1 - HISTORY) * self._shares_drawn(stats)
         self.num_updates += 1
         if stats.step < self.config.burn_in_steps:
             return self.shares

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
@@ -18,8 +19,24 @@ NEEDS = {
     "sizes": "how much of the training text each topic has",
     "reference_loss": "the loss aimed at for each topic",
     "course": "the weights of another run",
+    "loss_per_byte": "the bytes of each sample",
+    "num_bytes": "the bytes of each sample",
+    "sensitivity": "how strongly each topic's text moves the model",
+    "holdout_loss": "each topic's loss on held-out samples",
+    "num_tokens": "the predicted tokens of each topic",
 }
+"""What a policy may need: fields of `PolicyData`, known beforehand, and of `IntervalStats`, measured in intervals."""
+MEASURES = frozenset(field.name for field in fields(IntervalStats))
 ANNEALED_UPDATES = 4
+
+
+class MissingNeed(ValueError):
+    """Something that a policy needs is not given."""
+
+    def __init__(self, policy: str, need: str) -> None:
+        super().__init__(f"policy {policy!r} needs {need}: {NEEDS[need]}")
+        self.need = need
+        """A key of `NEEDS`."""
 
 
 class Policy(ABC):
@@ -33,8 +50,10 @@ class Policy(ABC):
     """What its weights were made to act on, `loss` or `sampling`; see `PolicyConfig.apply`."""
     sample_level: ClassVar[bool] = False
     """True: it weighs single samples by `sample_factors`; its topic weights stay 1."""
+    static: ClassVar[bool] = False
+    """True: its weights are known before training, from the sizes of topics, and never change."""
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Fields of `PolicyData` that must be given."""
+    """Keys of `NEEDS` that must be given; see `needed`."""
 
     def __init__(self, config: PolicyConfig, topics: Sequence[str], data: PolicyData | None = None) -> None:
         """All weights start at 1, but for policies that set shares beforehand.
@@ -42,14 +61,12 @@ class Policy(ABC):
         Raises:
             ValueError: a topic's name occurs twice; something in `data` that the policy needs is missing.
         """
+        self.config = config
         data = data or PolicyData()
-        for need in sorted(self.needs):
-            if getattr(data, need) is None:
-                raise ValueError(f"policy {self.name!r} needs {need}: {NEEDS[need]}")
+        self._check_given({**vars(data), **dict.fromkeys(MEASURES, True)})
         if len(set(topics)) != len(topics):
             twice = next(t for i, t in enumerate(topics) if t in topics[:i])
             raise ValueError(f"topic {twice!r} occurs twice among the topics of a policy")
-        self.config = config
         self.topics = tuple(topics)
         self.data = data
         self.natural = natural_shares(data.sizes, len(topics))
@@ -65,16 +82,39 @@ class Policy(ABC):
             stage: 1 or 2, of the run; a policy with one stage doesn't mind.
 
         Raises:
-            ValueError: a loss that is NaN or infinite (names topic and step), statistics of other topics.
+            ValueError: a loss that is NaN or infinite (names topic and step), statistics of other topics, or without
+                something that the policy needs.
         """
         if stats.loss.shape != self.weights.shape:
             raise ValueError(f"statistics of {len(stats.loss)} topics for a policy with {len(self.weights)}")
+        self.check_measures({name for name in MEASURES if getattr(stats, name) is not None})
         losses = stats.losses(self.config.loss_unit)
         check_finite(losses, stats.seen, stats.step, self.topics)
         self._begin_stage(self.stage_of(stage))
         if bool(stats.seen.any()):
             self.weights = self._updated(losses.double(), stats, self.stage_of(stage))
         return self.weights.clone()
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """What it can't do without under its settings: keys of `NEEDS`."""
+        return self.needs
+
+    def check_measures(self, given: Collection[str]) -> None:
+        """Refuse to go on by less than the policy needs.
+
+        Args:
+            given: names of the fields of `IntervalStats` that are measured.
+
+        Raises:
+            MissingNeed: something else is needed, too.
+        """
+        self._check_given({**vars(self.data), **dict.fromkeys(given, True)})
+
+    def _check_given(self, given: Mapping[str, Any]) -> None:
+        for need in sorted(self.needed):
+            if given.get(need) is None:
+                raise MissingNeed(self.name, need)
 
     @abstractmethod
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:

@@ -4,15 +4,22 @@ plain group DRO (Sagawa et al., arXiv 1911.08731).
 
     excess_l = max(L_l - L_ref_l, 0)                  L_ref = 0 without a reference
     p <- (1 - c) softmax(log p + eta * excess) + c/K  eta = 1, c = 1e-3
-    exported: the mean of p over all updates
+    result: the mean of p over the run (`toremi export --weights mean`)
 
 A topic not seen keeps its last excess. Where they differ: the paper clips the excess per token, here, as only topic
 means travel, per topic; the paper says c = 1e-3 and starts from uniform p, the code's default is c = 1e-4 and it starts
 from the domain weights given, as here (natural shares). The paper updates every step, we every interval.
+
+A topic never seen keeps its share. The code gives it the excess log V of a vocabulary of V, which a batch that holds
+all of 22 domains never meets; of many topics an interval misses the rare ones, and each would take most of the shares
+at once. An excess of 0 would do the opposite, and starve it. The paper's result is the mean of p after each update, the
+code's counts the starting shares as one update more; here each p counts by the tokens for which it was in force, so the
+starting shares for those of the first interval.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -36,31 +43,21 @@ class GroupDro(SharePolicy):
         self.reference = torch.zeros_like(self.weights)
         if reference is not None:
             self.reference = torch.tensor(list(reference), dtype=torch.float64)
-        self.excess = torch.zeros_like(self.weights)
-        self.average_shares = self.shares.clone()
-        """(num_topics,) time average of the shares: DoReMi's result, to train a large model with."""
-        self.num_updates = 0
+        self.excess = torch.full_like(self.weights, torch.nan)
+        """(num_topics,) of the interval that last saw each topic; NaN for a topic never seen."""
 
     def _new_shares(self, losses: Tensor, stats: IntervalStats) -> Tensor:
         smoothing = SMOOTHING if self.config.smoothing == -1 else self.config.smoothing
         self.excess = torch.where(stats.seen, (losses - self.reference).clamp_min(0), self.excess)
-        shares = exponentiated(self.shares, self.excess, self.config.eta, smoothing)
-        self.num_updates += 1
-        self.average_shares = self.average_shares + (shares - self.average_shares) / self.num_updates
-        return shares
+        return exponentiated(self.shares, self.config.eta * self.excess, smoothing)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state."""
-        return {
-            **super().state_dict(),
-            "excess": self.excess.tolist(),
-            "average_shares": self.average_shares.tolist(),
-            "num_updates": self.num_updates,
-        }
+        excess = [None if math.isnan(x) else x for x in self.excess.tolist()]
+        return {**super().state_dict(), "excess": excess}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state that `state_dict` gave."""
         super().load_state_dict(state)
-        self.excess = torch.tensor(state["excess"], dtype=torch.float64)
-        self.average_shares = torch.tensor(state["average_shares"], dtype=torch.float64)
-        self.num_updates = state["num_updates"]
+        excess = [math.nan if x is None else x for x in state["excess"]]
+        self.excess = torch.tensor(excess, dtype=torch.float64)

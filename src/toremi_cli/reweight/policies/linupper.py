@@ -26,6 +26,7 @@ class LinUpper(Uniform):
     """Down-weighs samples of low loss; topics keep weight 1."""
 
     name: ClassVar[str] = "linupper"
+    static: ClassVar[bool] = False
     sample_level: ClassVar[bool] = True
 
     def sample_factors(self, sample_loss: Tensor, step: int) -> Tensor:

@@ -7,6 +7,9 @@ Exp3 with a moving average of the importance-weighted reward, over K topics, at 
     E_t = min(1/K, sqrt(ln K / (K t)))                            exploration
     p_l = (1 - K E_t) exp(E_{t-1} R_l) / sum_j exp(E_{t-1} R_j) + E_t
 
+p starts uniform, and p_l in the reward is the distribution that the interval was drawn by: also where the floor or the
+cap of adaptive sampling kept the draws from following p.
+
 Where they differ: the repository's updater `exp3` adds up reward/10 over p without smoothing; the scripts of its 1B
 runs use another, `smoothed_mean`, with the given shares for the first 2,000 steps and in some runs a smoothing of 0.5.
 There an update is a step, here an interval, so the exploration rate falls more slowly over a run. As E_t = 1/K until
@@ -37,9 +40,12 @@ class Odm(SharePolicy):
         self.reward = torch.zeros_like(self.weights)
         self.num_updates = 0
 
+    def _first_shares(self) -> Tensor:
+        return torch.full_like(self.natural, 1 / max(len(self.natural), 1))
+
     def _new_shares(self, losses: Tensor, stats: IntervalStats) -> Tensor:
         num_topics = len(self.shares)
-        weighted = losses / self.shares.clamp_min(torch.finfo(torch.float64).tiny)
+        weighted = losses / self._shares_drawn(stats).clamp_min(torch.finfo(torch.float64).tiny)
         moved = MOVING_AVERAGE * self.reward + (1 - MOVING_AVERAGE) * weighted
         self.reward = torch.where(stats.seen, moved, self.reward)
         before, now = exploration(num_topics, self.num_updates), exploration(num_topics, self.num_updates + 1)

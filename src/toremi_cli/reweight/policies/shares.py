@@ -17,14 +17,19 @@ class SharePolicy(Policy):
     """A policy with a distribution `shares` over topics, (num_topics,) float64 with sum 1.
 
     Its weights are the shares over the natural ones, so that weight times size gives the shares: as a sampling policy
-    it draws by them, as a loss policy it optimises sum_l share_l * L_l. It starts at the natural shares.
+    it draws by them, as a loss policy it optimises sum_l share_l * L_l. It starts at `_first_shares`.
     """
 
     acts_on: ClassVar[str] = "sampling"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.shares = self.natural.clone()
+        self.shares = self._first_shares()
+        self.weights = weights_of_shares(self.shares, self.natural)
+
+    def _first_shares(self) -> Tensor:
+        """The distribution of the first interval, (num_topics,): the natural one."""
+        return self.natural.clone()
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
         self.shares = self._new_shares(losses, stats)
@@ -33,6 +38,13 @@ class SharePolicy(Policy):
     @abstractmethod
     def _new_shares(self, losses: Tensor, stats: IntervalStats) -> Tensor:
         """The next distribution, (num_topics,)."""
+
+    def _shares_drawn(self, stats: IntervalStats) -> Tensor:
+        """(num_topics,) shares that the interval was drawn by; not its own where floor or cap held one back."""
+        if stats.drawn_weights is None:
+            return self.shares
+        drawn = stats.drawn_weights.double() * self.natural
+        return drawn / drawn.sum()
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state."""
@@ -44,10 +56,12 @@ class SharePolicy(Policy):
         self.shares = torch.tensor(state["shares"], dtype=torch.float64)
 
 
-def exponentiated(shares: Tensor, score: Tensor, eta: float, smoothing: float) -> Tensor:
-    """(1 - c) softmax(log p + eta * score) + c/K, with `smoothing` c."""
-    tiny = torch.finfo(torch.float64).tiny
-    moved = torch.softmax(shares.clamp_min(tiny).log() + eta * score, dim=0)
+def exponentiated(shares: Tensor, score: Tensor, smoothing: float) -> Tensor:
+    """(1 - c) softmax(log p + score) + c/K, with `smoothing` c; a score of NaN leaves p in the softmax as it was."""
+    known = torch.isfinite(score)
+    logs = shares.clamp_min(torch.finfo(torch.float64).tiny).log()
+    kept = (logs[known] + score[known]).logsumexp(0) - logs[known].logsumexp(0)
+    moved = torch.softmax(logs + torch.where(known, score, kept), dim=0)
     return (1 - smoothing) * moved + smoothing / len(shares)
 
 

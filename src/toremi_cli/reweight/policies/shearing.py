@@ -33,4 +33,4 @@ class Shearing(SharePolicy):
         target = torch.tensor(list(self.data.reference_loss or ()), dtype=torch.float64)
         measured = losses if stats.holdout_loss is None else stats.holdout_loss.double()
         distance = torch.where(torch.isfinite(measured), measured - target, 0.0)
-        return exponentiated(self.shares, distance, self.config.eta, smoothing)
+        return exponentiated(self.shares, self.config.eta * distance, smoothing)

@@ -24,8 +24,8 @@ class ShuffledTopics(Policy):
 
     def __init__(self, inner: Policy) -> None:
         """`inner` is a policy over the same topics."""
-        super().__init__(inner.config, inner.topics, inner.data)
         self.inner = inner
+        super().__init__(inner.config, inner.topics, inner.data)
         order = torch.randperm(len(inner.topics), generator=generator(self.config.seed, self.name))
         self.source = torch.empty_like(order)
         """(num_topics,) int64: the topic whose weight each topic gets."""
@@ -37,6 +37,11 @@ class ShuffledTopics(Policy):
 
     def _begin_stage(self, stage: int) -> None:
         pass  # the inner policy does
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """As the inner policy."""
+        return self.inner.needed
 
     @property
     def apply(self) -> str:

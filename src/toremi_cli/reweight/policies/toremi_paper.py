@@ -19,6 +19,12 @@ Where the sources differ: the paper prints stage 1 additively, with the weight r
 above the mean, and names the upper bound beta; the code multiplies and leaves such a weight as it was, with a=1, 0.1
 and 5.0 as constants. The code counts an unseen topic as loss 0, which would double its weight in stage 2; here it is
 left alone. Where every loss is 0, nothing changes, as in the code.
+
+The paper enters stage 2 when the validation loss falls by less than 1% (`plateau`); the code has that line commented
+out, and enters it at the first evaluation after step 7,000: `--stage-switch step:7001`. The code divides a sample's
+summed loss by the padded length of its row, so that a short sample looks easy and counts less the more it is padded;
+here it is divided by the sample's own tokens, so that neither packing nor padding changes a topic's loss. A sample
+without a topic has weight 0 in the code and is not trained on; here it has weight 1.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ class Uniform(Policy):
     """The baseline: weights stay at 1."""
 
     name: ClassVar[str] = "uniform"
+    static: ClassVar[bool] = True
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
         return self.weights
