@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from toremi_cli.cli import app
+
 
 def environment(**extra: str) -> dict[str, str]:
     """The environment of a shell 80 columns wide, without a terminal."""
@@ -23,6 +27,12 @@ def toremi(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300
         timeout=timeout,
         env=environment(**env),
     )
+
+
+def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The console command within this process: importing torch anew for each call would take most of a test's time."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
 
 def assert_one_line_error(process: subprocess.CompletedProcess[str], *parts: str) -> None:

@@ -13,7 +13,7 @@ LAYERS = (
     {"root": "", "reweight": ""},
     {"corpus": "root", "lm": "root", "runs": "root", "replay": "root reweight", "integrations": "reweight"},
     {"topics": "root corpus", "train": "root reweight lm runs", "evaluate": "root corpus lm runs"},
-    {"report": "root reweight runs evaluate", "export": "root corpus runs"},
+    {"report": "root reweight runs evaluate", "export": "root reweight lm corpus runs"},
     {"commands": "root reweight corpus runs replay topics train evaluate report export"},
     {"cli": "root commands"},
     {"__main__": "cli"},

@@ -107,7 +107,7 @@ def replay(course: LossCourse, config: PolicyConfig) -> Iterator[tuple[int, np.n
     switch = StageSwitch(config.stage_switch)
     for i, step in enumerate(course.steps.tolist()):
         stage = switch.stage_for(step)
-        measures = {name: torch.from_numpy(values[i]) for name, values in course.measures.items()}
+        measures: dict[str, Any] = {name: torch.from_numpy(values[i]) for name, values in course.measures.items()}
         loss, num_samples = torch.from_numpy(course.loss[i]), torch.from_numpy(course.num_samples[i])
         stats = IntervalStats(step=step, loss=loss, num_samples=num_samples, **measures)
         yield policy.stage_of(stage), policy.update(stats, stage).numpy()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.reweight.reference import GOLDEN
-from tests.shell import assert_one_line_error, toremi
+from tests.shell import assert_one_line_error, call
 from toremi_cli.commands.replay import policy_config
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.replay import replay_table
@@ -43,7 +43,7 @@ def losses(tmp_path):
 
 def test_weights_by_hand(losses, tmp_path):
     out = tmp_path / "new" / "weights.parquet"
-    process = toremi("replay", losses, "--policy", "toremi-2", "--stage-switch-step", "200", "--out", out)
+    process = call("replay", losses, "--policy", "toremi-2", "--stage-switch-step", "200", "--out", out)
     assert process.returncode == 0, process.stderr
     table = pq.read_table(out)
     assert table.schema.names == ["step", "tokens_seen", "stage", "topic", "weight", "loss", "num_samples"]
@@ -64,7 +64,7 @@ def test_weights_by_hand(losses, tmp_path):
 
 def test_without_a_switch_all_is_stage_1(losses, tmp_path):
     out = tmp_path / "w.parquet"
-    process = toremi("replay", losses, "--out", out, "--json", "--quiet")
+    process = call("replay", losses, "--out", out, "--json", "--quiet")
     summary = json.loads(process.stdout)
     assert summary["stage"] == 1
     assert summary["weights"] == {"a": 2.25, "b": 1.0, "c": 1.0}
@@ -73,12 +73,12 @@ def test_without_a_switch_all_is_stage_1(losses, tmp_path):
 
 def test_constants_and_rule_are_flags(losses, tmp_path):
     out = tmp_path / "w.parquet"
-    toremi("replay", losses, "--out", out, "--alpha", "0.25", "--rule", "additive", "--w-max", "1.6")
+    call("replay", losses, "--out", out, "--alpha", "0.25", "--rule", "additive", "--w-max", "1.6")
     assert weights_of(out)[100, "a"] == 1.5
     assert weights_of(out)[200, "a"] == 1.6
-    toremi("replay", losses, "--out", out, "--w-min", "0.8", "--stage-switch-step", "0")
+    call("replay", losses, "--out", out, "--w-min", "0.8", "--stage-switch-step", "0")
     assert weights_of(out)[100, "a"] == 0.8
-    toremi("replay", losses, "--out", out, "--policy", "uniform")
+    call("replay", losses, "--out", out, "--policy", "uniform")
     assert set(weights_of(out).values()) == {1.0}
 
 
@@ -139,27 +139,27 @@ def test_weights_that_never_move_are_said(losses, tmp_path, capsys):
 
 def test_its_own_output_is_an_input_too(losses, tmp_path):
     first, second = tmp_path / "run" / "part-00000.parquet", tmp_path / "again.parquet"
-    toremi("replay", losses, "--out", first)
-    process = toremi("replay", tmp_path / "run", "--out", second)
+    call("replay", losses, "--out", first)
+    process = call("replay", tmp_path / "run", "--out", second)
     assert process.returncode == 0, process.stderr
     assert weights_of(first) == weights_of(second)
     staged = tmp_path / "staged.parquet"
-    toremi("replay", losses, "--stage-switch-step", "150", "--out", staged)
-    process = toremi("replay", staged, "--out", second)
+    call("replay", losses, "--stage-switch-step", "150", "--out", staged)
+    process = call("replay", staged, "--out", second)
     assert "stage 2 from step 200 on; --stage-switch-step" in process.stderr
     assert weights_of(first) == weights_of(second)
 
 
 def test_tokens_seen_are_handed_on(tmp_path):
     source = write(tmp_path / "l.parquet", [(1, "a", 2.0, 1), (2, "a", 2.0, 1)], tokens_seen=pa.array([512, 1024]))
-    toremi("replay", source, "--out", tmp_path / "w.parquet")
+    call("replay", source, "--out", tmp_path / "w.parquet")
     assert pq.read_table(tmp_path / "w.parquet")["tokens_seen"].to_pylist() == [512, 1024]
 
 
 def test_null_loss_and_no_samples_mean_unseen(tmp_path):
     rows = [(1, "a", 6.0, 1), (1, "b", 2.0, 1), (1, "c", None, 7), (1, "d", 50.0, 0), (1, "e", NAN, 0)]
     source = write(tmp_path / "l.parquet", rows)
-    process = toremi("replay", source, "--out", tmp_path / "w.parquet", "--stage-switch-step", "1")
+    process = call("replay", source, "--out", tmp_path / "w.parquet", "--stage-switch-step", "1")
     assert process.returncode == 0, process.stderr
     assert list(weights_of(tmp_path / "w.parquet").values()) == [0.5, 1.5, 1.0, 1.0, 1.0]
 
@@ -200,7 +200,7 @@ def test_bad_rows(rows, parts, tmp_path):
 
 def test_an_error_is_one_line(tmp_path):
     source = write(tmp_path / "l.parquet", [(1, "a", 2.0, 1), (3, "b", NAN, 1)])
-    assert_one_line_error(toremi("replay", source, "--out", tmp_path / "w.parquet"), "row 1", "step 3", "'b'", "nan")
+    assert_one_line_error(call("replay", source, "--out", tmp_path / "w.parquet"), "row 1", "step 3", "'b'", "nan")
 
 
 def test_bad_tables(tmp_path, losses):
@@ -223,9 +223,9 @@ def test_bad_tables(tmp_path, losses):
 
 def test_bad_flags(losses, tmp_path):
     out = tmp_path / "w.parquet"
-    assert_one_line_error(toremi("replay", losses, "--out", out, "--w-min", "2"), "--w-min is 2.0")
-    assert_one_line_error(toremi("replay", losses, "--out", out, "--rule", "x"), "--rule is 'x'", "additive")
-    assert_one_line_error(toremi("replay", losses, "--out", out, "--policy", "x"), "--policy x", "toremi-2")
-    assert_one_line_error(toremi("replay", losses, "--out", out, "--set", "x=1"), "--set x=1", "eta")
-    assert_one_line_error(toremi("replay", losses, "--out", losses), "would overwrite")
+    assert_one_line_error(call("replay", losses, "--out", out, "--w-min", "2"), "--w-min is 2.0")
+    assert_one_line_error(call("replay", losses, "--out", out, "--rule", "x"), "--rule is 'x'", "additive")
+    assert_one_line_error(call("replay", losses, "--out", out, "--policy", "x"), "--policy x", "toremi-2")
+    assert_one_line_error(call("replay", losses, "--out", out, "--set", "x=1"), "--set x=1", "eta")
+    assert_one_line_error(call("replay", losses, "--out", losses), "would overwrite")
     assert pq.read_table(losses).num_rows == 5

@@ -1,6 +1,8 @@
 import json
+import math
 from collections import Counter
 
+import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -10,10 +12,14 @@ import zstandard
 from tests.evaluate.workdirs import make_annotated
 from tests.realtext import news_articles
 from tests.runs.synthetic import make_recorded_run
-from tests.shell import assert_one_line_error, toremi
+from tests.shell import assert_one_line_error, call
+from toremi_cli.commands.replay import policy_config
+from toremi_cli.corpus.hashing import keyed_hash
+from toremi_cli.errors import UsageError
 from toremi_cli.export.corpus import copies_of, write_corpus
-from toremi_cli.export.formats import FORMS, render
-from toremi_cli.export.shares import NO_LABEL, build_mixture, learnt_weights
+from toremi_cli.export.formats import FORMS, decimal, file_names, render
+from toremi_cli.export.shares import NO_LABEL, build_mixture, exact_shares, learnt_weights, static_mixture
+from toremi_cli.export.shuffle import in_key_order
 from toremi_cli.layout import Workdir
 from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import Run
@@ -62,11 +68,28 @@ def test_shares_are_tokens_times_weights(workdir, history):
     assert sum(topics.values()) == pytest.approx(1)
 
 
-def test_mean_weights_are_those_in_force(history):
+def test_mean_weights_are_those_of_all_updates_by_their_tokens(history):
     courses = history.topics
-    weights = learnt_weights(history, "mean")
-    expected = (1 + courses.weight[:-1, 0].sum()) / len(courses.steps)
-    assert weights["Politics"] == pytest.approx(expected)
+    assert learnt_weights(history, "mean")["Politics"] == pytest.approx(courses.weight[:, 0].mean())
+    courses.tokens[-1] += 3 * (courses.tokens[-1] - courses.tokens[-2])
+    expected = (courses.weight[:, 0].sum() + 3 * courses.weight[-1, 0]) / (len(courses.steps) + 3)
+    assert learnt_weights(history, "mean")["Politics"] == pytest.approx(expected)
+
+
+def test_shares_sum_to_1_in_any_order_and_stay_positive():
+    amounts = {f"topic {i}": 10.0 ** -(i % 18) * (1 + i / 7) for i in range(2000)} | {"none": 0.0}
+    shares = exact_shares(amounts)
+    printed = [float(decimal(share)) for share in shares.values()]
+    assert printed == list(shares.values())
+    for order in (printed, printed[::-1], sorted(printed)):
+        added = 0.0
+        for share in order:
+            added += share
+        assert added == 1.0 == np.sum(order)
+    assert shares.pop("none") == 0.0 and min(shares.values()) > 0
+    total = math.fsum(amounts.values())
+    assert list(shares.values()) == pytest.approx([amounts[name] / total for name in shares], abs=2e-13)
+    assert exact_shares({"all": 3.0}) == {"all": 1.0}
 
 
 def test_uniform_weights_give_the_corpus_back(workdir):
@@ -92,6 +115,51 @@ def test_a_run_on_another_table_counts_that_table(workdir, history):
     write_corpus(mixture, weigher, workdir / "mix", 0, "parquet", 0)
     rows = ds.dataset(workdir / "mix", exclude_invalid_files=True).to_table(["source"]).to_pylist()
     assert {row["source"] for row in rows} == {"radio"}
+
+
+def test_stratified_and_tempered_mixtures_need_no_run(workdir):
+    place, tokens = Workdir(workdir), train_tokens()
+    mixture, weigher = static_mixture(policy_config(name="stratified"), "labels", place)
+    shares = mixture.shares("topic")
+    unlabelled = tokens["wire"] / sum(tokens.values())
+    labelled = {name: share for name, share in shares.items() if name != NO_LABEL}
+    assert shares[NO_LABEL] == pytest.approx(unlabelled)
+    assert labelled["Sports"] == labelled["People"] == pytest.approx(mixture.shares("source")["radio"] / 2)
+    mixture, weigher = static_mixture(policy_config(["temperature=2"], name="temperature"), "source", place)
+    roots = {source: count**0.5 for source, count in tokens.items()}
+    expected = {source: root / sum(roots.values()) for source, root in roots.items()}
+    assert mixture.shares("source") == pytest.approx(expected) == mixture.shares("topic")
+    facts = write_corpus(mixture, weigher, workdir / "mix", 0, "parquet", 0)
+    assert facts["policy"] == "temperature" and facts["tokens"] == pytest.approx(mixture.tokens, rel=0.1)
+    with pytest.raises(UsageError, match="its weights come of training; name a run, or one of uniform, stratified"):
+        static_mixture(policy_config(name="odm"), "labels", place)
+
+
+def test_lines_come_in_the_order_of_their_keys_whatever_fits(tmp_path):
+    lines = [f"{keyed_hash('test', i):016x} {i} {'x' * (i % 50)}\n".encode() for i in range(3000)]
+    whole = list(in_key_order(lines, tmp_path / "scratch"))
+    assert whole == sorted(lines) != lines
+    for memory in (400_000, 4_000):  # one level of files, two of them
+        assert list(in_key_order(iter(lines), tmp_path / "scratch", memory)) == whole
+    same_key = [b"0" * 16 + b" %d\n" % i for i in range(9)]
+    assert list(in_key_order(same_key[::-1], tmp_path / "scratch", 100)) == same_key
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_corpus_is_shuffled_in_small_row_groups(workdir, history):
+    mixture, weigher = build_mixture(history, Workdir(workdir), "final")
+    orders = []
+    for seed in (0, 0, 1):
+        facts = write_corpus(mixture, weigher, workdir / "mix", 400 * mixture.tokens, "parquet", seed)
+        (shard,) = (pq.ParquetFile(path) for path in (workdir / "mix").glob("*.parquet"))
+        orders.append(shard.read(["id", "source"]).to_pylist())
+    groups = [shard.metadata.row_group(i).num_rows for i in range(shard.num_row_groups)]
+    assert set(groups[:-1]) == {1024} and sum(groups) == facts["copies"]
+    assert orders[0] == orders[1] != orders[2]
+    half = Counter(row["source"] for row in orders[0][: len(orders[0]) // 2])
+    whole = Counter(row["source"] for row in orders[0])
+    assert all(half[source] == pytest.approx(count / 2, rel=0.1) for source, count in whole.items())
+    assert sorted(path.name for path in (workdir / "mix").iterdir()) == ["_export.json", "part-00000.parquet"]
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "jsonl.zst"])
@@ -127,7 +195,7 @@ def test_copies_are_drawn_by_hash_around_their_expectation():
 
 def test_other_trainers_forms(workdir, history):
     mixture, _ = build_mixture(history, Workdir(workdir), "final")
-    share = f"{mixture.shares('source')['paper']:.6f}"
+    share = decimal(mixture.shares("source")["paper"])
     found = {form: render(mixture, form, "source", "bin/{name}") for form in FORMS}
     assert f'"paper":\n    local: "bin/paper"\n    proportion: {share}' in found["mosaicml"]
     assert f'source_name: "paper"\n    target_ratio: {share}\n    paths: ["bin/paper"]' in found["olmo-core"]
@@ -138,7 +206,7 @@ def test_other_trainers_forms(workdir, history):
 
 def test_forms_are_valid_and_name_data_as_the_trainers_tools_leave_it(workdir, history):
     mixture, _ = build_mixture(history, Workdir(workdir), "final")
-    shares = pytest.approx(mixture.shares("source"), abs=1e-6)
+    shares = mixture.shares("source")
     found = {form: render(mixture, form, "source", "") for form in FORMS}
     streams = yaml.safe_load(found["mosaicml"])["streams"]
     assert {name: stream["proportion"] for name, stream in streams.items()} == shares
@@ -154,38 +222,53 @@ def test_forms_are_valid_and_name_data_as_the_trainers_tools_leave_it(workdir, h
     assert flag == "--data-path" and dict(zip(prefixes, map(float, words[::2]), strict=True)) == shares
 
 
+def test_names_that_paths_cannot_tell_apart_get_paths_of_their_own():
+    found = file_names(["a/b", "a:b", "A,B", "code", NO_LABEL])
+    assert found["code"] == "code" and found[NO_LABEL] == "no_topic"
+    assert len({path.lower() for path in found.values()}) == 5
+    alike = [path.lower() for path in found.values() if path not in ("code", "no_topic")]
+    assert all(path.startswith("a_b-") and len(path) == 12 for path in alike)
+
+
 def test_command(workdir):
-    process = toremi("export", "toremi-2", "-w", workdir)
+    process = call("export", "toremi-2", "-w", workdir)
     assert process.returncode == 0, process.stderr
     result = json.loads(process.stdout)
     assert {row["topic"] for row in result["topics"]} == {*TOPICS, NO_LABEL}
     assert sum(row["share"] for row in result["sources"]) == pytest.approx(1)
-    process = toremi("export", "toremi-2", "-w", workdir, "--to", "yaml", "-o", workdir / "mix.yaml")
+    process = call("export", "toremi-2", "-w", workdir, "--to", "yaml", "-o", workdir / "mix.yaml")
     assert process.returncode == 0, process.stderr
     text = (workdir / "mix.yaml").read_text()
     assert '  - topic: "Politics"\n    weight: ' in text
-    process = toremi("export", "toremi-2", "-w", workdir, "--to", "corpus", "-o", workdir / "c", "--tokens", "20K")
+    stratified = ("export", "--policy", "stratified", "-w", workdir, "--to", "megatron", "--by", "topic")
+    process = call(*stratified, "--data-path", workdir / "{name}")
+    assert process.stdout.startswith("--data-path 0.")
+    assert f"nothing is at {workdir}/no_topic.idx yet (4 such in all)" in process.stderr
+    for part in ("People", "Politics", "Sports", "no_topic"):
+        (workdir / f"{part}.idx").touch()
+    assert call(*stratified, "--data-path", workdir / "{name}").stderr == ""
+    process = call("export", "toremi-2", "-w", workdir, "--to", "corpus", "-o", workdir / "c", "--tokens", "20K")
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)["tokens"] == pytest.approx(20_000, rel=0.1)
 
 
 def test_a_table_of_mean_weights(workdir, history):
     path = workdir / "mean.parquet"
-    process = toremi("export", "toremi-2", "-w", workdir, "--to", "weights", "--weights", "mean", "-o", path)
+    process = call("export", "toremi-2", "-w", workdir, "--to", "weights", "--weights", "mean", "-o", path)
     assert process.returncode == 0, process.stderr
     expected = learnt_weights(history, "mean")
     rows = TableReader(path, WEIGHTS).read().to_pylist()
     assert {row["topic"]: row["weight"] for row in rows} == expected == json.loads(process.stdout)["topics"]
     assert {(row["step"], row["loss"], row["num_samples"]) for row in rows} == {(0, None, 0)}
     own = history.run.folder / "weights" / "mean.parquet"
-    process = toremi("export", "toremi-2", "-w", workdir, "--to", "weights", "-o", own)
+    process = call("export", "toremi-2", "-w", workdir, "--to", "weights", "-o", own)
     assert_one_line_error(process, "would mix with what is there")
     assert not own.exists()
 
 
 def test_wrong_arguments(workdir):
     for arguments, part in (
-        (["--to", "xml"], "--to xml: expected one of json, yaml, weights, corpus, mosaicml"),
+        (["--to", "xml"], "--to xml: expected one of json, yaml, weights, corpus, tokens, mosaicml"),
         (["--weights", "best"], "--weights best: expected final or mean"),
         (["--to", "megatron", "--by", "colour"], "--by colour: expected topic or source"),
         (["--to", "megatron", "--data-path", "x"], "has no {name} in it"),
@@ -196,4 +279,11 @@ def test_wrong_arguments(workdir):
         (["--to", "corpus", "-o", "x", "--tokens", "many"], "--tokens many: expected a number"),
         (["--to", "corpus", "-o", "x", "--tokens", "0.5"], "--tokens 0.5: expected a number"),
     ):
-        assert_one_line_error(toremi("export", "toremi-2", "-w", workdir, *arguments), part)
+        assert_one_line_error(call("export", "toremi-2", "-w", workdir, *arguments), part)
+    for arguments, part in (
+        ([], "name either a run or a policy"),
+        (["--policy", "stratified", "--topics", "colour"], "--topics colour: expected one of labels"),
+        (["--policy", "best"], "--policy best: no such policy"),
+        (["--policy", "stratified", "--to", "weights", "-o", "x"], "--to weights: a run's"),
+    ):
+        assert_one_line_error(call("export", "-w", workdir, *arguments), part)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toremi_cli import console
+from toremi_cli import console, layout
 from toremi_cli.commands import options
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Workdir, command
 from toremi_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from toremi_cli.export.shares import Mixture, SampleWeigher
 
 
 def register(app: typer.Typer) -> None:
@@ -18,11 +21,13 @@ def register(app: typer.Typer) -> None:
 
     @command(app, "export", "Tools")
     def export(
-        run: Annotated[str, typer.Argument(metavar="RUN", help="Name or path of the run.")],
+        run: Annotated[str, typer.Argument(metavar="[RUN]", help="Name or path of the run; or see --policy.")] = "",
         workdir: Workdir = DEFAULT_WORKDIR,
         to: Annotated[
             str,
-            typer.Option(metavar="FORM", help="json, yaml, weights, corpus; mosaicml, olmo-core, megatron, nanotron."),
+            typer.Option(
+                metavar="FORM", help="json, yaml, weights, corpus, tokens; mosaicml, olmo-core, megatron, nanotron."
+            ),
         ] = "json",
         out: Annotated[
             Path | None, typer.Option("--out", "-o", metavar="PATH", help="File, or folder of a corpus; else stdout.")
@@ -30,6 +35,15 @@ def register(app: typer.Typer) -> None:
         weights: Annotated[
             str, typer.Option(metavar="final|mean", help="The last weights, or their mean over the run.")
         ] = "final",
+        policy: Annotated[
+            str, typer.Option(metavar="NAME", help="Without a run: stratified, temperature or uniform.")
+        ] = "",
+        topics: Annotated[
+            str, typer.Option(metavar="labels|fine|soft|source", help="Without a run: what a sample's topics are.")
+        ] = "labels",
+        settings: Annotated[
+            list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A setting of --policy; repeatable.")
+        ] = None,
         by: Annotated[str, typer.Option(metavar="source|topic", help="What a config's parts are.")] = "source",
         data_path: Annotated[
             str, typer.Option(metavar="PATTERN", help="Where a part's data is, such as 'bin/{name}'; {name}: the part.")
@@ -38,18 +52,24 @@ def register(app: typer.Typer) -> None:
             str, typer.Option(metavar="N", help="Size of the corpus, e.g. 2.6B; default: that of the original.")
         ] = "",
         file_format: Annotated[
-            str, typer.Option("--format", metavar="parquet|jsonl.zst", help="Files of the corpus.")
-        ] = "jsonl.zst",
+            str,
+            typer.Option(
+                "--format", metavar="NAME", help="jsonl.zst or parquet for a corpus; megatron or numpy for tokens."
+            ),
+        ] = "",
         seed: Annotated[int, typer.Option(metavar="N", help="Decides which samples the corpus has.")] = 0,
     ) -> None:
-        """Use a run's topic weights elsewhere.
+        """Use a run's topic weights, or a policy's by size alone, elsewhere.
 
         As a mixture file (json, yaml: shares of topics and sources), as a table
         of weights for another run (weights: see pretrain --policy frozen), as a
-        corpus resampled by them, or as the data part of other trainers' configs.
+        corpus resampled by them, or as the data part of other trainers' configs;
+        the corpus itself as their token files (tokens; needs no run).
         A share is that of the training tokens, times their weights.
 
         Example: [bold]toremi export toremi-2 --to yaml[/]
+
+        Example: [bold]toremi export --policy stratified --topics fine --to yaml[/]
 
         Example: [bold]toremi export toremi-2 --to corpus --tokens 10B -o mix/[/]
 
@@ -57,37 +77,84 @@ def register(app: typer.Typer) -> None:
 
         Example:
         [bold]toremi export toremi-2 --to megatron --data-path 'bin/{name}'[/]
-        prints --data-path 0.312500 bin/code 0.687500 bin/web
+        prints --data-path 0.3125 bin/code 0.6875 bin/web
         """
-        from toremi_cli import layout
         from toremi_cli.export.corpus import write_corpus
-        from toremi_cli.export.formats import render
-        from toremi_cli.export.shares import build_mixture
-        from toremi_cli.export.weights import write_weights
-        from toremi_cli.runs.history import read_history
-        from toremi_cli.runs.run import find_runs
+        from toremi_cli.export.formats import missing_data, render
         from toremi_cli.tables import atomic_file
 
         place = layout.Workdir(workdir)
-        (found,) = find_runs((run,), place)
-        history = read_history(found)
-        if to == "weights":
-            console.print_json(write_weights(history, weights, _named(out, "--to weights: name its file with --out")))
+        if to == "tokens":
+            where = _named(out, "--to tokens: name its folder with --out")
+            console.print_json(_token_files(place, run, topics, by, file_format or "megatron", where))
             return
-        mixture, weigher = build_mixture(history, place, weights)
-        if to == "corpus":
-            folder = _named(out, "--to corpus: name its folder with --out")
+        if bool(run) == bool(policy):
+            raise UsageError("export: name either a run or a policy that goes by sizes, such as --policy stratified")
+        if to == "weights":
+            file = _named(out, "--to weights: name its file with --out")
+            console.print_json(_weights_table(place, run, weights, file))
+            return
+        folder = _named(out, "--to corpus: name its folder with --out") if to == "corpus" else None
+        mixture, weigher = _mixture(place, run, weights, policy, topics, settings or [])
+        if folder is not None:
             size = options.token_count(tokens) if tokens else 0.0
-            facts = write_corpus(mixture, weigher, folder, size, file_format, seed)
-            console.print_json(facts)
+            console.print_json(write_corpus(mixture, weigher, folder, size, file_format or "jsonl.zst", seed))
             return
         text = render(mixture, to, by, data_path)
+        missing = missing_data(mixture, to, by, data_path)
+        if missing:
+            console.warn(
+                f"--to {to}: nothing is at {missing[0]} yet ({len(missing)} such in all); "
+                "tokenize these parts, or say where they are with --data-path"
+            )
         if out is None:
             typer.echo(text, nl=False)
             return
         with atomic_file(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
         console.note(f"wrote {out}")
+
+
+def _token_files(place: layout.Workdir, run: str, topics: str, by: str, form: str, out: Path) -> dict[str, Any]:
+    from toremi_cli.export.token_files import write_tokens
+    from toremi_cli.runs.run import find_runs
+    from toremi_cli.sample_topics import TOPIC_MODES, SampleTopics
+
+    if topics not in TOPIC_MODES:
+        raise UsageError(f"--topics {topics}: expected one of {', '.join(TOPIC_MODES)}")
+    annotated = place.annotated
+    if run:
+        (found,) = find_runs((run,), place)
+        topics, annotated = found.topic_mode, found.annotated(place)
+    return write_tokens(annotated, SampleTopics(topics, place.topics), place.tokenizer, by, form, out)
+
+
+def _weights_table(place: layout.Workdir, run: str, which: str, out: Path) -> dict[str, Any]:
+    from toremi_cli.export.weights import write_weights
+    from toremi_cli.runs.history import read_history
+    from toremi_cli.runs.run import find_runs
+
+    if not run:
+        raise UsageError("--to weights: a run's; `toremi pretrain` has the policies that go by sizes itself")
+    (found,) = find_runs((run,), place)
+    return write_weights(read_history(found), which, out)
+
+
+def _mixture(
+    place: layout.Workdir, run: str, which: str, policy: str, topics: str, settings: list[str]
+) -> tuple[Mixture, SampleWeigher]:
+    from toremi_cli.commands.replay import policy_config
+    from toremi_cli.export.shares import build_mixture, static_mixture
+    from toremi_cli.runs.history import read_history
+    from toremi_cli.runs.run import find_runs
+    from toremi_cli.sample_topics import TOPIC_MODES
+
+    if run:
+        (found,) = find_runs((run,), place)
+        return build_mixture(read_history(found), place, which)
+    if topics not in TOPIC_MODES:
+        raise UsageError(f"--topics {topics}: expected one of {', '.join(TOPIC_MODES)}")
+    return static_mixture(policy_config(settings, name=policy), topics, place)
 
 
 def _named(out: Path | None, otherwise: str) -> Path:

@@ -1,24 +1,28 @@
-"""A corpus resampled by what a run has learnt, streamed: memory does not grow with it."""
+"""A corpus resampled by weights and shuffled, streamed: memory does not grow with it."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from toremi_cli import console
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.shards import JsonlShards
 from toremi_cli.errors import UsageError
 from toremi_cli.export.shares import Mixture, SampleWeigher, training_rows
-from toremi_cli.tables import atomic_folder, shard_name, write_json
+from toremi_cli.export.shuffle import KEY_DIGITS, in_key_order
+from toremi_cli.tables import ShardWriter, atomic_folder, shard_name, write_json
 
 FORMATS = ("parquet", "jsonl.zst")
 RECORD = "_export.json"
-ROWS_PER_SHARD = 50_000
+ROWS_PER_GROUP = 1024
+"""Rows that a reader has to hold at once."""
+ROWS_PER_SHARD = 49 * ROWS_PER_GROUP
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -43,14 +47,14 @@ def copies_of(sample_id: str, expected: float, seed: int) -> int:
 def write_corpus(
     mixture: Mixture, weigher: SampleWeigher, out: Path, tokens: float, file_format: str, seed: int
 ) -> dict[str, Any]:
-    """Write about `tokens` training tokens, every sample as often as its weight says.
+    """Write about `tokens` training tokens, every sample as often as its weight says, in random order.
 
     Args:
         mixture, weigher: by `build_mixture`.
         out: a folder that is new, empty, or an earlier export.
         tokens: target in tokens; 0: as many as the corpus has.
         file_format: 'parquet' or 'jsonl.zst'.
-        seed: decides which copies are drawn.
+        seed: decides which copies are drawn, and their order.
 
     Returns:
         numbers of samples, copies and tokens written.
@@ -63,34 +67,51 @@ def write_corpus(
     if out.exists() and any(out.iterdir()) and not (out / RECORD).exists():
         raise UsageError(f"{out}: is not empty and no export of toremi; name another folder with --out")
     target = tokens or mixture.tokens
-    rate = target / mixture.weighted
     facts = {"samples": 0, "copies": 0, "tokens": 0}
-    columns = [*weigher.columns, "sample_id", "text", "labels"]
     with atomic_folder(out) as folder:
+        scratch = folder / "_shuffling"
         writer = _ParquetShards(folder) if file_format == "parquet" else JsonlShards(folder)
-        with writer, console.progress("resampling", total=target, unit="tokens") as bar:
-            for row in training_rows(mixture.annotated, columns):
-                weight = weigher.weigh(row)
-                number = copies_of(row["sample_id"], weight * rate, seed)
-                shown = {key: row[key] for key in ("source", "text", "labels")}
-                for copy in range(number):
-                    name = row["sample_id"] if copy == 0 else f"{row['sample_id']}~{copy}"
-                    writer.write({"id": name, **shown, "weight": weight})
-                facts["samples"] += number > 0
-                facts["copies"] += number
-                facts["tokens"] += number * row["num_tokens"]
-                bar.advance(number * row["num_tokens"])
-        record = {"run": mixture.run, "weights": mixture.which, "seed": seed, "format": file_format, **facts}
+        with writer, console.progress("resampling", total=2 * target, unit="tokens") as bar:
+            for line in in_key_order(_copies(mixture, weigher, target, seed, facts, bar), scratch):
+                row = json.loads(line[KEY_DIGITS:])
+                bar.advance(row.pop("num_tokens"))
+                writer.write(row)
+        record = {**mixture.origin, "seed": seed, "format": file_format, **facts}
         write_json(folder / RECORD, record)
     return {"out": str(out), **record}
 
 
+def _copies(
+    mixture: Mixture,
+    weigher: SampleWeigher,
+    target: float,
+    seed: int,
+    facts: dict[str, int],
+    bar: console.ProgressReporter,
+) -> Iterator[bytes]:
+    """A line for each copy: its key, then its row as JSON; counts them in `facts`."""
+    rate = target / mixture.weighted
+    for row in training_rows(mixture.annotated, [*weigher.columns, "sample_id", "text", "labels"]):
+        weight = weigher.weigh(row)
+        number = copies_of(row["sample_id"], weight * rate, seed)
+        shown = {key: row[key] for key in ("source", "text", "labels")}
+        for copy in range(number):
+            name = row["sample_id"] if copy == 0 else f"{row['sample_id']}~{copy}"
+            key = keyed_hash("export order", seed, name)
+            line = json.dumps({"id": name, **shown, "weight": weight, "num_tokens": row["num_tokens"]})
+            yield f"{key:0{KEY_DIGITS}x}{line}\n".encode()
+        facts["samples"] += number > 0
+        facts["copies"] += number
+        facts["tokens"] += number * row["num_tokens"]
+        bar.advance(number * row["num_tokens"])
+
+
 class _ParquetShards:
-    """Rows to `part-00000.parquet`, …"""
+    """Rows to `part-00000.parquet`, …, in row groups of `ROWS_PER_GROUP`."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._rows, self._shard = folder, list[dict[str, Any]](), 0
+        self._folder, self._rows, self._num_shards = folder, list[dict[str, Any]](), 0
+        self._writer: ShardWriter | None = None
 
     def __enter__(self) -> _ParquetShards:
         return self
@@ -98,14 +119,24 @@ class _ParquetShards:
     def write(self, row: dict[str, Any]) -> None:
         """Append a row."""
         self._rows.append(row)
-        if len(self._rows) >= ROWS_PER_SHARD:
+        if len(self._rows) == ROWS_PER_GROUP:
             self._flush()
 
     def __exit__(self, *problem: object) -> None:
         if self._rows:
             self._flush()
+        self._close()
 
     def _flush(self) -> None:
-        table = pa.Table.from_pylist(self._rows, schema=SCHEMA)
-        pq.write_table(table, self._folder / shard_name(self._shard), compression="zstd")
-        self._rows, self._shard = [], self._shard + 1
+        if self._writer is None:
+            self._writer = ShardWriter(str(self._folder / shard_name(self._num_shards)), SCHEMA)
+            self._num_shards += 1
+        self._writer.write(self._rows)
+        self._rows = []
+        if self._writer.num_rows >= ROWS_PER_SHARD:
+            self._close()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
+import numpy as np
+
+from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.errors import UsageError
 from toremi_cli.export.shares import NO_LABEL, Mixture
 
@@ -29,16 +34,37 @@ def render(mixture: Mixture, form: str, by: str, pattern: str) -> str:
     if form == "yaml":
         return _yaml_mixture(mixture)
     if form not in FORMS:
-        raise UsageError(f"--to {form}: expected one of json, yaml, weights, corpus, {', '.join(FORMS)}")
+        raise UsageError(f"--to {form}: expected one of json, yaml, weights, corpus, tokens, {', '.join(FORMS)}")
     pattern = pattern or PATTERNS[form]
     if "{name}" not in pattern:
         raise UsageError(f"--data-path {pattern}: has no {{name}} in it, which stands for the topic or source")
-    return FORMS[form](mixture.shares(by), lambda name: pattern.replace("{name}", file_name(name)))
+    shares = mixture.shares(by)
+    names = file_names(shares)
+    return FORMS[form](shares, lambda name: pattern.replace("{name}", names[name]))
 
 
-def file_name(name: str) -> str:
-    """A topic's or source's name as a path's part."""
-    name = "no_topic" if name == NO_LABEL else name
+def missing_data(mixture: Mixture, form: str, by: str, pattern: str) -> list[str]:
+    """Local files and folders that a form names and that aren't there; as `render` takes them."""
+    if form not in FORMS:
+        return []
+    names = file_names(mixture.parts(by)).values()
+    paths = [(pattern or PATTERNS[form]).replace("{name}", name) for name in names]
+    suffix = ".idx" if form == "megatron" else ""
+    local = [path + suffix for path in paths if "://" not in path]
+    return [path for path in local if not any(Path().glob(path) if "*" in path else [Path(path).exists()])]
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Topics' or sources' names as parts of paths; those that would be alike get a hash of the name at the end."""
+    plain = {name: _plain("no_topic" if name == NO_LABEL else name) for name in names}
+    number = Counter(path.lower() for path in plain.values())  # some file systems don't tell case
+    return {
+        name: path if number[path.lower()] == 1 else f"{path}-{keyed_hash('file name', name):016x}"[: len(path) + 9]
+        for name, path in plain.items()
+    }
+
+
+def _plain(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
@@ -47,15 +73,20 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def decimal(value: float) -> str:
+    """All digits of a number, without an exponent: YAML takes `1e-05` for a string."""
+    return np.format_float_positional(value, trim="0")
+
+
 def _yaml_mixture(mixture: Mixture) -> str:
     values = mixture.to_json()
-    lines = [f"run: {quoted(values['run'])}", f"weights: {values['weights']}", f"tokens: {values['tokens']}"]
+    lines = [f"{key}: {quoted(value)}" for key, value in mixture.origin.items()] + [f"tokens: {values['tokens']}"]
     for key in ("topics", "sources"):
         lines.append(f"{key}:")
         for row in values[key]:
             name, *rest = row.items()
             lines.append(f"  - {name[0]}: {quoted(name[1])}")
-            lines += [f"    {k}: {v:.6g}" if isinstance(v, float) else f"    {k}: {v}" for k, v in rest]
+            lines += [f"    {k}: {decimal(v) if isinstance(v, float) else v}" for k, v in rest]
     return "\n".join(lines) + "\n"
 
 
@@ -63,7 +94,7 @@ def mosaicml(shares: Shares, path_of: PathOf) -> str:
     """`streams` of MosaicML's StreamingDataset (also in llm-foundry's `train_loader.dataset`)."""
     lines = ["streams:"]
     for name, share in shares.items():
-        lines += [f"  {quoted(name)}:", f"    local: {quoted(path_of(name))}", f"    proportion: {share:.6f}"]
+        lines += [f"  {quoted(name)}:", f"    local: {quoted(path_of(name))}", f"    proportion: {decimal(share)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -73,7 +104,7 @@ def olmo_core(shares: Shares, path_of: PathOf) -> str:
     for name, share in shares.items():
         lines += [
             f"  - source_name: {quoted(name)}",
-            f"    target_ratio: {share:.6f}",
+            f"    target_ratio: {decimal(share)}",
             f"    paths: [{quoted(path_of(name))}]",
             "    max_repetition_ratio: 4.0",
         ]
@@ -82,13 +113,13 @@ def olmo_core(shares: Shares, path_of: PathOf) -> str:
 
 def megatron(shares: Shares, path_of: PathOf) -> str:
     """`--data-path` of Megatron-LM: weight and prefix in turn."""
-    return "--data-path " + " ".join(f"{share:.6f} {path_of(name)}" for name, share in shares.items()) + "\n"
+    return "--data-path " + " ".join(f"{decimal(share)} {path_of(name)}" for name, share in shares.items()) + "\n"
 
 
 def nanotron(shares: Shares, path_of: PathOf) -> str:
     """`data.dataset` of nanotron's Nanosets."""
     folders = "\n".join(f"      - {quoted(path_of(name))}" for name in shares)
-    weights = "\n".join(f"      - {share:.6f}" for share in shares.values())
+    weights = "\n".join(f"      - {decimal(share)}" for share in shares.values())
     return f"data:\n  dataset:\n    dataset_folder:\n{folders}\n    dataset_weights:\n{weights}\n"
 
 

@@ -1,4 +1,4 @@
-"""From a run's topic weights to shares of a mixture.
+"""From topic weights, a run's or a policy's by size alone, to shares of a mixture.
 
 A sample's weight is the mean of its topics' weights, as in training (1 where it has no topic). The share of a topic or
 source is that of its training tokens, each times its sample's weight: what a stream would hold that drew every sample
@@ -7,10 +7,11 @@ in proportion to its weight. A sample with several topics counts for each in equ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -22,13 +23,17 @@ from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import ANNOTATED, TRAIN
 from toremi_cli.tables import TableReader
 
+if TYPE_CHECKING:
+    from toremi_cli.reweight import PolicyConfig
+
 WEIGHTS = ("final", "mean")
 NO_LABEL = "(no topic)"
 """Name under which samples without a topic are summed; their weight is 1."""
 
 
 def learnt_weights(history: History, which: str) -> dict[str, float]:
-    """Weight of each topic: at the run's end, or averaged over its tokens.
+    """Weight of each topic: at the run's end, or averaged over its tokens, each update counting for the interval that
+    it ends: DoReMi's result (arXiv 2305.10429, algorithm 1) is the mean over all updates, without the start.
 
     Raises:
         UsageError: `which` is unknown.
@@ -41,10 +46,9 @@ def learnt_weights(history: History, which: str) -> dict[str, float]:
         raise TableError(f"{history.run.folder / 'weights'}: no weights there yet; train the run further")
     if which == "final":
         values = courses.weight[-1]
-    else:  # the weights after an interval are in force during the next one; before the first they are 1
+    else:
         spans = np.diff(courses.tokens, prepend=0).astype(float)
-        in_force = np.vstack([np.ones(len(courses.topics)), courses.weight[:-1]])
-        values = (in_force * spans[:, None]).sum(axis=0) / spans.sum()
+        values = (courses.weight * spans[:, None]).sum(axis=0) / spans.sum()
     return {topic: float(value) for topic, value in zip(courses.topics, values, strict=True)}
 
 
@@ -76,8 +80,8 @@ class Part:
 class Mixture:
     """Shares by topic and by source."""
 
-    run: str
-    which: str
+    origin: dict[str, Any]
+    """Whose weights they are, for the record: a run and which of its weights, or a policy and its topics."""
     annotated: Path
     """The table whose samples it counts."""
     weights: dict[str, float]
@@ -97,25 +101,37 @@ class Mixture:
         return dict(sorted((self.by_topic if by == "topic" else self.by_source).items()))
 
     def shares(self, by: str) -> dict[str, float]:
-        """Share of each part; they sum to 1."""
-        return {name: part.weighted / self.weighted for name, part in self.parts(by).items()}
+        """Share of each part; they sum to exactly 1."""
+        return exact_shares({name: part.weighted for name, part in self.parts(by).items()})
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return {
-            "run": self.run,
-            "weights": self.which,
+            **self.origin,
             "tokens": self.tokens,
             **{f"{by}s": self._rows(by) for by in ("topic", "source")},
         }
 
     def _rows(self, by: str) -> list[dict[str, Any]]:
-        rows = []
+        rows, shares = [], self.shares(by)
+        natural = exact_shares({name: part.tokens for name, part in self.parts(by).items()})
         for name, part in self.parts(by).items():
             weight = self.weights.get(name, 1.0) if by == "topic" else part.weighted / part.tokens
-            shares = {"corpus_share": part.tokens / self.tokens, "share": part.weighted / self.weighted}
-            rows.append({by: name, "weight": weight, "tokens": round(part.tokens), **shares})
+            both = {"corpus_share": natural[name], "share": shares[name]}
+            rows.append({by: name, "weight": weight, "tokens": round(part.tokens), **both})
         return rows
+
+
+def exact_shares(amounts: Mapping[str, float]) -> dict[str, float]:
+    """Amounts, at least 0 and not all 0, as shares that sum to exactly 1 in whatever order a reader adds them.
+
+    Each is a multiple of 2^-53: so is every partial sum, and up to 1 float64 holds those without rounding. The largest
+    share takes what rounding leaves; what is above 0 stays so.
+    """
+    total = math.fsum(amounts.values())
+    units = {name: max(int(amount / total * 2**53), amount > 0) for name, amount in amounts.items()}
+    units[max(units, key=lambda name: units[name])] += 2**53 - sum(units.values())
+    return {name: count / 2**53 for name, count in units.items()}
 
 
 def training_rows(annotated: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
@@ -126,15 +142,45 @@ def training_rows(annotated: Path, columns: list[str]) -> Iterator[dict[str, Any
 
 
 def build_mixture(history: History, workdir: Workdir, which: str) -> tuple[Mixture, SampleWeigher]:
-    """One pass over the annotated corpus that the run was trained on.
+    """The mixture of a run's `which` weights: one pass over the annotated corpus that it was trained on.
 
     Raises:
         TableError: no weights, or no annotated corpus.
     """
-    weights = learnt_weights(history, which)
-    annotated = history.run.annotated(workdir)
-    weigher = SampleWeigher(SampleTopics(history.run.topic_mode, workdir.topics), weights)
-    mixture = Mixture(history.name, which, annotated, weights)
+    weigher = SampleWeigher(SampleTopics(history.run.topic_mode, workdir.topics), learnt_weights(history, which))
+    origin = {"run": history.name, "weights": which}
+    return _counted(weigher, history.run.annotated(workdir), origin), weigher
+
+
+def static_mixture(config: PolicyConfig, mode: str, workdir: Workdir) -> tuple[Mixture, SampleWeigher]:
+    """The mixture of a policy that goes by the sizes of topics, in tokens: two passes over the annotated corpus.
+
+    Args:
+        config: of a policy whose weights are known before training.
+        mode: what a sample's topics are, one of `sample_topics.TOPIC_MODES`.
+        workdir: holds the corpus.
+
+    Raises:
+        UsageError: the policy's weights are only known by training.
+        TableError: no annotated corpus, or no sample in it has a topic.
+    """
+    from toremi_cli.reweight import POLICIES, PolicyData, make_policy
+
+    if not POLICIES[config.name].static:
+        there = ", ".join(name for name, policy in POLICIES.items() if policy.static)
+        raise UsageError(f"--policy {config.name}: its weights come of training; name a run, or one of {there}")
+    topics = SampleTopics(mode, workdir.topics)
+    corpus = _counted(SampleWeigher(topics, {}), workdir.annotated, {})
+    sizes = {name: part.tokens for name, part in corpus.parts("topic").items() if name != NO_LABEL}
+    if not sizes:
+        raise TableError(f"{workdir.annotated}: no training sample has a topic by --topics {mode}; use another of them")
+    policy = make_policy(config, list(sizes), PolicyData(sizes=list(sizes.values())))
+    weigher = SampleWeigher(topics, dict(zip(sizes, policy.weights.tolist(), strict=True)))
+    return _counted(weigher, workdir.annotated, {"policy": config.name, "topics_by": mode}), weigher
+
+
+def _counted(weigher: SampleWeigher, annotated: Path, origin: dict[str, Any]) -> Mixture:
+    mixture = Mixture(origin, annotated, weigher.weights)
     for row in training_rows(annotated, weigher.columns):
         tokens, weight = row["num_tokens"], weigher.weigh(row)
         mixture.tokens += tokens
@@ -149,4 +195,4 @@ def build_mixture(history: History, workdir: Workdir, which: str) -> tuple[Mixtu
                 part.weighted += tokens * weight * share
     if mixture.weighted <= 0:
         raise TableError(f"{annotated}: no training tokens there; annotate a corpus first")
-    return mixture, weigher
+    return mixture

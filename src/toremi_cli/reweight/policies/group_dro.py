@@ -12,9 +12,8 @@ from the domain weights given, as here (natural shares). The paper updates every
 
 A topic never seen keeps its share. The code gives it the excess log V of a vocabulary of V, which a batch that holds
 all of 22 domains never meets; of many topics an interval misses the rare ones, and each would take most of the shares
-at once. An excess of 0 would do the opposite, and starve it. The paper's result is the mean of p after each update, the
-code's counts the starting shares as one update more; here each p counts by the tokens for which it was in force, so the
-starting shares for those of the first interval.
+at once. An excess of 0 would do the opposite, and starve it. The result is the paper's, the mean of p over all updates;
+the code counts the starting shares as one more.
 """
 
 from __future__ import annotations
