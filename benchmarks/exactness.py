@@ -168,7 +168,7 @@ def _loss(tied: bool, chunked: bool, average: str, seed: int) -> tuple[float, fl
     else:
         expected = sum(weight[s] * sum(values) for s, values in of_sample.items()) / len(nats)
     expected.backward()
-    by_topic = [[float(means[s]) for s, own in carried.items() if topic in own] for topic in range(5)]
+    by_topic = [[means[s].item() for s, own in carried.items() if topic in own] for topic in range(5)]
     gradients = zip(ours.parameters(), plain.parameters(), strict=True)
     return (
         relative(total.item(), expected.item()),
