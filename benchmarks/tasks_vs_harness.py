@@ -95,7 +95,7 @@ def compare(folder: Path, data: str, limit: int, scratch: Path) -> None:
             continue
         names.append(copy_task(scratch, name, file, limit))
         begin = time.perf_counter()
-        scores = run_task(loaded, TASKS[task.name], read_items(task, file, limit), 16384)
+        scores, _ = run_task(loaded, TASKS[task.name], read_items(task, file, limit), 16384)
         seconds += time.perf_counter() - begin
         ours |= {(name, score.metric): score.value for score in scores}
     begin = time.perf_counter()

@@ -22,6 +22,8 @@ END_OF_TEXT = "<|endoftext|>"
 """Token between documents of a tokenizer that has none of its own."""
 CORRUPTED = "corrupted"
 """Column of `toremi corrupt`: the truth about its noise."""
+CONDITIONS = "conditions"
+"""Column of `toremi eval`: what a number was measured under."""
 ALL_DOMAINS = "all"
 """`domain` of a number that speaks of no single domain."""
 MACRO, MICRO = "macro", "micro"
@@ -233,6 +235,9 @@ METRICS = Table(
     "toremi pretrain",
     grows=True,
 )
+_CONDITIONS = (
+    Column(CONDITIONS, pa.string(), "what it was measured under: context length, stride, limit and the like"),
+)
 EVAL = Table(
     "eval",
     1,
@@ -250,21 +255,24 @@ EVAL = Table(
         Column("stderr", pa.float64(), "standard error of the value over those; null where none is known"),
     ),
     "toremi eval",
+    optional=_CONDITIONS,
 )
 SCORES = Table(
     "scores",
     1,
-    "Summed loss of each document that `toremi eval` measured: what intervals and paired differences are made of.",
+    "Summed loss of each document that `toremi eval` measured, or of each right answer of a task: what intervals and "
+    "paired differences are made of.",
     (
         Column("checkpoint", pa.string(), "name of the checkpoint's folder"),
         Column("suite", pa.string(), "what was evaluated on"),
-        Column("source", pa.string(), "domain of the document"),
-        Column("doc_id", pa.string(), "id of the document"),
+        Column("source", pa.string(), "domain of the document, or the task"),
+        Column("doc_id", pa.string(), "id of the document, or number of the item"),
         Column("nats", pa.float64(), "summed -log p of its tokens", "nats"),
         Column("num_tokens", pa.int64(), "tokens predicted", "tokens"),
         Column("num_bytes", pa.int64(), "bytes of text they stand for", "bytes"),
     ),
     "toremi eval",
+    optional=_CONDITIONS,
 )
 
 TABLES = {t.name: t for t in (SAMPLES, EMBEDDINGS, CLUSTERS, TOPICS, ANNOTATED, WEIGHTS, LOSSES, METRICS, EVAL, SCORES)}

@@ -41,7 +41,7 @@ def test_table(workdir):
     lines = process.stdout.splitlines()
     assert "toremi-2, step 20 of 40, stage 1, 2 updates of 2 topics" in lines[0]
     assert lines[2].split()[:3] == ["Sports", "5.000", "↑"]
-    assert "▂█" in lines[2]
+    assert "▃█" in lines[2], "1.5 is a quarter of the way from 1 to 5, as factors go"
     assert lines[3].split()[:3] == ["Law", "1.000", "–"]
     assert max(len(line) for line in lines) <= 80
 
@@ -68,6 +68,7 @@ def test_no_weights_yet(workdir):
 
 
 def test_sparkline():
-    assert sparkline([0, 1, 2], 0, 2) == "▁▅█"
-    assert sparkline([1, 1], 1, 1) == "▁▁"
+    assert sparkline([0.1, 1, 10], 0.1, 10) == "▁▅█", "weights are factors: a tenth is as far from 1 as ten"
+    assert sparkline([0, 0.002, 2], 0, 2) == "▁▁█", "nothing is as low as a thousandth of the highest"
+    assert sparkline([1, 1], 1, 1) == sparkline([0, 0], 0, 0) == "▁▁"
     assert len(sparkline(list(range(100)), 0, 99, width=10)) == 10

@@ -12,11 +12,16 @@ import pytest
 from tests.evaluate.workdirs import make_annotated, make_run, make_tokenizer
 from tests.runs.synthetic import make_recorded_run
 from tests.shell import assert_one_line_error, toremi
+from toremi_cli.evaluate.bootstrap import DocumentScores
 from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.evaluate import evaluate_runs
-from toremi_cli.evaluate.noise import Truth, auroc, noise_reports
+from toremi_cli.evaluate.noise import Truth, auroc, judge, noise_reports
+from toremi_cli.evaluate.results import SCORES_FILE, keep_rows, score_rows
 from toremi_cli.layout import Workdir
+from toremi_cli.provenance import provenance_of
 from toremi_cli.runs.run import Run
+from toremi_cli.schemas import SCORES, WEIGHTS
+from toremi_cli.tables import write_table
 
 TOPICS = ["Politics", "Sports", "People"]
 
@@ -42,6 +47,30 @@ def test_a_mixture_weighs_by_its_parts():
     truth = Truth(clean=Counter({mostly_text: 8}), corrupted=Counter({mostly_noise: 2}))
     assert truth.noisy_topics() == ["noise"]  # 1.8 of its 2.6 samples, and 0.2 of the text's 7.4
     assert auroc(truth, {"noise": 0.1, "text": 1.0}) == 1.0
+
+
+def test_half_corrupted_is_noisy_and_nine_tenths_is_passed(tmp_path):
+    half = Truth(clean=Counter({(("a", 1.0),): 4}), corrupted=Counter({(("a", 1.0),): 4}))
+    assert half.noisy_topics() == ["a"]
+    truth = Truth(
+        clean=Counter({(("x", 1.0),): 9, (("y", 1.0),): 1}),
+        corrupted=Counter({(("noise", 1.0),): 7}),
+        sources={"books": 0.5, "web": 0.49},
+    )
+    run = Run("mine", tmp_path / "runs" / "mine")
+    run.folder.mkdir(parents=True)
+    rows = [
+        {"step": step, "tokens_seen": step, "stage": 1, "topic": topic, "weight": weight, "loss": 1.0, "num_samples": 1}
+        for step, noise in ((10, 2.0), (20, 0.5), (30, 0.1))
+        for topic, weight in (("x", 1.0), ("y", 0.2), ("noise", noise))
+    ]
+    write_table(run.folder / "weights" / "part-0.parquet", WEIGHTS, rows, provenance_of(WEIGHTS, "toremi", {}, {}))
+    sources, num_bytes = np.array(["books", "web"]), np.array([100, 100])
+    scores = DocumentScores(sources, np.array(["d", "e"]), np.array([200.0, 100.0]) * math.log(2), num_bytes, num_bytes)
+    keep_rows(run, SCORES_FILE, SCORES, ("checkpoint-30", "test", ""), score_rows("checkpoint-30", "test", scores), {})
+    found = judge(run, truth, "test")
+    assert found.course[1][1] == 0.9 and found.passed_step == 20
+    assert (found.clean_bits_per_byte, found.noisy_bits_per_byte) == pytest.approx((1, 2)), "books are half noise"
 
 
 @pytest.fixture

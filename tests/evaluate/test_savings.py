@@ -63,7 +63,7 @@ def test_runs_of_the_same_seeds_are_paired_and_others_left_out(make_run):
     assert found.saved == pytest.approx((0.5 + 0.5) / 2)
     assert found.low < found.saved < found.high or found.low == pytest.approx(found.high)
     never = saving_of(baseline, runs)
-    assert math.isnan(never.saved)
+    assert math.isnan(never.saved) and never.num_reached == 0
 
 
 def test_two_runs_are_compared_whatever_their_seeds(make_run):
@@ -77,3 +77,48 @@ def test_seeds_that_were_measured_at_other_steps_fall_back_to_the_validation_cur
     runs = [make_run("t0", 0, 0.6, (200, 600, 1000)), make_run("t1", 1, 0.6, (300, 600, 1000))]
     found = saving_of(runs, [make_run("u0", 0, 1.3, (1000,))])
     assert found.source == "in-run" and found.saved == pytest.approx(0.5)
+
+
+def noisy_scores(rate, spread):
+    """Documents of 1,000 bytes that cost `rate` bits a byte, plus `spread` of each (num_documents,)."""
+    num_bytes = np.full(len(spread), 1000)
+    nats = (rate + spread) * num_bytes * math.log(2)
+    ids = np.array([f"d{i:02d}" for i in range(len(spread))])
+    return DocumentScores(np.array(["a"] * len(spread)), ids, nats, num_bytes // 4, num_bytes)
+
+
+def measured_pair(make_run, final, spread):
+    """A run that falls to `final` and differs from its baseline, which ended at 1.2, by `spread` of each document."""
+    run, base = make_run("t", 0, final), make_run("u", 0, 1.2, (1000,))
+    run.series = [(step * 10, noisy_scores(loss_at(step, final), spread)) for step in range(200, 1001, 200)]
+    base.series = [(10_000, noisy_scores(1.2, 0 * spread))]
+    run.final, base.final = run.series[-1][1], base.series[-1][1]
+    return run, base
+
+
+def test_the_interval_of_the_saving_is_that_of_the_difference_along_the_curve(make_run):
+    spread = np.random.default_rng(1).normal(0, 0.05, NUM_DOCUMENTS)
+    spread -= spread.mean()
+    found = saving_of(*[[run] for run in measured_pair(make_run, 0.4, spread)])
+    assert found.saved == pytest.approx(0.5)
+    # the curve falls by 1.6 in a run, so that an error of the loss moves the crossing by as much over 1.6
+    half = 2.02 * spread.std(ddof=1) / math.sqrt(NUM_DOCUMENTS) / 1.6
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.08), "95%, neither 90% nor 99%"
+
+
+def test_a_resample_that_never_gets_there_has_saved_less_than_any_that_does(make_run):
+    spread = np.random.default_rng(1).normal(0, 0.5, NUM_DOCUMENTS)
+    spread -= spread.mean()
+    found = saving_of(*[[run] for run in measured_pair(make_run, 1.1, spread)])
+    assert found.low == -math.inf and 0 < found.saved < found.high < 1
+
+
+def test_where_some_seeds_never_get_there_their_mean_curve_may(make_run):
+    runs = [make_run(f"t{seed}", seed, final) for seed, final in ((0, 0.4), (1, 0.6), (2, 1.4))]
+    baseline = [make_run(f"u{seed}", seed, 1.2) for seed in range(3)]
+    found = saving_of(runs, baseline)
+    assert (found.num_reached, found.num_pairs) == (2, 3)
+    assert found.saved == pytest.approx(1 - 0.8 / 1.2), "the mean curve ends at 0.8"
+    assert math.isnan(found.low), "it has no interval"
+    lost = saving_of([make_run(f"v{seed}", seed, final) for seed, final in ((0, 1.1), (1, 1.5), (2, 1.6))], baseline)
+    assert (lost.num_reached, lost.num_pairs) == (1, 3) and math.isnan(lost.saved)

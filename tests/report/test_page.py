@@ -17,6 +17,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
 from toremi_cli.report.alarms import alarms
 from toremi_cli.report.page_data import run_data
+from toremi_cli.report.seed_groups import seed_groups
 from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import Run
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, METRICS, TOPICS, WEIGHTS
@@ -128,7 +129,8 @@ def test_sensitivity_by_topic_is_drawn_beside_weights_and_losses(tmp_path):
     write_table(
         run / "metrics" / "part-00001.parquet", METRICS, rows, provenance_of(METRICS, "toremi pretrain", {}, {})
     )
-    panels = run_data(read_history(Run("toremi", run)))["panels"]
+    (group,) = seed_groups([read_history(Run("toremi", run))])
+    panels = run_data(group, [])["panels"]
     assert [panel["title"] for panel in panels] == ["weight", "loss, nats a token", "sensitivity"]
     assert panels[2]["values"] == [[0.2, None, 0.2, None], [0.5, None, 1.5, None]]
 

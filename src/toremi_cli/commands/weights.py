@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import typer
@@ -25,8 +26,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Print a run's topic weights and draw their course.
 
-        The course of every topic is drawn on one scale, from the lowest to the
-        highest weight of the run; ↑ and ↓ mark weights at a bound.
+        The course of every topic is drawn on one logarithmic scale, from the
+        lowest to the highest weight of the run: weights are factors. ↑ and ↓
+        mark weights at a bound.
 
         Example: [bold]toremi weights toremi-2[/]
         """
@@ -67,8 +69,14 @@ def _print(name: str, summary: dict[str, Any], top: int) -> None:
 
 
 def sparkline(values: list[float], low: float, high: float, width: int = COURSE_WIDTH) -> str:
-    """Values as a row of blocks, on the scale from `low` to `high`; more than `width` are thinned evenly."""
+    """Values as a row of blocks, on a logarithmic scale from `low` to `high`; more than `width` are thinned evenly.
+
+    Where `low` is not above zero, as where a topic is left out, the scale begins at a thousandth of `high`.
+    """
     if len(values) > width:
         values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
-    span = high - low
-    return "".join(BLOCKS[round((v - low) / span * (len(BLOCKS) - 1)) if span > 0 else 0] for v in values)
+    least = max(low, high / 1000)
+    if not high > least > 0:
+        return BLOCKS[0] * len(values)
+    span = math.log(high / least)
+    return "".join(BLOCKS[round(math.log(max(v, least) / least) / span * (len(BLOCKS) - 1))] for v in values)

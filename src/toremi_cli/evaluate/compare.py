@@ -10,26 +10,18 @@ from typing import Any
 import numpy as np
 
 from toremi_cli.errors import UsageError
-from toremi_cli.evaluate.bootstrap import (
-    MIN_PER_SOURCE,
-    DocumentScores,
-    Interval,
-    bits_per_byte,
-    intervals,
-    paired_differences,
-)
-from toremi_cli.evaluate.results import read_rows
+from toremi_cli.evaluate.bootstrap import MIN_PER_SOURCE, DocumentScores, bits_per_byte
+from toremi_cli.evaluate.footing import put_on_one_footing, why_unlike
+from toremi_cli.evaluate.intervals import Interval, intervals, paired_differences, surely_different
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts, unfair
 from toremi_cli.evaluate.savings import Saving, saving_of
-from toremi_cli.evaluate.seeds import difference_of_means, over_seeds, pairs_of, what_pairs_leave_out
-from toremi_cli.provenance import digest
-from toremi_cli.runs.checkpoints import step_of
-from toremi_cli.runs.record import RUNTIME_FIELDS
-from toremi_cli.runs.run import Run
+from toremi_cli.evaluate.seeds import difference_of_means, group_by_seed, over_seeds, pairs_of, what_pairs_leave_out
+from toremi_cli.evaluate.task_values import Value, task_values
+from toremi_cli.runs.run import Run, policy_of
 from toremi_cli.schemas import MACRO, MICRO
 
-TASK_SUITES = {"tasks": "", "glue": "glue/"}
-"""Suites of table `eval` that are tasks, and what their names get in front."""
+TASKS = "tasks"
+"""Suite under which the right answers of tasks are kept."""
 MAX_NAMED = 5
 """Most names listed in a note."""
 
@@ -44,9 +36,20 @@ class Group:
     bits_per_byte: dict[str, Interval] = field(default_factory=dict)
     difference: dict[str, Interval] = field(default_factory=dict)
     """To the baseline on the same documents: below zero is better."""
+    sure: set[str] = field(default_factory=set)
+    """Domains whose difference is told apart from nothing, the sources corrected for their number."""
     saving: Saving | None = None
-    tasks: dict[str, tuple[float, float]] = field(default_factory=dict)
+    tasks: dict[str, Value] = field(default_factory=dict)
     """Value and standard error by 'task metric'."""
+    task_difference: dict[str, Interval] = field(default_factory=dict)
+    """To the baseline, of the right answers' bits per byte on the same items: by task, and their mean ('macro')."""
+    sure_tasks: set[str] = field(default_factory=set)
+    """Of these, those that are told apart from nothing."""
+
+    @property
+    def conditions(self) -> str:
+        """What its held-out text was measured under; of unlike ones all."""
+        return "; ".join(dict.fromkeys(run.conditions for run in self.runs if run.final is not None))
 
     def mean(self, quantity: str) -> float:
         """Mean over seeds of a number of `RunFacts`."""
@@ -61,10 +64,15 @@ class Group:
                 "runs": [run.name for run in self.runs],
                 "seeds": [run.seed for run in self.runs],
                 **{q: self.mean(q) for q in ("step", "tokens", "flops", "seconds")},
+                "measured_step": self.mean("final_step"),
+                "measured_under": self.conditions,
                 "bits_per_byte": {d: asdict(i) for d, i in self.bits_per_byte.items()},
-                "difference": {d: asdict(i) for d, i in self.difference.items()},
+                "difference": {d: {**asdict(i), "sure": d in self.sure} for d, i in self.difference.items()},
                 "saving": asdict(self.saving) if self.saving else None,
                 "tasks": {name: {"value": v, "stderr": e} for name, (v, e) in self.tasks.items()},
+                "task_difference": {
+                    d: {**asdict(i), "sure": d in self.sure_tasks} for d, i in self.task_difference.items()
+                },
             }
         )
 
@@ -77,6 +85,12 @@ class Comparison:
     baseline: str
     groups: list[Group]
     warnings: list[str]
+
+    @property
+    def alike(self) -> bool:
+        """Whether the held-out text of all groups was measured alike, so that their values can be ranked."""
+        runs = [run for group in self.groups for run in group.runs if run.final is not None]
+        return all(why_unlike(run, runs[0]) is None for run in runs)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -98,19 +112,39 @@ def compare_runs(runs: Sequence[Run], suite: str, baseline: str = "") -> Compari
     groups = group_by_policy(facts)
     base = _find_baseline(groups, baseline)
     groups = [base, *(g for g in groups if g is not base)]
-    warnings = unfair(facts)
+    warnings = unfair(facts) + put_on_one_footing(facts)
+    values, notes = task_values(facts)
+    tasks = {run.run.folder: of_run for run, of_run in zip(facts, values, strict=True)}
+    warnings += notes
     for group in groups:
         group.bits_per_byte = _values(group)
-        group.tasks = _tasks(group)
+        group.tasks = _tasks([tasks[run.run.folder] for run in group.runs])
         if group is not base:
-            group.difference = _difference(group, base, warnings)
+            group.difference = _difference(group.runs, base.runs, warnings)
+            group.sure = surely_different(group.difference)
             group.saving = saving_of(group.runs, base.runs)
             sizes = len(group.runs), len(base.runs)
             note = what_pairs_leave_out(group.name, sizes[0], base.name, sizes[1], len(pairs_of(group.runs, base.runs)))
             if note and (group.difference or group.saving):
                 warnings.append(note)
+    _compare_right_answers(groups, warnings)
     warnings += _few_documents(groups, suite)
     return Comparison(suite, base.name, groups, list(dict.fromkeys(warnings)))
+
+
+def _compare_right_answers(groups: Sequence[Group], warnings: list[str]) -> None:
+    """Fill in what the right answers of tasks cost against the baseline, groups[0], on the tasks that both have."""
+    facts = {run.run: read_facts(run.run, TASKS, run.history) for group in groups for run in group.runs}
+    notes = put_on_one_footing(list(facts.values()))
+    base = [facts[run.run] for run in groups[0].runs]
+    for group in groups[1:]:
+        own = [facts[run.run] for run in group.runs]
+        finals = [run.final for run in (*own, *base) if run.final is not None]
+        if len(finals) == len(own) + len(base):
+            shared = sorted(set.intersection(*(set(final.domains) for final in finals)))
+            group.task_difference = _difference(own, base, notes, shared) if shared else {}
+            group.sure_tasks = surely_different(group.task_difference)
+    warnings += [f"tasks: {note}" for note in notes]
 
 
 def _few_documents(groups: Sequence[Group], suite: str) -> list[str]:
@@ -131,26 +165,10 @@ def _few_documents(groups: Sequence[Group], suite: str) -> list[str]:
 
 def group_by_policy(facts: Sequence[RunFacts]) -> list[Group]:
     """Runs that differ in nothing but their seeds become one group."""
-    groups: dict[str, list[RunFacts]] = {}
-    for run in facts:
-        config = run.run.config
-        policy = {k: v for k, v in config.get("policy", {}).items() if k != "seed"}
-        settings = {k: v for k, v in config.items() if k not in RUNTIME_FIELDS | {"policy", "seed"}}
-        key = digest(policy, settings, run.run.record.get("data"))
-        groups.setdefault(key if config else run.name, []).append(run)
-    found = []
-    for members in groups.values():
-        policy_name = members[0].history.policy
-        several = len({m.seed for m in members}) == len(members) > 1
-        if several:
-            found.append(Group(policy_name, policy_name, members))
-        else:  # the same run twice under two names is no second seed
-            found += [Group(m.name, policy_name, [m]) for m in members]
-    names = [g.name for g in found]
-    for group in found:
-        if names.count(group.name) > 1:
-            group.name = "+".join(m.name for m in group.runs)
-    return found
+    of_run = {fact.run: fact for fact in facts}
+    return [
+        Group(name, policy_of(runs[0]), [of_run[run] for run in runs]) for name, runs in group_by_seed(list(of_run))
+    ]
 
 
 def _find_baseline(groups: Sequence[Group], wanted: str) -> Group:
@@ -173,11 +191,16 @@ def _values(group: Group) -> dict[str, Interval]:
     return {d: over_seeds([f[d].value for f in found], number) for d, number in of_all.items()}
 
 
-def _difference(group: Group, base: Group, warnings: list[str]) -> dict[str, Interval]:
-    """One run each: over documents. Several seeds: over the seeds, paired where both have the same."""
-    paired = pairs_of(group.runs, base.runs)
-    ours, theirs = ([a for a, _ in paired], [b for _, b in paired]) if paired else (group.runs, base.runs)
-    finals = _finals([*ours, *theirs], warnings)
+def _difference(
+    runs: Sequence[RunFacts], baseline: Sequence[RunFacts], warnings: list[str], domains: Sequence[str] | None = None
+) -> dict[str, Interval]:
+    """One run each: over documents. Several seeds: over the seeds, paired where both have the same.
+
+    If `domains` are given, of these sources alone.
+    """
+    paired = pairs_of(runs, baseline)
+    ours, theirs = ([a for a, _ in paired], [b for _, b in paired]) if paired else (runs, baseline)
+    finals = _finals([*ours, *theirs], warnings, domains)
     if not finals:
         return {}
     if len(paired) == 1:
@@ -190,49 +213,36 @@ def _difference(group: Group, base: Group, warnings: list[str]) -> dict[str, Int
     return {d: difference_of_means([v[d] for v in own], [v[d] for v in other], n) for d, n in counts.items()}
 
 
-def _finals(runs: Sequence[RunFacts], warnings: list[str]) -> list[DocumentScores]:
-    """The runs' last scores; none where a run has none, or has them of other documents."""
+def _finals(
+    runs: Sequence[RunFacts], warnings: list[str], domains: Sequence[str] | None = None
+) -> list[DocumentScores]:
+    """The runs' last scores; none where a run has none, or has them of other documents or under other conditions."""
     finals = [run.final for run in runs if run.final is not None]
+    if domains is not None:
+        finals = [final.only(domains) for final in finals]
     if len(finals) < len(runs):
         return []
     for run, final in zip(runs, finals, strict=True):
-        if not final.same_documents(finals[0]):
-            names = f"{runs[0].name} and {run.name}"
-            warnings.append(f"{names} were measured on different documents: no difference is given")
+        unlike = why_unlike(run, runs[-1])
+        if unlike is None and not final.same_documents(finals[-1]):
+            unlike = f"{runs[-1].name} and {run.name} were measured on different documents: no difference is given"
+        if unlike:
+            warnings.append(unlike)
             return []
     return finals
 
 
-def _tasks(group: Group) -> dict[str, tuple[float, float]]:
-    """Value and standard error of each task that all of the group's runs were measured on.
-
-    By likelihood it is named 'piqa accuracy', fine-tuned 'glue/cola mcc'.
-    """
-    found: dict[str, list[tuple[float, float]]] = {}
-    for run in group.runs:
-        for name, value in _last_tasks(run.run).items():
-            found.setdefault(name, []).append(value)
+def _tasks(found: Sequence[dict[str, Value]]) -> dict[str, Value]:
+    """Each task that all of a group's runs were measured on: of one run its result, of several their mean."""
     result = {}
-    for name, values in found.items():
-        if len(values) == len(group.runs) == 1:
-            result[name] = values[0]
-        elif len(values) == len(group.runs):
-            whole = over_seeds([v for v, _ in values])
+    for name in dict.fromkeys(name for values in found for name in values):
+        own = [values[name] for values in found if name in values]
+        if len(own) == len(found) == 1:
+            result[name] = own[0]
+        elif len(own) == len(found):
+            whole = over_seeds([value for value, _ in own])
             result[name] = (whole.value, whole.stderr)
     return result
-
-
-def _last_tasks(run: Run) -> dict[str, tuple[float, float]]:
-    """A run's task results, each of the last checkpoint that it was measured on."""
-    found: dict[str, tuple[int, float, float]] = {}
-    for row in read_rows(run):
-        step = step_of(row["checkpoint"])
-        if row["suite"] not in TASK_SUITES or step is None:
-            continue
-        name = f"{TASK_SUITES[row['suite']]}{row['domain']} {row['metric']}"
-        if name not in found or step >= found[name][0]:
-            found[name] = (step, row["value"], row["stderr"] if row["stderr"] is not None else math.nan)
-    return {name: (value, stderr) for name, (_, value, stderr) in found.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -10,8 +10,9 @@ from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.evaluate.config import EvalConfig, check_config
 from toremi_cli.evaluate.data import EvalSet, corpus_texts, held_out
 from toremi_cli.evaluate.models import LoadedModel, load
-from toremi_cli.evaluate.results import keep_scores
+from toremi_cli.evaluate.results import conditions_of, keep_scores
 from toremi_cli.evaluate.scores import DomainScore, TextScores, score_domains
+from toremi_cli.evaluate.seeds import but_for_the_seed
 from toremi_cli.evaluate.seen import why_maybe_seen
 from toremi_cli.layout import Workdir
 from toremi_cli.lm.perplexity import score_samples
@@ -28,6 +29,8 @@ class RunScores:
     tokenizer: str
     context_length: int
     domains: list[DomainScore]
+    settings: str
+    """The same for runs that differ in nothing but their seeds."""
 
 
 @dataclass
@@ -43,6 +46,12 @@ class EvalResult:
     def comparable_perplexity(self) -> bool:
         """Whether all runs cut text into the same tokens."""
         return len({s.tokenizer for s in self.scores}) <= 1
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether some runs differ in their seed only, so that the best of all is the luckiest one."""
+        runs = {s.run: s.settings for s in self.scores}
+        return len(set(runs.values())) < len(runs)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -87,9 +96,10 @@ def evaluate_runs(config: EvalConfig, workdir: Workdir) -> EvalResult:
             raise UsageError(f"--stride {config.stride}: run {run.name} reads {loaded.context_length} tokens at once")
         scores = score_texts(loaded, texts, config, f"{run.name} {checkpoint.name}")
         domains = score_domains(texts, scores)
-        keep_scores(run, checkpoint, texts, scores, domains)
-        found = RunScores(run.name, checkpoint, loaded.encoder.fingerprint, loaded.context_length, domains)
-        result.scores.append(found)
+        conditions = conditions_of(context_length=loaded.context_length, stride=config.stride)
+        keep_scores(run, checkpoint, texts, scores, domains, conditions)
+        tokenizer, settings = loaded.encoder.fingerprint, but_for_the_seed(run)
+        result.scores.append(RunScores(run.name, checkpoint, tokenizer, loaded.context_length, domains, settings))
     _compare_conditions(result)
     return result
 

@@ -32,7 +32,13 @@ class RunFacts:
     final: DocumentScores | None = None
     """Scores of its last measured checkpoint, None if it was not measured on the suite."""
     series: list[tuple[int, DocumentScores]] = field(default_factory=list)
-    """Tokens and scores of every measured checkpoint, by step."""
+    """Tokens and scores of every measured checkpoint, by step, up to that of `final`."""
+    final_step: int = 0
+    """The step of `final`."""
+    conditions: str = ""
+    """What `final` and `series` were measured under."""
+    measured: dict[str, dict[int, DocumentScores]] = field(default_factory=dict)
+    """All that was measured on the suite: by conditions, the newest last, and step."""
 
     @property
     def name(self) -> str:
@@ -48,6 +54,11 @@ class RunFacts:
     def step(self) -> int:
         """Steps done."""
         return max((int(c.steps[-1]) for c in self.history.metrics.values()), default=0)
+
+    @property
+    def final_tokens(self) -> int:
+        """Tokens trained on when `final` was measured."""
+        return self.series[-1][0] if self.series else 0
 
     @property
     def tokens(self) -> int:
@@ -72,17 +83,23 @@ class RunFacts:
         """Tokens trained on after `step` steps: every step has as many."""
         return round(self.tokens * step / self.step) if self.step else 0
 
+    def judge_by(self, conditions: str, last_step: int | None = None) -> None:
+        """Take `series` and `final` from what was measured under these conditions, up to a step if one is given."""
+        steps = [s for s in sorted(self.measured[conditions]) if last_step is None or s <= last_step]
+        self.conditions, self.final_step = conditions, steps[-1]
+        self.series = [(self.tokens_at(step), self.measured[conditions][step]) for step in steps]
+        self.final = self.series[-1][1]
 
-def read_facts(run: Run, suite: str) -> RunFacts:
-    """Read what a run recorded and what was measured of it on a suite."""
-    facts = RunFacts(run, read_history(run), suite)
-    measured = {
-        step: scores
-        for (name, checkpoint), scores in read_scores(run).items()
-        if name == suite and (step := step_of(checkpoint)) is not None
-    }
-    facts.series = [(facts.tokens_at(step), scores) for step, scores in sorted(measured.items())]
-    facts.final = facts.series[-1][1] if facts.series else None
+
+def read_facts(run: Run, suite: str, history: History | None = None) -> RunFacts:
+    """Read what a run recorded and what was measured of it on a suite; it is judged by the newest of that."""
+    facts = RunFacts(run, history or read_history(run), suite)
+    for (name, checkpoint, conditions), scores in read_scores(run).items():
+        step = step_of(checkpoint)
+        if name == suite and step is not None:
+            facts.measured.setdefault(conditions, {})[step] = scores
+    if facts.measured:
+        facts.judge_by(list(facts.measured)[-1])
     return facts
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 
-from toremi_cli.evaluate.bootstrap import macro_bits_per_byte, replicates, tokens_to_reach
+from toremi_cli.evaluate.bootstrap import DocumentScores, macro_bits_per_byte, macro_replicates, tokens_to_reach
+from toremi_cli.evaluate.intervals import LEVEL, paired_differences
 from toremi_cli.evaluate.run_facts import RunFacts
 from toremi_cli.evaluate.seeds import over_seeds, pairs_of
 from toremi_cli.runs.history import CURVE
@@ -31,6 +32,9 @@ class Saving:
     """95% interval; nan where there is one curve only without documents, with one document of a source, or of means."""
     source: str = "in-run"
     """'in-run' (validation split, while training) or 'checkpoints' (the suite)."""
+    num_pairs: int = 1
+    num_reached: int = 1
+    """Of the pairs of runs of one seed, those that got there; where some did not, the rest is of their mean curve."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,12 @@ class _Race:
     targets: list[float]
     """The baseline runs' final values."""
     tokens: list[float]
-    """What these runs were trained on."""
+    """What these runs had been trained on then."""
     source: str
 
 
 def saving_of(runs: Sequence[RunFacts], baseline: Sequence[RunFacts]) -> Saving | None:
-    """Mean over the pairs of `pairs_of`; where there are none, the runs' mean curve against the mean final value.
+    """Mean over the pairs of `pairs_of`, if all got there; else the runs' mean curve against the mean final value.
 
     A curve of one seed is never held against the final value of another unless there is one run on either side.
     """
@@ -57,10 +61,13 @@ def saving_of(runs: Sequence[RunFacts], baseline: Sequence[RunFacts]) -> Saving 
     if len(found) <= 1:
         return found[0] if found else None
     shares = [s.saved for s in found]
-    if any(math.isnan(s) for s in shares):
-        return Saving(math.nan, math.nan, source=found[0].source)
+    num_reached = sum(not math.isnan(share) for share in shares)
+    if num_reached < len(found):
+        of_means = _of_means([run for run, _ in paired], [other for _, other in paired])
+        return replace(of_means or found[0], num_pairs=len(found), num_reached=num_reached)
     whole = over_seeds(shares)
-    return Saving(float(np.mean([s.tokens for s in found])), whole.value, whole.low, whole.high, found[0].source)
+    tokens = float(np.mean([s.tokens for s in found]))
+    return Saving(tokens, whole.value, whole.low, whole.high, found[0].source, len(found), num_reached)
 
 
 def _of_means(runs: Sequence[RunFacts], baseline: Sequence[RunFacts]) -> Saving | None:
@@ -71,24 +78,42 @@ def _of_means(runs: Sequence[RunFacts], baseline: Sequence[RunFacts]) -> Saving 
 def _of_pair(run: RunFacts, base: RunFacts) -> Saving | None:
     """By the suite with an interval over its documents, else by the validation curves."""
     found = _of_means([run], [base])
-    if found is None or found.source != "checkpoints" or base.final is None or not base.final.vary:
+    if found is None or found.source != "checkpoints" or run.final is None or base.final is None:
         return found
-    sampled = np.stack([replicates(scores)[MACRO] for _, scores in run.series])
+    if not base.final.vary:
+        return found
+    sampled = np.stack([macro_replicates(scores) for _, scores in run.series])
     tokens = [t for t, _ in run.series]
-    spread = 1 - tokens_to_reach(tokens, sampled, replicates(base.final)[MACRO]) / base.tokens
+    spread = 1 - tokens_to_reach(tokens, sampled, macro_replicates(base.final)) / base.final_tokens
     # A resampled curve that never gets there has saved less than any that does.
     spread = np.where(np.isnan(spread), -np.inf, spread)
-    low, high = (float(np.quantile(spread, q, method="nearest")) for q in (0.025, 0.975))
+    outside = _tail(run.final, base.final)
+    low, high = (float(np.quantile(spread, q, method="nearest")) for q in (outside, 1 - outside))
     return Saving(found.tokens, found.saved, low, high, found.source)
+
+
+def _tail(scores: DocumentScores, baseline: DocumentScores) -> float:
+    """Share of the resamples to leave out at either end: less than 2.5% where there are few documents.
+
+    Percentiles end 1.96 standard errors away; they are taken as many away as the interval of the difference is
+    (expanded percentiles, Hesterberg 2015).
+    """
+    from scipy.stats import norm
+
+    difference = paired_differences(scores, baseline)[MACRO]
+    if not difference.stderr > 0:
+        return (1 - LEVEL) / 2
+    return float(norm.sf((difference.high - difference.low) / 2 / difference.stderr))
 
 
 def _by_suite(runs: Sequence[RunFacts], baseline: Sequence[RunFacts]) -> _Race | None:
     finals = [run.final for run in baseline if run.final is not None]
     if len(finals) < len(baseline) or any(len(run.series) < MIN_SERIES for run in runs):
         return None
-    if not all(run.tokens for run in (*runs, *baseline)):
+    if not all(run.final_tokens for run in baseline) or len({run.conditions for run in (*runs, *baseline)}) > 1:
         return None
-    if not all(scores.same_documents(finals[0]) for scores in (*finals, *(run.series[0][1] for run in runs))):
+    measured = [scores for run in runs for _, scores in run.series]
+    if not all(scores.same_documents(finals[0]) for scores in (*finals, *measured)):
         return None
     curves = [
         (np.array([t for t, _ in run.series]), np.array([macro_bits_per_byte(scores) for _, scores in run.series]))
@@ -96,7 +121,8 @@ def _by_suite(runs: Sequence[RunFacts], baseline: Sequence[RunFacts]) -> _Race |
     ]
     if len(_mean_curve(curves)[0]) < MIN_SERIES:
         return None
-    return _Race(curves, [macro_bits_per_byte(f) for f in finals], [run.tokens for run in baseline], "checkpoints")
+    targets = [macro_bits_per_byte(final) for final in finals]
+    return _Race(curves, targets, [run.final_tokens for run in baseline], "checkpoints")
 
 
 def _in_run(runs: Sequence[RunFacts], baseline: Sequence[RunFacts]) -> _Race | None:

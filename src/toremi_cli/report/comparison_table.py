@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from toremi_cli.console import duration
-from toremi_cli.evaluate.bootstrap import Interval
 from toremi_cli.evaluate.compare import Comparison, Group
+from toremi_cli.evaluate.intervals import Interval
 from toremi_cli.evaluate.savings import Saving
 from toremi_cli.report.numbers import compact
 from toremi_cli.schemas import MACRO, MICRO
@@ -16,6 +16,12 @@ from toremi_cli.schemas import MACRO, MICRO
 AVERAGES = (MACRO, MICRO)
 SURE = 1.96
 """Standard errors between two task results that are told apart."""
+BEST = "* the best of a row"
+LEGEND = (
+    "± standard error, [ ] 95% interval. Differences are on the same documents, below zero is better; "
+    "! told apart from zero at 95%, the sources corrected for their number (Holm)"
+)
+"""What the signs of a comparison mean; said once beside it."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,7 @@ def comparison_rows(comparison: Comparison) -> list[TableRow]:
         _row("training FLOPs", groups, lambda g: f"{g.mean('flops'):.2e}"),
         _row("training time", groups, lambda g: duration(g.mean("seconds"))),
     ]
-    rows += _held_out(comparison)
-    if any(g.saving for g in groups):
-        rows.append(TableRow(f"reaching {comparison.baseline}'s final loss"))
-        rows.append(_row("tokens needed", groups, lambda g: _tokens(g, comparison.baseline)))
-        rows.append(_row("compute saved", groups, lambda g: _saved(g.saving)))
-        rows.append(_row("  95% interval", groups, lambda g: _saved_interval(g.saving)))
-    return rows + _tasks(groups)
+    return rows + _held_out(comparison) + _differences(comparison) + _savings(comparison) + _tasks(groups)
 
 
 def _row(label: str, groups: list[Group], cell: Callable[[Group], str]) -> TableRow:
@@ -59,30 +59,27 @@ def _row(label: str, groups: list[Group], cell: Callable[[Group], str]) -> Table
     return TableRow(label, cells, (False,) * len(cells))
 
 
+def _domains(comparison: Comparison) -> list[str]:
+    found = list(dict.fromkeys(d for g in comparison.groups for d in g.bits_per_byte if d not in AVERAGES))
+    return [*AVERAGES, *found] if found else []
+
+
 def _held_out(comparison: Comparison) -> list[TableRow]:
-    groups = comparison.groups
-    domains = list(dict.fromkeys(d for g in groups for d in g.bits_per_byte if d not in AVERAGES))
+    groups, domains = comparison.groups, _domains(comparison)
     if not domains:
         return []
     rows = [TableRow(f"bits per byte on '{comparison.suite}'")]
-    for domain in (*AVERAGES, *domains):
-        rows.append(_value_row(domain, groups))
-    compared = [g for g in groups if g.difference]
-    if compared:
-        rows.append(TableRow(f"difference to {comparison.baseline}"))
-        for domain in (*AVERAGES, *domains):
-            cells = tuple(_difference(g.difference.get(domain)) for g in groups)
-            better = tuple(_is_better(g.difference.get(domain)) for g in groups)
-            rows.append(TableRow(domain, cells, better))
-            if domain == MACRO:
-                rows.append(_row("  95% interval", groups, lambda g: _interval(g.difference.get(MACRO))))
-    return rows
+    if any(run.final is not None and run.final_step < run.step for g in groups for run in g.runs):
+        rows.append(_row("measured at step", groups, lambda g: f"{g.mean('final_step'):,.0f}"))
+    if len({g.conditions for g in groups if g.bits_per_byte}) > 1:
+        rows.append(_row("measured under", groups, lambda g: g.conditions))
+    return rows + [_value_row(domain, groups, comparison.alike) for domain in domains]
 
 
-def _value_row(domain: str, groups: list[Group]) -> TableRow:
+def _value_row(domain: str, groups: list[Group], ranked: bool) -> TableRow:
     found = [g.bits_per_byte.get(domain) for g in groups]
     cells = tuple(_value(i) if i else "–" for i in found)
-    values = {round(i.value, 4) for i in found if i}
+    values = {round(i.value, 4) for i in found if i} if ranked else set()
     best = tuple(i is not None and len(values) > 1 and round(i.value, 4) == min(values) for i in found)
     return TableRow(domain, cells, best)
 
@@ -91,14 +88,27 @@ def _value(found: Interval) -> str:
     return f"{found.value:.4f}" + (f" ±{found.stderr:.4f}" if found.is_known else "")
 
 
-def _difference(found: Interval | None) -> str:
+def _differences(comparison: Comparison) -> list[TableRow]:
+    groups = comparison.groups
+    if not any(g.difference for g in groups):
+        return []
+    rows = [TableRow(f"difference to {comparison.baseline}")]
+    columns = [(g.difference, g.sure) for g in groups]
+    return rows + [_difference_row(domain, domain, columns) for domain in _domains(comparison)]
+
+
+def _difference_row(label: str, domain: str, columns: list[tuple[dict[str, Interval], set[str]]]) -> TableRow:
+    """A domain's differences; a column holds those of a group, and the domains that are told apart from nothing."""
+    cells = tuple(_difference(found.get(domain), domain in sure) for found, sure in columns)
+    better = tuple(domain in sure and found[domain].value < 0 for found, sure in columns)
+    return TableRow(label, cells, better)
+
+
+def _difference(found: Interval | None, is_sure: bool) -> str:
     if found is None:
         return "–"
-    return signed(found.value) + (" !" if found.excludes_zero else "")
-
-
-def _is_better(found: Interval | None) -> bool:
-    return found is not None and found.excludes_zero and found.high < 0
+    interval = f" [{signed(found.low)}, {signed(found.high)}]" if found.is_known else ""
+    return signed(found.value) + interval + (" !" if is_sure else "")
 
 
 def signed(value: float, digits: int = 4) -> str:
@@ -106,16 +116,27 @@ def signed(value: float, digits: int = 4) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def _interval(found: Interval | None) -> str:
-    return f"{signed(found.low)} to {signed(found.high)}" if found and found.is_known else ""
+def _savings(comparison: Comparison) -> list[TableRow]:
+    groups = comparison.groups
+    if not any(g.saving for g in groups):
+        return []
+    rows = [TableRow(f"reaching {comparison.baseline}'s final loss")]
+    if any(g.saving and g.saving.num_pairs > 1 for g in groups):
+        rows.append(_row("seeds that got there", groups, lambda g: _reached(g.saving)))
+    rows.append(_row("tokens needed", groups, lambda g: _tokens(g.saving)))
+    rows.append(_row("compute saved", groups, lambda g: _saved(g.saving)))
+    rows.append(_row("  95% interval", groups, lambda g: _saved_interval(g.saving)))
+    return rows
 
 
-def _tokens(group: Group, baseline: str) -> str:
-    if group.saving is None:
+def _reached(saving: Saving | None) -> str:
+    return f"{saving.num_reached} of {saving.num_pairs}" if saving else ""
+
+
+def _tokens(saving: Saving | None) -> str:
+    if saving is None:
         return ""
-    if math.isnan(group.saving.tokens):
-        return "not reached"
-    return compact(group.saving.tokens)
+    return "not reached" if math.isnan(saving.tokens) else compact(saving.tokens)
 
 
 def _saved(saving: Saving | None) -> str:
@@ -128,8 +149,7 @@ def _saved_interval(saving: Saving | None) -> str:
     if saving is None or math.isnan(saving.low) or math.isinf(saving.high):
         return ""
     low = "none" if math.isinf(saving.low) else percent(saving.low)
-    high = "none" if math.isinf(saving.high) else percent(saving.high)
-    return f"{low} to {high}"
+    return f"{low} to {percent(saving.high)}"
 
 
 def percent(share: float) -> str:
@@ -145,6 +165,12 @@ def _tasks(groups: list[Group]) -> list[TableRow]:
             _task_cell(g.tasks.get(name), groups[0].tasks.get(name) if g is not groups[0] else None) for g in groups
         )
         rows.append(TableRow(name, cells, (False,) * len(cells)))
+    compared = list(dict.fromkeys(task for g in groups for task in g.task_difference if task not in AVERAGES))
+    if compared:
+        rows.append(TableRow("right answers' bits per byte, difference"))
+        columns = [(g.task_difference, g.sure_tasks) for g in groups]
+        rows += [_difference_row(task, task, columns) for task in compared]
+        rows += [_difference_row("mean of the tasks", MACRO, columns)] if len(compared) > 1 else []
     return rows
 
 

@@ -17,8 +17,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.report.numbers import compact
 from toremi_cli.report.page_data import CROPPED_START
-from toremi_cli.report.style import COLOURS, GREY, INK, RC, label_ends, shortened
-from toremi_cli.runs.history import CURVE, History, TopicCourses
+from toremi_cli.report.seed_groups import SeedGroup, chosen_topics, seed_groups
+from toremi_cli.report.style import COLOURS, GREY, INK, RC, label_ends, label_inches, shortened
+from toremi_cli.runs.history import CURVE, History
 from toremi_cli.schemas import MACRO
 from toremi_cli.tables import atomic_file
 
@@ -28,6 +29,10 @@ WIDTH_INCHES = 10.0
 PANEL_INCHES = 3.1
 CURVE_INCHES = 1.75
 CURVES_A_ROW = 4
+LEFT_INCHES = 0.55
+"""Beside a panel of topics, for the numbers of its axis."""
+LABEL_GAP_INCHES = 0.22
+"""Between a panel of topics and the names beside it, and after these."""
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (2, 1)), (0, (6, 1, 1, 1)))
 
 
@@ -62,9 +67,10 @@ def draw(histories: Sequence[History], kind: str = "overview") -> Figure:
     Raises:
         TableError: nothing to show.
     """
-    weighted = [h for h in histories if h.topics is not None] if kind != "curves" else []
+    groups = seed_groups(histories)
+    weighted = [g for g in groups if g.topics is not None] if kind != "curves" else []
     # A run whose weights never move has nothing to show in them, unless it is alone.
-    weighted = [h for h in weighted if h.topics and not h.topics.is_constant] or weighted[:1]
+    weighted = [g for g in weighted if g.topics and not g.topics.is_constant] or weighted[:1]
     domains = sorted({d for h in histories for d in h.domains(CURVE)}) if kind != "weights" else []
     if not weighted and not domains:
         raise TableError(f"{', '.join(h.name for h in histories)}: recorded nothing that figure '{kind}' shows")
@@ -73,47 +79,43 @@ def draw(histories: Sequence[History], kind: str = "overview") -> Figure:
     heights = [PANEL_INCHES] * len(weighted) + ([CURVE_INCHES * num_rows + 0.7] if panels else [])
     figure = Figure(figsize=(WIDTH_INCHES, sum(heights)))
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for part, history in zip(parts, weighted, strict=False):
-        assert history.topics is not None
-        _draw_topics(part, history.name, history.topics)
+    chosen = chosen_topics(weighted)
+    for part, group in zip(parts, weighted, strict=False):
+        _draw_topics(part, group, dict(zip(chosen[group.name], COLOURS, strict=False)))
     if panels:
-        _draw_curves(parts[-1], histories, panels, num_rows)
+        _draw_curves(parts[-1], groups, panels, num_rows)
     return figure
 
 
-def _draw_topics(part: SubFigure, title: str, courses: TopicCourses) -> None:
-    """Weights on the left, losses on the right, with the same colours."""
+def _draw_topics(part: SubFigure, group: SeedGroup, colours: dict[str, str]) -> None:
+    """Weights on the left, losses on the right, with the same colours; names have the room that the longest needs."""
+    courses = group.topics
+    assert courses is not None
     axes = part.subplots(1, 2)
-    part.subplots_adjust(left=0.055, right=0.855, bottom=0.16, top=0.86, wspace=0.5)
-    colours = topic_colours(courses)
+    names = max(map(label_inches, colours), default=0.0) + LABEL_GAP_INCHES
+    panel = (WIDTH_INCHES - 2 * (LEFT_INCHES + names)) / 2
+    part.subplots_adjust(
+        left=LEFT_INCHES / WIDTH_INCHES,
+        right=1 - names / WIDTH_INCHES,
+        bottom=0.16,
+        top=0.82,
+        wspace=(names + LEFT_INCHES) / panel,
+    )
     named = f" ({len(colours)} of {len(courses.topics)} named)" if len(colours) < len(courses.topics) else ""
-    for panel, values, name in (
-        (axes[0], courses.weight, "weight of each topic"),
-        (axes[1], courses.loss, "loss of each topic, nats a token"),
-    ):
-        _draw_lines(panel, courses, values, colours)
-        panel.set_title(f"{title}: {name}{named}" if panel is axes[0] else name)
-        panel.set_xlabel("step")
+    band = ", lines are means, bands the range" if len(group.histories) > 1 else ""
+    part.text(LEFT_INCHES / WIDTH_INCHES, 0.97, f"{group.title}{band}", weight="bold", size=9.5, va="top")
+    titles = {"weight": f"weight of each topic{named}", "loss": "loss of each topic, nats a token"}
+    for place, (quantity, title) in zip(axes, titles.items(), strict=True):
+        _draw_lines(place, group, quantity, colours)
+        place.set_title(title, size=8.5, weight="normal")
+        place.set_xlabel("step")
     axes[0].axhline(1.0, color=INK, lw=0.7, ls=(0, (2, 3)), zorder=1)
 
 
-def topic_colours(courses: TopicCourses) -> dict[str, str]:
-    """A colour for each topic worth telling apart: all if they are few, else those whose weights went furthest."""
-    topics = courses.topics
-    if len(topics) > len(COLOURS):
-        last = np.array([_last(courses.weight[:, i]) for i in range(len(topics))])
-        away = np.abs(np.log(np.maximum(last, 1e-6)))
-        chosen = np.argsort(-np.nan_to_num(away), kind="stable")[: len(COLOURS)]
-        topics = [topics[i] for i in sorted(chosen)]
-    return dict(zip(topics, COLOURS, strict=False))
-
-
-def _last(values: np.ndarray) -> float:
-    seen = values[~np.isnan(values)]
-    return float(seen[-1]) if len(seen) else math.nan
-
-
-def _draw_lines(axes: Axes, courses: TopicCourses, values: np.ndarray, colours: dict[str, str]) -> None:
+def _draw_lines(axes: Axes, group: SeedGroup, quantity: str, colours: dict[str, str]) -> None:
+    courses = group.topics
+    assert courses is not None
+    values, (lows, highs) = getattr(courses, quantity), group.topic_band(quantity)
     marker = "o" if len(courses.steps) < 4 else ""
     ends = []
     for index, topic in enumerate(courses.topics):
@@ -133,7 +135,9 @@ def _draw_lines(axes: Axes, courses: TopicCourses, values: np.ndarray, colours: 
         )
         if front:
             ends.append((values[seen, index][-1], topic, colour))
-    if values is courses.weight and courses.is_wide:  # updates multiply: 0.5 is as far from 1 as 2
+            if len(group.histories) > 1:
+                _draw_band(axes, courses.steps[seen], lows[seen, index], highs[seen, index], colour)
+    if quantity == "weight" and courses.is_wide:  # updates multiply: 0.5 is as far from 1 as 2
         axes.set_yscale("log", subs=(1, 2, 5))
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(compact)
@@ -141,30 +145,39 @@ def _draw_lines(axes: Axes, courses: TopicCourses, values: np.ndarray, colours: 
     axes.margins(x=0.0, y=0.06)
     axes.xaxis.set_major_formatter(compact)
     if courses.switch_step is not None and courses.switch_step > courses.steps[0]:
-        axes.axvline(courses.switch_step, color=INK, lw=0.8, ls="--", zorder=1)
-        axes.text(
-            courses.switch_step,
-            0.985,
-            " stage 2",
-            transform=axes.get_xaxis_transform(),
-            va="top",
-            fontsize=7.5,
-            color=INK,
-            zorder=4,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
-        )
+        _mark_switch(axes, courses.switch_step)
     label_ends(axes, ends)
 
 
-def _draw_curves(part: SubFigure, histories: Sequence[History], panels: Sequence[str], num_rows: int) -> None:
-    """A small panel for each domain with one line a run; the first panel is the macro average and names the runs."""
+def _draw_band(axes: Axes, steps: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> None:
+    axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0, zorder=1.5)
+
+
+def _mark_switch(axes: Axes, step: int) -> None:
+    axes.axvline(step, color=INK, lw=0.8, ls="--", zorder=1)
+    axes.text(
+        step,
+        0.985,
+        " stage 2",
+        transform=axes.get_xaxis_transform(),
+        va="top",
+        fontsize=7.5,
+        color=INK,
+        zorder=4,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
+    )
+
+
+def _draw_curves(part: SubFigure, groups: Sequence[SeedGroup], panels: Sequence[str], num_rows: int) -> None:
+    """A small panel for each domain with one line a run or policy; the first is the macro average and names them."""
     grid = part.subplots(num_rows, CURVES_A_ROW, squeeze=False, sharex=True).ravel()
     height = part.bbox.height / part.figure.dpi
     part.subplots_adjust(left=0.055, right=0.985, bottom=0.45 / height, top=1 - 0.62 / height, wspace=0.27, hspace=0.42)
-    part.text(0.055, 1 - 0.12 / height, "held-out bits per byte by domain", weight="bold", size=9.5, va="top")
+    band = "; mean and range of the seeds" if any(len(g.histories) > 1 for g in groups) else ""
+    part.text(0.055, 1 - 0.12 / height, f"held-out bits per byte by domain{band}", weight="bold", size=9.5, va="top")
     handles: list[Line2D] = []
     for axes, domain in zip(grid, panels, strict=False):
-        lines = [_draw_curve(axes, h, domain, COLOURS[i % len(COLOURS)], i) for i, h in enumerate(histories)]
+        lines = [_draw_curve(axes, group, domain) for group in groups]
         handles = handles or lines
         axes.set_title("macro average" if domain == MACRO else shortened(domain), size=8.5, weight="normal")
         axes.margins(x=0.02, y=0.08)
@@ -176,7 +189,7 @@ def _draw_curves(part: SubFigure, histories: Sequence[History], panels: Sequence
         if index + CURVES_A_ROW >= len(panels):
             grid[index].tick_params(labelbottom=True)
             grid[index].set_xlabel("step")
-    names = [h.name for h in histories]
+    names = [shortened(group.name) for group in groups]
     part.legend(
         handles,
         names,
@@ -189,10 +202,12 @@ def _draw_curves(part: SubFigure, histories: Sequence[History], panels: Sequence
     )
 
 
-def _draw_curve(axes: Axes, history: History, domain: str, colour: str, number: int) -> Line2D:
-    course = history.metrics.get((CURVE, domain))
-    steps, values = (course.steps, course.values) if course else (np.zeros(0), np.zeros(0))
-    style = LINE_STYLES[number % len(LINE_STYLES)]
+def _draw_curve(axes: Axes, group: SeedGroup, domain: str) -> Line2D:
+    band = group.curve(domain)
+    steps, values = (band.steps, band.mean) if band else (np.zeros(0), np.zeros(0))
+    colour, style = COLOURS[group.colour], LINE_STYLES[(group.colour + group.style) % len(LINE_STYLES)]
+    if band and len(group.histories) > 1:
+        _draw_band(axes, band.steps, band.low, band.high, colour)
     (line,) = axes.plot(steps, values, color=colour, ls=style, lw=1.4, marker="o" if len(steps) == 1 else "", ms=3)
     return line
 

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from toremi_cli import __version__
-from toremi_cli.evaluate.bootstrap import Interval
 from toremi_cli.evaluate.compare import Comparison, Group, compare_runs
+from toremi_cli.evaluate.intervals import Interval
 from toremi_cli.layout import Workdir
 from toremi_cli.report.alarms import alarms
-from toremi_cli.report.comparison_table import comparison_rows, percent, signed
+from toremi_cli.report.comparison_table import LEGEND, comparison_rows, percent, signed
 from toremi_cli.report.numbers import compact
 from toremi_cli.report.page_data import corpus_facts, curve_data, map_data, run_data
+from toremi_cli.report.seed_groups import SeedGroup, chosen_topics, seed_groups
 from toremi_cli.runs.history import History
 from toremi_cli.schemas import MACRO
 from toremi_cli.tables import atomic_file
@@ -45,20 +46,22 @@ def save_page(histories: Sequence[History], workdir: Workdir, path: Path, suite:
 def render(histories: Sequence[History], workdir: Workdir, suite: str = "test") -> str:
     """The page's HTML."""
     comparison = compare_runs([history.run for history in histories], suite)
-    weighted = [h for h in histories if h.topics is not None]
+    groups = seed_groups(histories)
+    weighted = [g for g in groups if g.topics is not None]
     # Runs whose weights move come first: they are what the page is about.
-    weighted.sort(key=lambda h: h.topics is None or h.topics.is_constant)
+    weighted.sort(key=lambda g: g.topics is None or g.topics.is_constant)
+    chosen = chosen_topics(weighted)
     data = {
-        "runs": [run_data(history) for history in weighted],
-        "curves": curve_data(histories),
-        "map": map_data(workdir, weighted[0] if weighted else None),
+        "runs": [run_data(group, chosen[group.name]) for group in weighted],
+        "curves": curve_data(groups),
+        "map": map_data(workdir, weighted[0].topics if weighted else None),
     }
     sections = [
         ("summary", "Summary", _summary(comparison, histories)),
         ("weights", "Topics over the run", _topic_charts(weighted)),
-        ("learning", "Learning curves", _curves(data["curves"])),
+        ("learning", "Learning curves", _curves(groups, data["curves"])),
         ("comparison", "Comparison", _comparison(comparison)),
-        ("topics", "Topics at the end", "".join(_topic_table(h) for h in weighted[:1])),
+        ("topics", "Topics at the end", "".join(_topic_table(g) for g in weighted[:1])),
         ("map", "Map of the topics", _map(data["map"], weighted)),
         ("settings", "Settings and provenance", _settings(histories, workdir)),
     ]
@@ -124,35 +127,45 @@ def _saving_sentence(group: Group, baseline: str) -> str:
     saving = group.saving
     if saving is None:
         return ""
-    if np.isnan(saving.saved):
-        return f"It never reached {baseline}'s final held-out loss."
     where = "" if saving.source == "checkpoints" else " while training"
+    goal, some = f"{baseline}'s final held-out loss{where}", saving.num_reached < saving.num_pairs
+    seeds = f"{saving.num_reached} of {saving.num_pairs} seeds reached {goal}"
+    if np.isnan(saving.saved):
+        if some and saving.num_reached:
+            return f"{seeds}; their mean did not."
+        return f"It never reached {goal}."
     share = percent(abs(saving.saved))
-    fewer = "fewer" if saving.saved >= 0 else "more"
-    return f"It reached {baseline}'s final held-out loss{where} with {share} {fewer} tokens."
+    fewer = f"{share} {'fewer' if saving.saved >= 0 else 'more'} tokens"
+    return f"{seeds}; their mean did with {fewer}." if some else f"It reached {goal} with {fewer}."
 
 
-def _topic_charts(weighted: Sequence[History]) -> str:
+def _topic_charts(weighted: Sequence[SeedGroup]) -> str:
     if not weighted:
         return ""
     hint = "Point at a chart to read it; choose a topic below it to bring it out or put it back."
     return f'<p class="hint tools">{hint}</p><div id="topic-charts"></div>'
 
 
-def _curves(panels: Sequence[dict[str, Any]]) -> str:
+def _curves(groups: Sequence[SeedGroup], panels: Sequence[dict[str, Any]]) -> str:
     if not panels:
         return ""
-    names = {s["run"]: s["name"] for panel in panels for s in panel["series"]}
     dashes = ("solid", "dashed", "dotted", "dashed")
+    shown = {s["name"] for panel in panels for s in panel["series"]}
     legend = "".join(
         f'<span style="white-space:nowrap;margin-right:18px"><span class="swatch" style="width:26px;height:0;'
-        f"border-top:2.5px {dashes[run % 4]} var(--c{run % 8});vertical-align:middle;margin-right:7px"
-        f'"></span>{escape(name)}</span>'
-        for run, name in sorted(names.items())
+        f"border-top:2.5px {dashes[group.style % 4]} var(--c{group.colour});vertical-align:middle;margin-right:7px"
+        f'"></span>{escape(group.title)}</span>'
+        for group in groups
+        if group.name in shown
+    )
+    band = (
+        " Lines are means over seeds, bands reach from the lowest to the highest."
+        if any(len(group.histories) > 1 for group in groups)
+        else ""
     )
     return (
         '<p class="hint">Bits per byte of the validation split by step, lower is better; the steep start is cut off.'
-        f'</p><p>{legend}</p><div id="curves" class="multiples"></div>'
+        f'{band}</p><p>{legend}</p><div id="curves" class="multiples"></div>'
     )
 
 
@@ -167,25 +180,22 @@ def _comparison(comparison: Comparison) -> str:
         cells = zip(row.cells, row.best, strict=True)
         shown = "".join(_cell(text, is_best) for text, is_best in cells)
         lines.append(f"<tr><td>{label}</td>{shown}</tr>")
-    hint = (
-        "Differences are on the same documents; below zero is better; ! marks those whose 95% interval leaves out zero."
-    )
     return (
         f'<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
-        f'<p class="hint">{hint} Green is the best of a row, or surely better than the baseline.</p>'
+        f'<p class="hint">{LEGEND}. Green is the best of a row, or surely better than the baseline.</p>'
     )
 
 
 def _cell(text: str, is_best: bool) -> str:
-    value, sign, error = escape(text).partition(" ±")
-    small = f" <small>±{error}</small>" if sign else ""
+    value, space, rest = escape(text).partition(" ")
+    small = f" <small>{rest}</small>" if space and rest[0] in "±[" else space + rest
     return f'<td class="best">{value}{small}</td>' if is_best else f"<td>{value}{small}</td>"
 
 
-def _topic_table(history: History) -> str:
-    """Topics of the run by final weight, with the course of their losses in numbers."""
-    courses = history.topics
+def _topic_table(group: SeedGroup) -> str:
+    """Topics by final weight, with the course of their losses in numbers; of several seeds the means."""
+    courses = group.topics
     assert courses is not None
     lines = []
     final = np.nan_to_num(courses.weight[-1], nan=1.0)
@@ -201,12 +211,12 @@ def _topic_table(history: History) -> str:
         )
     head = "".join(f"<th>{t}</th>" for t in ("topic", "weight", "range", "first loss", "last loss", "samples seen"))
     return (
-        f'<h3>{escape(history.name)}</h3><div class="scroll tall"><table><thead><tr>{head}</tr></thead>'
+        f'<h3>{escape(group.title)}</h3><div class="scroll tall"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def _map(points: Sequence[dict[str, Any]], weighted: Sequence[History]) -> str:
+def _map(points: Sequence[dict[str, Any]], weighted: Sequence[SeedGroup]) -> str:
     if not points:
         return ""
     name = f" in {weighted[0].name}" if weighted else ""

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from toremi_cli.layout import Workdir
-from toremi_cli.runs.history import CURVE, History, TopicCourses
+from toremi_cli.report.seed_groups import SeedGroup
+from toremi_cli.runs.history import CURVE, TopicCourses
 from toremi_cli.schemas import ANNOTATED, CLUSTERS, EMBEDDINGS, MACRO, TOPICS
 from toremi_cli.tables import TableReader
 
@@ -34,19 +35,22 @@ def thinned(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).round().astype(int))
 
 
-def run_data(history: History) -> dict[str, Any]:
-    """A run's charts by topic: weights, losses and, where it recorded it, sensitivity."""
-    courses = history.topics
+def run_data(group: SeedGroup, chosen: Sequence[str]) -> dict[str, Any]:
+    """A run's charts by topic, or the means of its seeds: weights, losses and, where it recorded it, sensitivity.
+
+    The topics `chosen` are brought out, in this order: it gives them their colours.
+    """
+    courses = group.topics
     assert courses is not None
     kept = thinned(len(courses.steps))
     panels = [("weight", courses.weight, courses.is_wide), ("loss, nats a token", courses.loss, False)]
     panels += [(name.replace("_", " "), values, False) for name, values in courses.extra.items()]
     return {
-        "name": history.name,
+        "name": group.title,
         "topics": courses.topics,
         "steps": courses.steps[kept].tolist(),
         "switchStep": courses.switch_step if courses.switch_step != courses.steps[0] else None,
-        "highlight": highlighted(courses),
+        "highlight": [courses.topics.index(topic) for topic in chosen],
         "panels": [
             {"title": title, "log": log, "values": [rounded(column) for column in values[kept].T]}
             for title, values, log in panels
@@ -54,33 +58,28 @@ def run_data(history: History) -> dict[str, Any]:
     }
 
 
-def highlighted(courses: TopicCourses) -> list[int]:
-    """All topics if they are few, else those whose weights went furthest from 1."""
-    if len(courses.topics) <= NAMED:
-        return list(range(len(courses.topics)))
-    away = np.abs(np.log(np.maximum(np.nan_to_num(courses.weight[-1], nan=1.0), 1e-6)))
-    return sorted(np.argsort(-away, kind="stable")[:NAMED].tolist())
-
-
-def curve_data(histories: Sequence[History]) -> list[dict[str, Any]]:
-    """Learning curves: the macro average, then each domain, a line a run."""
-    domains = sorted({domain for history in histories for domain in history.domains(CURVE)})
+def curve_data(groups: Sequence[SeedGroup]) -> list[dict[str, Any]]:
+    """Learning curves: the macro average, then each domain, a line a run or policy, a band around means of seeds."""
+    domains = sorted({domain for group in groups for history in group.histories for domain in history.domains(CURVE)})
     panels = []
     for domain in [MACRO, *domains] if domains else []:
-        series = []
-        for number, history in enumerate(histories):
-            course = history.metrics.get((CURVE, domain))
-            if course is not None:
-                kept = thinned(len(course.steps))
-                values = rounded(course.values[kept])
-                series.append({"name": history.name, "run": number, "x": course.steps[kept].tolist(), "y": values})
-        long_enough = max(len(s["x"]) for s in series) >= NAMED
+        series: list[dict[str, Any]] = []
+        for group in groups:
+            band = group.curve(domain)
+            if band is not None:
+                kept = thinned(len(band.steps))
+                line: dict[str, Any] = {"name": group.name, "colour": group.colour, "dash": group.style}
+                line |= {"x": band.steps[kept].tolist(), "y": rounded(band.mean[kept])}
+                if len(group.histories) > 1:
+                    line |= {"low": rounded(band.low[kept]), "high": rounded(band.high[kept])}
+                series.append(line)
+        long_enough = max((len(s["x"]) for s in series), default=0) >= NAMED
         title = "macro average" if domain == MACRO else domain.replace("_", " ")
         panels.append({"title": title, "crop": CROPPED_START if long_enough else 0, "series": series})
-    return panels
+    return [panel for panel in panels if panel["series"]]
 
 
-def map_data(workdir: Workdir, history: History | None) -> list[dict[str, Any]]:
+def map_data(workdir: Workdir, courses: TopicCourses | None) -> list[dict[str, Any]]:
     """The topics of the corpus as discs, near each other where their text is alike; empty where tables are missing."""
     folders: tuple[Path, ...] = (workdir.embeddings, workdir.clusters, workdir.topics)
     if not all(path.exists() for path in folders):
@@ -92,7 +91,7 @@ def map_data(workdir: Workdir, history: History | None) -> list[dict[str, Any]]:
     if len(shown) < 3:
         return []
     places = _plane(centres[shown])
-    weights = _final_weights(history)
+    weights = dict(zip(courses.topics, courses.weight[-1].tolist(), strict=True)) if courses else {}
     found = []
     for (x, y), index in zip(places.tolist(), shown, strict=True):
         topic = topics[index]
@@ -109,12 +108,6 @@ def map_data(workdir: Workdir, history: History | None) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _final_weights(history: History | None) -> dict[str, float]:
-    if history is None or history.topics is None:
-        return {}
-    return dict(zip(history.topics.topics, history.topics.weight[-1].tolist(), strict=True))
 
 
 def _centres(workdir: Workdir, num_topics: int) -> np.ndarray:

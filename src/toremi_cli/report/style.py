@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#7A5195", "#4D4D4D")
 """After Okabe and Ito (2008), its yellow left out, which is faint on white."""
 GREY = "#C4C4C4"
 INK = "#333333"
 LABEL_WIDTH = 26
+LABEL_POINTS = 7.5
 RC: dict[Any, Any] = {
     "font.size": 8.5,
     "font.family": ["DejaVu Sans"],
@@ -63,7 +66,13 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> n
     return result
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], size: float = 7.5) -> None:
+def label_inches(name: str) -> float:
+    """How wide a topic's name is beside its line."""
+    outline = TextPath((0, 0), shortened(name), size=LABEL_POINTS, prop=FontProperties(family=RC["font.family"]))
+    return float(outline.get_extents().width) / 72 if shortened(name).strip() else 0.0
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], size: float = LABEL_POINTS) -> None:
     """Write a name beside the right end of each line; `ends` holds (y, name, colour). Call when limits are final."""
     if not ends:
         return

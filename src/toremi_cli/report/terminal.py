@@ -14,7 +14,7 @@ from toremi_cli.report.comparison_table import TableRow
 from toremi_cli.schemas import MACRO, MICRO
 
 NAME_WIDTH = 26
-LABEL_WIDTH = 32
+LABEL_WIDTH, LEAST_LABEL_WIDTH = 32, 18
 MAX_COLUMNS, LEAST_COLUMNS = 5, 2
 Row = tuple[str, Mapping[str, float]]
 """A row's name and its value in each column."""
@@ -99,16 +99,17 @@ def text_table(columns: Sequence[str], rows: Sequence[TableRow]) -> list[Table]:
 
 def _text_block(columns: Sequence[str], rows: Sequence[TableRow], block: range) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("", no_wrap=True, min_width=20, max_width=LABEL_WIDTH)
-    width = (80 - LABEL_WIDTH) // len(block) - 1
-    heads = short_names(columns, width)
+    heads = short_names(columns, (80 - LABEL_WIDTH) // len(block) - 1)
+    widths = [max(len(heads[i]), *(len(row.cells[i]) + 1 for row in rows if not row.is_heading)) for i in block]
+    labels = min(max(80 - sum(widths) - len(block) - 1, LEAST_LABEL_WIDTH), LABEL_WIDTH)
+    table.add_column("", no_wrap=True, min_width=LEAST_LABEL_WIDTH, max_width=labels)
     for index in block:
         table.add_column(Text(heads[index]), justify="right", no_wrap=True)
     for row in rows:
         if row.is_heading:
             table.add_row()
-            table.add_row(Text(shorten(row.label, LABEL_WIDTH), style="bold"))
+            table.add_row(Text(shorten(row.label, labels), style="bold"))
             continue
         cells = [Text(row.cells[i] + ("*" if row.best[i] else " "), "bold green" if row.best[i] else "") for i in block]
-        table.add_row(Text(shorten(row.label, LABEL_WIDTH)), *cells)
+        table.add_row(Text(shorten(row.label, labels)), *cells)
     return table

@@ -81,6 +81,16 @@ class Run:
         return bool(record) and record.get("status") != FINISHED
 
 
+def seed_of(run: Run) -> int:
+    """The run's seed, 0 where unknown."""
+    return int(run.config.get("seed", 0))
+
+
+def policy_of(run: Run) -> str:
+    """Name of the run's policy; its own where unknown."""
+    return str(run.config.get("policy", {}).get("name", run.name))
+
+
 def find_runs(names: Sequence[str], workdir: Workdir) -> list[Run]:
     """The runs so named, by name in the workdir or by path; without names every run that has a checkpoint.
 

@@ -92,6 +92,23 @@ def test_a_rate_of_nothing_learns_nothing(workdir):
     assert 0.2 < score.value < 0.8
 
 
+def test_the_rate_falls_linearly_to_zero_within_the_fine_tuning(workdir, monkeypatch):
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def noted(self, *arguments, **named):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *arguments, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    rows = Rows([[0, 5, 6], [0, 7], [0, 8]], np.array([0.5, -0.5, 0.0]))
+    finetune(
+        workdir / "runs" / "plain" / "checkpoint-10", rows, [], num_labels=1, pad_id=0,
+        settings=FinetuneSettings(1e-3, 2, 2, 24), seed=0, device=torch.device("cpu"),
+    )  # fmt: skip
+    assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3]), "two epochs of two steps"
+
+
 def test_a_number_is_predicted_for_stsb_from_parquet(workdir):
     scores = tuned(workdir, finetune="stsb", limit=50).scores[0][2]
     assert [s.metric for s in scores] == ["pearson", "spearman"]

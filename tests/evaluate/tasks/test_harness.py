@@ -1,6 +1,8 @@
 """Our numbers on a model's folder are those of lm-evaluation-harness on the same rows, task by task."""
 
 import json
+import math
+import shutil
 
 import pytest
 from benchmarks.tasks_vs_harness import DEFINITIONS, OURS, write_definition
@@ -59,6 +61,29 @@ def workdir(tmp_path_factory):
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         write_definition(data, task, file)
     return root
+
+
+RIGHT_ANSWERS = {"piqa": "{{' ' + [sol1, sol2][label]}}", "sciq": "{{' ' + correct_answer}}"}
+"""Which text of a row is the right answer; the harness puts no space before a lone target."""
+BYTES = {"piqa": lambda row: row["sol2" if row["label"] else "sol1"], "sciq": lambda row: row["correct_answer"]}
+
+
+def test_bits_per_byte_of_the_right_answers_are_the_harnesss_likelihoods(workdir):
+    """It has no such number, but the likelihood of a target: its perplexity is exp of the mean nats of an item."""
+    folder = workdir / "right"
+    folder.mkdir()
+    for task, target in RIGHT_ANSWERS.items():
+        file = shutil.copy(workdir / "data" / f"{task}_validation.jsonl", folder)
+        lines = ("output_type: loglikelihood", f'doc_to_target: "{target}"', "metric_list: [{metric: perplexity}]")
+        write_definition(folder, task, file, "doc_to_choice: null", *lines)
+    tasks = ",".join((*RIGHT_ANSWERS, *(f"harness:local_{task}" for task in RIGHT_ANSWERS)))
+    config = EvalConfig(runs=("plain",), tasks=tasks, task_data=str(folder), batch_tokens=200)
+    ((_, _, scores),) = evaluate_tasks(config, Workdir(workdir)).scores
+    found = {(score.task, score.metric): score.value for score in scores}
+    for task, text in BYTES.items():
+        num_bytes = sum(len(text(row_of(task, index)).encode()) for index in range(NUM_ROWS))
+        nats = NUM_ROWS * math.log(found[f"harness:local_{task}", "perplexity"])
+        assert found[task, "bits_per_byte"] == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
 
 
 def test_numbers_equal_the_harnesss_own(workdir):

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.evaluate.workdirs import CONTEXT, make_annotated, make_run, make_tokenizer
 from toremi_cli.errors import CorpusError, UsageError
 from toremi_cli.evaluate.config import EvalConfig
-from toremi_cli.evaluate.results import read_rows
+from toremi_cli.evaluate.results import read_rows, read_scores
 from toremi_cli.evaluate.tasks.evaluate import evaluate_tasks
 from toremi_cli.evaluate.tasks.files import parse_tasks, read_items
 from toremi_cli.evaluate.tasks.items import TASKS
@@ -171,6 +171,14 @@ def test_scores_equal_those_computed_by_hand(workdir):
         assert score.num_items == len(values)
     found = [by_hand(checkpoint, *s.rsplit(" ", 1)[:1], " " + s.rsplit(" ", 1)[1]) for s in SENTENCES]
     assert scores["lambada", "accuracy"].value == np.mean([f[2] for f in found])
+    nats = [by_hand(checkpoint, f"Question: {t[0]}\nAnswer:", f" {t[1 + i % 2]}")[0] for i, t in enumerate(triples())]
+    num_bytes = [len(t[1 + i % 2].encode()) for i, t in enumerate(triples())]
+    bits = scores["piqa", "bits_per_byte"]
+    assert bits.value == pytest.approx(-sum(nats) / math.log(2) / sum(num_bytes), rel=1e-4)
+    assert (bits.num_bytes, bits.num_items) == (sum(num_bytes), len(nats)) and bits.stderr > 0
+    kept = read_scores(Run("plain", workdir / "runs" / "plain"))
+    (by_item,) = [v for (suite, _, _), v in kept.items() if suite == "tasks"]
+    np.testing.assert_allclose(by_item.only(["piqa"]).nats, -np.array(nats), rtol=1e-4)
     assert scores["lambada", "perplexity"].value == pytest.approx(math.exp(-np.mean([f[0] for f in found])), rel=1e-4)
     assert -1 <= scores["cola", "mcc"].value <= 1
 
@@ -180,7 +188,11 @@ def test_rows_of_other_tasks_stay(workdir):
     evaluate_tasks(EvalConfig(runs=("plain",), tasks="piqa,lambada", task_data=data, limit=3), Workdir(workdir))
     evaluate_tasks(EvalConfig(runs=("plain",), tasks="lambada", task_data=data), Workdir(workdir))
     rows = [r for r in read_rows(Run("plain", workdir / "runs" / "plain")) if r["domain"] in ("piqa", "lambada")]
-    assert {(r["domain"], r["num_samples"]) for r in rows} == {("piqa", 3), ("lambada", 5)}
+    assert {(r["domain"], r["num_samples"]) for r in rows} >= {("piqa", 3), ("lambada", 3), ("lambada", 5)}
+    limited = {r["conditions"] for r in rows if r["num_samples"] == 3}
+    assert limited == {f"context length {CONTEXT}, limit 3"}, "measured under other conditions, so both stand"
+    keys = [(r["domain"], r["metric"], r["conditions"]) for r in rows]
+    assert len(keys) == len(set(keys))
     assert all(r["suite"] == "tasks" and r["stderr"] is not None for r in rows)
 
 

@@ -16,7 +16,7 @@ from toremi_cli.evaluate.finetune.encode import encode_examples
 from toremi_cli.evaluate.finetune.glue import Example
 from toremi_cli.evaluate.finetune.train import FinetuneSettings, Rows, finetune
 from toremi_cli.evaluate.models import LoadedModel, load
-from toremi_cli.evaluate.results import EVAL_FILE, keep_rows
+from toremi_cli.evaluate.results import EVAL_FILE, conditions_of, keep_rows
 from toremi_cli.evaluate.tasks.evaluate import TaskResult
 from toremi_cli.evaluate.tasks.run import TaskScore
 from toremi_cli.layout import Workdir
@@ -53,7 +53,8 @@ def evaluate_glue(config: EvalConfig, settings: FinetuneSettings, workdir: Workd
                 "checkpoint": checkpoint.name,
             }
             rows = [score.row(run.name, checkpoint.name) for score in scores]
-            keep_rows(run, EVAL_FILE, EVAL, checkpoint.name, SUITE, rows, inputs, sorted(data.evaluations))
+            here = (checkpoint.name, SUITE, conditions_of(**asdict(settings), limit=config.limit))
+            keep_rows(run, EVAL_FILE, EVAL, here, rows, inputs, sorted(data.evaluations))
             found += scores
         result.scores.append((run.name, checkpoint, found))
     return result

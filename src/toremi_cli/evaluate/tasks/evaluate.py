@@ -8,14 +8,14 @@ from typing import Any
 from toremi_cli.evaluate.config import EvalConfig, check_config
 from toremi_cli.evaluate.evaluate import EvalResult, choose_checkpoints
 from toremi_cli.evaluate.models import load
-from toremi_cli.evaluate.results import EVAL_FILE, keep_rows
+from toremi_cli.evaluate.results import EVAL_FILE, SCORES_FILE, conditions_of, keep_rows, score_rows
 from toremi_cli.evaluate.tasks.files import parse_tasks, read_items
 from toremi_cli.evaluate.tasks.harness import PREFIX, run_harness
 from toremi_cli.evaluate.tasks.run import SUITE, TaskScore, run_task
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest
 from toremi_cli.runs.checkpoints import Checkpoint
-from toremi_cli.schemas import EVAL
+from toremi_cli.schemas import EVAL, SCORES
 
 
 @dataclass
@@ -55,12 +55,17 @@ def evaluate_tasks(config: EvalConfig, workdir: Workdir) -> TaskResult:
     result = TaskResult(notes=texts.notes)
     for run, checkpoint in chosen:
         loaded = load(run, checkpoint, workdir, config.device, config.context_length)
-        scores = [score for task, items in tasks for score in run_task(loaded, task, items, config.batch_tokens)]
+        done = [run_task(loaded, task, items, config.batch_tokens) for task, items in tasks]
+        scores = [score for found, _ in done for score in found]
         if foreign:
             scores += run_harness(checkpoint, loaded, foreign, config.limit, config.batch_tokens, config.task_data)
         rows = [score.row(run.name, checkpoint.name) for score in scores]
         inputs = {"tasks": digest([(t.name, len(items)) for t, items in tasks]), "checkpoint": checkpoint.name}
         names = sorted({score.task for score in scores})
-        keep_rows(run, EVAL_FILE, EVAL, checkpoint.name, SUITE, rows, inputs, names)
+        here = (checkpoint.name, SUITE, conditions_of(context_length=loaded.context_length, limit=config.limit))
+        keep_rows(run, EVAL_FILE, EVAL, here, rows, inputs, names)
+        if done:
+            by_item = [row for _, right in done for row in score_rows(checkpoint.name, SUITE, right)]
+            keep_rows(run, SCORES_FILE, SCORES, here, by_item, inputs, [task.name for task, _ in tasks])
         result.scores.append((run.name, checkpoint, scores))
     return result

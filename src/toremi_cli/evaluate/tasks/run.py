@@ -11,11 +11,14 @@ import numpy as np
 
 from toremi_cli import console
 from toremi_cli.evaluate import metrics
+from toremi_cli.evaluate.bootstrap import DocumentScores
+from toremi_cli.evaluate.intervals import intervals
 from toremi_cli.evaluate.models import LoadedModel
 from toremi_cli.evaluate.tasks.items import Item, Task
 from toremi_cli.evaluate.tasks.likelihood import Answer, answer, encode_pairs
 
 SUITE = "tasks"
+BITS_PER_BYTE = "bits_per_byte"
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,15 @@ class TaskScore:
         }
 
 
-def run_task(loaded: LoadedModel, task: Task, items: Sequence[Item], batch_tokens: int) -> list[TaskScore]:
-    """All metrics of a task over its items."""
+def run_task(
+    loaded: LoadedModel, task: Task, items: Sequence[Item], batch_tokens: int
+) -> tuple[list[TaskScore], DocumentScores]:
+    """All metrics of a task over its items, and the losses of their right answers.
+
+    Besides the task's own metrics there is `bits_per_byte`: the bits that the right answers' tokens cost, given the
+    questions, by the answers' bytes without the space before them. It tells models apart that are too small for their
+    accuracy to be above chance.
+    """
     pairs = [pair for item in items for pair in item.pairs]
     wholes = [("", whole) for item in items for whole in item.wholes]
     with console.progress(f"{task.name}: {len(items):,} items", total=len(pairs) + len(wholes), unit="texts") as bar:
@@ -58,7 +68,27 @@ def run_task(loaded: LoadedModel, task: Task, items: Sequence[Item], batch_token
     num_bytes = sum(len(text.encode()) for _, text in pairs)
     counts = (len(items), num_tokens, num_bytes)
     values = {metric: _metric(metric, items, pairs, found, means) for metric in task.metrics}
-    return [TaskScore(task.name, metric, *value, *counts) for metric, value in values.items()]
+    scores = [TaskScore(task.name, metric, *value, *counts) for metric, value in values.items()]
+    right = _right_answers(task.name, items, pairs, found)
+    bits = intervals(right)[task.name]
+    counts = (len(items), int(right.num_tokens.sum()), int(right.num_bytes.sum()))
+    return [*scores, TaskScore(task.name, BITS_PER_BYTE, bits.value, bits.stderr, *counts)], right
+
+
+def _right_answers(
+    name: str, items: Sequence[Item], pairs: Sequence[tuple[str, str]], found: Sequence[Answer]
+) -> DocumentScores:
+    """What each item's right answer costs, an item being a document of the source `name`."""
+    begins = np.cumsum([0, *(len(item.pairs) for item in items[:-1])])
+    right = [int(begin) + item.gold for begin, item in zip(begins, items, strict=True)]
+    width = len(str(len(items)))
+    return DocumentScores(
+        np.array([name] * len(items)),
+        np.array([f"{number:0{width}d}" for number in range(len(items))]),
+        np.array([-found[index].log_likelihood for index in right]),
+        np.array([found[index].num_tokens for index in right], dtype=np.int64),
+        np.array([len(pairs[index][1].strip(" ").encode()) for index in right], dtype=np.int64),
+    )
 
 
 def _metric(

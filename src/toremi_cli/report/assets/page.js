@@ -126,6 +126,11 @@ class LineChart {
     root.addEventListener("pointerleave", () => { tip.hidden = true; this.cursor.setAttribute("visibility", "hidden"); });
   }
   line(s, parent) {
+    if (s.low) {
+      const edge = (values) => s.x.map((x, i) => `${this.X(x).toFixed(1)},${this.Y(values[i]).toFixed(1)}`);
+      const around = [...edge(s.high), ...edge(s.low).reverse()].join(" ");
+      svg("polygon", { points: around, class: "band", style: `fill:${s.colour};fill-opacity:.18` }, parent);
+    }
     // A topic that an interval did not see has no point there; the line goes on, or lone points would not show at all.
     let path = "", pen = "M";
     s.x.forEach((x, i) => {
@@ -289,7 +294,7 @@ const curves = document.getElementById("curves");
 if (curves) for (const panel of data.curves) {
   const cell = html("div", {}, curves);
   html("h3", { textContent: panel.title }, cell);
-  const series = panel.series.map((s) => ({ ...s, colour: colour(s.run), dash: DASHES[s.run % DASHES.length], front: true }));
+  const series = panel.series.map((s) => ({ ...s, colour: colour(s.colour), dash: DASHES[s.dash % DASHES.length], front: true }));
   new LineChart(html("div", {}, cell), series, { height: 170, crop: panel.crop, title: panel.title });
 }
 const map = document.getElementById("topic-map");
