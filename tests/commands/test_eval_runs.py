@@ -96,7 +96,7 @@ def test_rows_are_kept_and_replaced(own_workdir):
     file = own_workdir / "runs" / "plain" / "eval.parquet"
     run_json("plain", "-w", own_workdir, "--checkpoint", "all")
     first = pq.read_table(file)
-    assert set(first.column_names) == set(EVAL.column_names)
+    assert set(first.column_names) == {*EVAL.column_names, "conditions"}
     assert set(first["checkpoint"].to_pylist()) == {"checkpoint-10", "checkpoint-20"}
     assert set(first["suite"].to_pylist()) == {"test"}
     run_json("plain", "-w", own_workdir, "--split", "validation", "--checkpoint", "10", "--topics", "fine")
