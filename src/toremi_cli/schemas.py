@@ -70,6 +70,11 @@ class Table:
         """Names of the columns, in order."""
         return [c.name for c in self.columns]
 
+    @property
+    def optional_names(self) -> tuple[str, ...]:
+        """Names of the columns that only some such tables have."""
+        return tuple(c.name for c in self.optional)
+
     def with_optional(self, *names: str) -> Table:
         """The same table with these of its optional columns."""
         return replace(self, columns=(*self.columns, *(c for c in self.optional if c.name in names)))
@@ -100,6 +105,15 @@ _TOPIC_COLUMNS = (
     Column("agreement", pa.float32(), "how far the word view (LDA) and the vector view agree on the sample, 0 to 1"),
 )
 
+_VIEW_COLUMNS = (
+    Column("ngram_entropy", pa.float32(), "the sample's tokens under bigrams of other samples", "nats a token"),
+    Column("shuffled_entropy", pa.float32(), "the same predictions, of its tokens in random order", "nats a token"),
+    Column(
+        "repeated_lines", pa.float32(), "part of its characters in lines that come again in other samples", "0 to 1"
+    ),
+    Column("script", pa.string(), "Unicode's name of the script of most of its letters: latin, cjk, …, none"),
+)
+
 SAMPLES = Table(
     "samples",
     1,
@@ -124,6 +138,7 @@ CLUSTERS = Table(
     "The topics of each sample, in the order of 'samples'.",
     (_SAMPLE_ID, *_TOPIC_COLUMNS),
     "toremi cluster",
+    optional=_VIEW_COLUMNS,
 )
 TOPICS = Table(
     "topics",
@@ -147,6 +162,7 @@ TOPICS = Table(
     ),
     "toremi cluster",
     optional=(
+        Column("kind", pa.string(), "how it differs from the topic that it was cut from; empty for the others"),
         Column("crowding", pa.float32(), "how many topics there are of the topic's kind, itself included", "topics"),
         Column(
             "ngram_entropy",
@@ -177,7 +193,7 @@ ANNOTATED = Table(
         *_TOPIC_COLUMNS[1:],
     ),
     "toremi annotate CORPUS",
-    optional=(Column(CORRUPTED, pa.bool_(), "whether `toremi corrupt` planted noise in the sample"),),
+    optional=(*_VIEW_COLUMNS, Column(CORRUPTED, pa.bool_(), "whether `toremi corrupt` planted noise in the sample")),
 )
 WEIGHTS = Table(
     "weights",

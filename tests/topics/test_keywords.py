@@ -74,3 +74,17 @@ def test_topic_names_are_short_and_unique():
     assert taken == ["film-award-actor", "film-award-actor-director", "film-award-actor-2", "film-award-actor-3"]
     assert topic_name([], []) == "topic"
     assert topic_name(["company", "companies", "bank"], []) == "company-bank"
+
+
+def test_credits_and_stop_words_of_other_languages_are_in_no_name_that_has_other_words():
+    assert topic_name(["getty", "der", "film", "und", "actor", "award"], []) == "film-actor-award"
+    assert topic_name(["der", "die", "und"], []) == "die"
+    assert topic_name(["der", "und"], []) == "der-und"
+
+
+def test_a_name_tells_the_kind_of_text_and_stays_unique():
+    assert topic_name(["film", "actor", "award"], ["film-actor-award"], "repeated lines") == (
+        "film-actor-award~repeated-lines"
+    )
+    assert topic_name([], [], "no known words, thai script") == "no-known-words-thai-script"
+    assert topic_name([], ["no-known-words"], "no known words") == "no-known-words-2"

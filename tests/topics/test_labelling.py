@@ -79,3 +79,18 @@ def test_nearness_labels_a_topic_that_shares_no_word_with_the_lexicon():
     assert not evidence[1:].any()
     assert map_topics([["arsenal"]], taxonomy)[0].labels == ()
     assert map_topics([["arsenal"]], taxonomy, min_score=0.2, word_vectors=word_vectors)[0].labels == ("Sport",)
+
+
+@pytest.mark.parametrize(
+    ("words", "not_this"),
+    [
+        (
+            "trait impl crate rust match type test lifetime generics struct macro closure set pattern compiler",
+            "Sports",
+        ),
+        ("mock magicmock spec spam eggs call assert attribute patch return side cheese unittest", "Food_and_drink"),
+    ],
+)
+def test_code_is_technology_whatever_its_names_say_elsewhere(words, not_this):
+    (found,) = map_topics([words.split()], load_taxonomy("wikipedia41"))
+    assert found.labels[0] == "Technology" and not_this not in found.labels

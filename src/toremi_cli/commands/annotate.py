@@ -52,6 +52,7 @@ CLUSTER_FLAGS = {
     "fit_samples": topic_options.FitSamples,
     "min_topic_samples": topic_options.MinTopicSamples,
     "min_agreement": topic_options.MinAgreement,
+    "cut_kinds": topic_options.CutKinds,
     "levels": topic_options.Levels,
 }
 CORPUS_FLAGS = {
@@ -214,6 +215,7 @@ def _label(place: Layout, labels: AnnotateConfig, where: dict[str, Any], as_json
     result = {
         "annotated": str(place.annotated),
         "num_samples": manifest["num_rows"],
+        "num_without_known_words": manifest.get("num_without_known_words", 0),
         "num_unsettled": manifest["num_rows"] - sum(topic["num_samples"] for topic in topics),
         "num_topics": len(topics),
         "num_labelled_topics": manifest["num_labelled_topics"],
@@ -234,3 +236,5 @@ def _label(place: Layout, labels: AnnotateConfig, where: dict[str, Any], as_json
         f"\n{result['annotated']}: {result['num_samples']:,} samples, {result['num_unsettled']:,} of them without a "
         f"topic; {result['num_topics']:,} topics, {result['num_labelled_topics']:,} with labels"
     )
+    if unknown := result["num_without_known_words"]:
+        console.say(f"{unknown:,} samples hold no word that the vectors know")

@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
         fit_samples: topic_options.FitSamples = None,
         min_topic_samples: topic_options.MinTopicSamples = None,
         min_agreement: topic_options.MinAgreement = None,
+        cut_kinds: topic_options.CutKinds = None,
         levels: topic_options.Levels = None,
         workers: options.Workers = None,
         engine: options.Engine = None,
@@ -50,6 +51,7 @@ def register(app: typer.Typer) -> None:
             fit_samples=fit_samples,
             min_topic_samples=min_topic_samples,
             min_agreement=min_agreement,
+            cut_kinds=cut_kinds,
             levels=levels,
             workers=workers,
             engine=engine,
@@ -90,5 +92,5 @@ def _print(result: dict[str, Any]) -> None:
         f"\n{result['num_topics']:,} topics ({result['reason']}) for {result['num_samples']:,} samples; "
         f"mean agreement {result['agreement']:.2f}; {result['coverage']:.1%} have a topic"
     )
-    if result["num_without_known_words"]:
-        console.say(f"{result['num_without_known_words']:,} samples hold no word that the vectors know: no topic")
+    if unknown := result["num_without_known_words"]:
+        console.say(f"{unknown:,} samples hold no word that the vectors know")

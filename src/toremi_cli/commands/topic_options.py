@@ -69,6 +69,14 @@ MinAgreement = Annotated[
         help="Where the two views agree less, 0 to 1, a sample gets no topic [dim]\\[0][/]",
     ),
 ]
+CutKinds = Annotated[
+    bool | None,
+    typer.Option(
+        "--cut-kinds/--no-cut-kinds",
+        rich_help_panel=TOPICS_PANEL,
+        help="Cut topics whose samples are clearly of different kinds of text [dim]\\[cut][/]",
+    ),
+]
 Levels = Annotated[
     int | None,
     typer.Option(

@@ -17,7 +17,7 @@ from toremi_cli.engine import run_shards
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
-from toremi_cli.schemas import ANNOTATED, CLUSTERS, NO_TOPIC, SAMPLES, TOPICS
+from toremi_cli.schemas import ANNOTATED, CLUSTERS, NO_TOPIC, SAMPLES, TOPICS, Table
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import TableReader, atomic_file, find_json, read_manifest, write_json
 from toremi_cli.topics.joining import BATCH_ROWS, rebatched
@@ -83,7 +83,7 @@ def build_annotated(
     labelled = label_topics(workdir, config, taxonomy, clusters.fingerprint)
     inputs = {"samples": samples.fingerprint, "clusters": clusters.fingerprint, "labels": _digest_labels(labelled)}
     provenance = provenance_of(ANNOTATED, COMMAND, _settings(config, taxonomy), inputs)
-    folder = StageFolder(workdir.annotated, ANNOTATED, provenance)
+    folder = StageFolder(workdir.annotated, annotated_with(clusters), provenance)
     _keep_options(workdir, config)
     manifest = read_manifest(workdir.annotated)
     if manifest is not None and folder.is_finished():
@@ -99,15 +99,23 @@ def build_annotated(
         progress.advance(samples.num_rows - sum(samples.rows_per_shard[shard] for shard in pending))
         for shard in run_shards(work, pending, engine=engine, workers=workers):
             progress.advance(samples.rows_per_shard[shard])
-    return folder.finish(len(samples.shards), num_labelled_topics=sum(bool(row["labels"]) for row in labelled))
+    num_labelled = sum(bool(row["labels"]) for row in labelled)
+    unknown = (read_manifest(workdir.clusters) or {}).get("num_without_known_words", 0)
+    facts = {"num_labelled_topics": num_labelled, "num_without_known_words": unknown}
+    return folder.finish(len(samples.shards), **facts)
 
 
 def label_shard(workdir: Workdir, provenance: Provenance, labels_of_topic: pa.Array, shard: int) -> None:
     """Write shard `shard` of `annotated`; runs in a process of its own or not."""
     samples, clusters = TableReader(workdir.samples, SAMPLES), TableReader(workdir.clusters, CLUSTERS)
-    with StageFolder(workdir.annotated, ANNOTATED, provenance).writer(shard) as writer:
+    with StageFolder(workdir.annotated, annotated_with(clusters), provenance).writer(shard) as writer:
         for rows in _joined(samples, clusters, shard, labels_of_topic):
             writer.write(rows)
+
+
+def annotated_with(clusters: TableReader) -> Table:
+    """The table to write: with those optional columns of `clusters` that are there."""
+    return ANNOTATED.with_optional(*(name for name in CLUSTERS.optional_names if name in clusters.schema.names))
 
 
 def label_topics(
@@ -144,7 +152,7 @@ def label_topics(
         return rows
     taken: set[str] = set()
     for row, labels in zip(rows, _choose_labels(rows, config, taxonomy, workdir), strict=True):
-        row["name"] = topic_name(row["words"], taken)
+        row["name"] = topic_name(row["words"], taken, row.get("kind") or "")
         taken.add(row["name"])
         if taxonomy is None:
             labels = TopicLabels((row["name"],), (1.0,), "name")
@@ -260,7 +268,7 @@ def _labels_column(rows: Sequence[Mapping[str, Any]]) -> pa.Array:
 def _joined(samples: TableReader, clusters: TableReader, shard: int, labels_of_topic: pa.Array) -> Iterator[pa.Table]:
     """The rows of one shard of `annotated`, a batch at a time."""
     num_topics = len(labels_of_topic) - 1
-    columns = [column.name for column in CLUSTERS.columns]
+    columns = [*CLUSTERS.column_names, *(name for name in CLUSTERS.optional_names if name in clusters.schema.names)]
     num_rows = max(1, min(BATCH_ROWS, BATCH_PROBS // max(num_topics, 1)))
     texts, topics = (
         rebatched(reader, names, shard, num_rows)

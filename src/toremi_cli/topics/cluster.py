@@ -17,8 +17,9 @@ import pyarrow as pa
 from toremi_cli import console
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.stratified import StratifiedSample
+from toremi_cli.corpus.tokenizer import TextTokenizer, load_tokenizer
 from toremi_cli.engine import run_shards
-from toremi_cli.errors import TableError
+from toremi_cli.errors import CorpusError, TableError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES, TRAIN
@@ -32,7 +33,7 @@ from toremi_cli.topics.topic_table import WORDS, topics_are_current, write_topic
 
 COMMAND = "toremi cluster"
 MODEL_FOLDER = "_model"
-MODEL_VERSION = 9
+MODEL_VERSION = 10
 """Of the model's files and of how it is fitted: with another one, tables of before are made anew."""
 BATCH_PROBS = 4_000_000
 """Bound of rows times topics in memory at once."""
@@ -42,7 +43,8 @@ def build_clusters(workdir: Workdir, config: ClusterConfig) -> dict[str, Any]:
     """Write `clusters`, its model and `topics.parquet`; what is up to date already is left alone.
 
     Returns:
-        The manifest of `clusters`: among others num_topics, reason, method, agreement, coverage.
+        The manifest of `clusters`: among others num_topics, reason, method, agreement, coverage, and
+        num_without_known_words.
 
     Raises:
         TableError: samples or embeddings are missing, or don't belong together.
@@ -96,11 +98,21 @@ def _ensure_model(
     if fingerprint_of(folder) == fingerprint:
         return
     texts, vectors = sample_to_fit(samples, embeddings, config)
-    fitted = fit_model(texts, vectors, config)
+    fitted = fit_model(texts, vectors, config, tokenizer_of(workdir))
     described = {"keywords": fitted.keywords, "levels": [asdict(level) for level in fitted.levels]}
-    write_json(folder / WORDS, {**described, "crowding": fitted.crowding.tolist()})
+    kinds = fitted.model.kinds.name if fitted.model.kinds else []
+    write_json(folder / WORDS, {**described, "crowding": fitted.crowding.tolist(), "kinds": kinds})
     fitted.model.save(folder, fingerprint)
-    console.note(f"{fitted.model.num_topics} topics: {fitted.model.reason}")
+    console.note(f"{fitted.model.num_pieces} topics: {fitted.model.reason}")
+
+
+def tokenizer_of(workdir: Workdir) -> TextTokenizer | None:
+    """The tokenizer of the samples, None where whatever made them left none."""
+    try:
+        return load_tokenizer(workdir.tokenizer)
+    except CorpusError as problem:
+        console.note(f"{problem}: topics are not cut by kind of text, and their entropies are left out")
+        return None
 
 
 def sample_to_fit(samples: TableReader, embeddings: TableReader, config: ClusterConfig) -> tuple[list[str], np.ndarray]:
@@ -148,22 +160,23 @@ def _assign_all(workdir: Workdir, samples: TableReader, config: ClusterConfig, f
 
 
 def assign_shard(workdir: Workdir, provenance: Provenance, min_agreement: float, shard: int) -> None:
-    """Write shard `shard` of `clusters`; runs in a process of its own or not.
-
-    A vector of zeros tells of no word that is known: nothing speaks for any topic then.
-    """
+    """Write shard `shard` of `clusters`; runs in a process of its own or not."""
     model = load_model(workdir.clusters / MODEL_FOLDER)
+    tokenizer = load_tokenizer(workdir.tokenizer) if model.view is not None else None
     samples, embeddings = TableReader(workdir.samples, SAMPLES), TableReader(workdir.embeddings, EMBEDDINGS)
-    folder = StageFolder(workdir.clusters, CLUSTERS, provenance)
-    batch_rows = max(1, min(BATCH_ROWS, BATCH_PROBS // model.num_topics))
-    schema = CLUSTERS.arrow_schema()
+    table = CLUSTERS.with_optional(*CLUSTERS.optional_names) if tokenizer is not None else CLUSTERS
+    folder = StageFolder(workdir.clusters, table, provenance)
+    batch_rows = max(1, min(BATCH_ROWS, BATCH_PROBS // model.num_pieces))
     with folder.writer(shard) as writer:
         for rows, vectors in joined_batches(samples, embeddings, shard, batch_rows):
-            probs, agreement = model.assign(rows["text"].to_pylist(), vectors)
-            is_known = vectors.any(axis=1)
-            agreement = np.where(is_known, agreement, np.float32(0))
-            topic = np.where(is_known & (agreement >= min_agreement), probs.argmax(axis=1), NO_TOPIC)
-            writer.write(pa.table([rows["sample_id"], topic, _lists(probs), agreement], schema=schema))
+            texts = rows["text"].to_pylist()
+            views = model.measure(texts, tokenizer) if tokenizer is not None else None
+            placed = model.place(texts, vectors, views)
+            topic = np.where(placed.agreement >= min_agreement, placed.topic, NO_TOPIC)
+            columns = [rows["sample_id"], topic, _lists(placed.probs), placed.agreement]
+            if views is not None:
+                columns += [views.ngram, views.shuffled, views.repeated_lines, pa.array(views.script.tolist())]
+            writer.write(pa.table(columns, schema=table.arrow_schema()))
 
 
 def _lists(probs: np.ndarray) -> pa.Array:
@@ -180,9 +193,9 @@ def _finish(workdir: Workdir, folder: StageFolder, num_shards: int) -> dict[str,
         total += rows.num_rows
         has_topic = rows["topic"].to_numpy() != NO_TOPIC
         settled += int(has_topic.sum())
-        unknown += int((~has_topic & (rows["agreement"].to_numpy() == 0)).sum())
+        unknown += int((rows["agreement"].to_numpy() == 0).sum())
         agreement += float(rows["agreement"].to_numpy().sum(dtype=np.float64))
-    facts: dict[str, Any] = {"method": model.method, "num_topics": model.num_topics, "reason": model.reason}
+    facts: dict[str, Any] = {"method": model.method, "num_topics": model.num_pieces, "reason": model.reason}
     facts |= {"agreement": agreement / total, "coverage": settled / total, "num_without_known_words": unknown}
     return folder.finish(num_shards, **facts)
 

@@ -31,6 +31,8 @@ class ClusterConfig:
     """The smallest dense area that makes a topic, in samples to fit on (HDBSCAN's min_cluster_size)."""
     min_agreement: float = 0.0
     """Below this agreement of the two views, 0 to 1, a sample gets no topic."""
+    cut_kinds: bool = True
+    """Whether topics of 'fused' are cut where their samples are clearly of different kinds of text (`kinds`)."""
     levels: int = 1
     """Levels of topics: above 1, fine topics are rolled up into ever coarser ones."""
     seed: int = 0

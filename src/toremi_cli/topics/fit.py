@@ -9,15 +9,19 @@ import numpy as np
 import scipy.sparse as sp
 
 from toremi_cli import console
+from toremi_cli.corpus.tokenizer import TextTokenizer
+from toremi_cli.schemas import NO_TOPIC
 from toremi_cli.topics.config import DEFAULT_LDA_TOPICS, PAPER_NUM_CLUSTERS, ClusterConfig
 from toremi_cli.topics.fusion import dampen, fit_fused, merge_areas
 from toremi_cli.topics.hierarchy import Level, crowding, roll_up, topic_sums
 from toremi_cli.topics.keywords import class_tfidf
+from toremi_cli.topics.kinds import UNKNOWN, find_kinds
 from toremi_cli.topics.kmeans import fit_kmeans, nearest, one_thread
 from toremi_cli.topics.lda import fit_lda, learn_vocabulary
-from toremi_cli.topics.model import TopicModel
+from toremi_cli.topics.model import TopicModel, known_by
 from toremi_cli.topics.number import ladder, most_topics, reproducible_number
 from toremi_cli.topics.reproduction import Half
+from toremi_cli.topics.sample_view import SampleViews, ViewModel
 from toremi_cli.topics.top2vec_model import DenseAreas, find_dense_areas
 from toremi_cli.topics.vectors.bags import Vocabulary, normalize_rows, presence, word_lists
 
@@ -38,13 +42,18 @@ class Fitted:
     crowding: np.ndarray
 
 
-def fit_model(texts: Sequence[str], vectors: np.ndarray, config: ClusterConfig) -> Fitted:
+def fit_model(
+    texts: Sequence[str], vectors: np.ndarray, config: ClusterConfig, tokenizer: TextTokenizer | None = None
+) -> Fitted:
     """Fit a topic model.
+
+    Samples without a known word, whose vectors are zero, take no part, unless they are all.
 
     Args:
         texts: the samples to fit on, at least one.
         vectors: (num_samples, dim) float32 of length 1.
         config: method, number of topics, levels, seed.
+        tokenizer: the corpus' own, for the view by which topics are cut; None: none is.
     """
     documents = word_lists(texts)
     vocabulary = learn_vocabulary(documents)
@@ -52,34 +61,70 @@ def fit_model(texts: Sequence[str], vectors: np.ndarray, config: ClusterConfig) 
     del documents
     fit = {"fused": _fit_fused, "lda": _fit_lda, "top2vec": _fit_top2vec, "kmeans": _fit_kmeans}[config.method]
     with one_thread():
-        with console.progress(f"fitting topics ({config.method})", len(texts)) as bar:
-            model = fit(counts, vectors, vocabulary, config)
-            bar.advance(len(texts))
-        model, topic, agreement = _without_empty_topics(model, counts, vectors)
-        levels = roll_up(topic, vectors, presence(counts), vocabulary, model.num_topics, config.levels)
-        crowded = crowding(topic_sums(topic, vectors, model.num_topics))
-        keywords = _keywords(topic, agreement, model.num_topics, counts, vectors, vocabulary)
-    return Fitted(model, keywords, levels, crowded)
+        known = known_by(vectors)
+        rows = known if known.any() else np.full(len(texts), True)
+        model = fit(counts[rows], vectors[rows], vocabulary, config)
+        model, topic = _without_empty_topics(model, counts[rows], vectors[rows])
+        views = None
+        if tokenizer is not None:
+            with console.progress("measuring kinds of text") as bar:
+                model = replace(model, view=ViewModel.fit(texts, tokenizer))
+                views = model.measure(texts, tokenizer)
+                bar.advance(len(texts))
+        if views is not None and config.cut_kinds and config.method == "fused":
+            base = np.full(len(texts), UNKNOWN)
+            base[rows] = topic
+            model = _cut(model, base, views, config)
+        placed = model.place_counted(counts, vectors, views)
+        taken = placed.topic != NO_TOPIC if known.any() else rows
+        topic, agreement = placed.probs[taken].argmax(axis=1), placed.agreement[taken]
+        return _described(model, topic, agreement, counts[taken], vectors[taken], vocabulary, config.levels)
+
+
+def _cut(model: TopicModel, topic: np.ndarray, views: SampleViews, config: ClusterConfig) -> TopicModel:
+    """The model with its topics cut by kind of text, where any are; `topic` (num_samples,) before that."""
+    kinds = find_kinds(topic, views, model.num_topics, config.min_topic_samples, config.seed)
+    if kinds is None:
+        return model
+    more = len(kinds.topic) - model.num_topics
+    how = f"{more} more cut off for their kind of text (--no-cut-kinds leaves them)"
+    return replace(model, kinds=kinds, reason=f"{model.reason}; {how}")
+
+
+def _described(
+    model: TopicModel,
+    topic: np.ndarray,
+    agreement: np.ndarray,
+    counts: sp.csr_matrix,
+    vectors: np.ndarray,
+    vocabulary: Vocabulary,
+    levels: int,
+) -> Fitted:
+    """The model with what the samples that have a topic, (num_samples,), tell of the topics."""
+    number = model.num_pieces
+    above = roll_up(topic, vectors, presence(counts), vocabulary, number, levels)
+    crowded = crowding(topic_sums(topic, vectors, number))
+    return Fitted(model, _keywords(topic, agreement, number, counts, vectors, vocabulary), above, crowded)
 
 
 def _without_empty_topics(
     model: TopicModel, counts: sp.csr_matrix, vectors: np.ndarray
-) -> tuple[TopicModel, np.ndarray, np.ndarray]:
-    """The model without topics that are no sample's first; each sample's topic and agreement, (num_samples,) both."""
+) -> tuple[TopicModel, np.ndarray]:
+    """The model without topics that are no sample's first, and each sample's topic, (num_samples,)."""
     wanted = model.num_topics
-    probs, agreement = model.assign_counted(counts, vectors)
+    probs, _ = model.assign_counted(counts, vectors)
     while len(found := np.unique(probs.argmax(axis=1))) < model.num_topics:
         model = model.keep(found)
-        probs, agreement = model.assign_counted(counts, vectors)
+        probs, _ = model.assign_counted(counts, vectors)
     if model.num_topics < wanted:
         left_out = wanted - model.num_topics
         reason = f"{model.reason}; without {left_out} of {wanted} that {'is' if left_out == 1 else 'are'} no sample's"
         model = replace(model, reason=reason)
-    return model, probs.argmax(axis=1), agreement
+    return model, probs.argmax(axis=1)
 
 
 def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, config: ClusterConfig) -> TopicModel:
-    areas = find_dense_areas(vectors, config.min_topic_samples, config.seed)
+    areas = _dense_areas(vectors, config)
     num_topics, reason = _choose_number(areas, vectors, config)
     most = most_topics(len(vectors), len(areas.centres), config.min_topic_samples)
     halves: list[Half] = []
@@ -92,18 +137,29 @@ def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabular
             f"the largest of {chosen.compared[0]} to {chosen.compared[-1]}{where} among those best reproduced by halves"
         )
         reason = f"{how} of the samples, within one standard error (AMI {chosen.agreement:.2f}); {_found(areas)}"
-    fused = fit_fused(counts, vectors, vocabulary, areas, num_topics, config.seed, halves)
+    with console.progress("refining topics by both views") as bar:
+        fused = fit_fused(counts, vectors, vocabulary, areas, num_topics, config.seed, halves)
+        bar.advance(len(vectors))
     found = fused.posterior.shape[1]
     reason = f"{reason}; first cut by {fused.start}, refined by both views"
     if halves and found < num_topics:
         reason = f"{reason}; {num_topics} rolled up into {found}, as many as halves tell apart"
+    if config.num_topics is None and found < len(areas.centres):
+        reason = f"{reason}; --num-topics {len(areas.centres)} for finer ones"
     return TopicModel("fused", found, reason, vocabulary, views=fused.views, lda=fused.lda)
+
+
+def _dense_areas(vectors: np.ndarray, config: ClusterConfig) -> DenseAreas:
+    with console.progress("looking for dense areas") as bar:
+        areas = find_dense_areas(vectors, config.min_topic_samples, config.seed)
+        bar.advance(len(vectors))
+    return areas
 
 
 def _fit_top2vec(
     counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, config: ClusterConfig
 ) -> TopicModel:
-    areas = find_dense_areas(vectors, config.min_topic_samples, config.seed)
+    areas = _dense_areas(vectors, config)
     num_topics, reason = _choose_number(areas, vectors, config)
     if len(areas.centres) >= num_topics:
         centres = merge_areas(vectors, areas.centres, num_topics)

@@ -39,7 +39,8 @@ def crowding(sums: np.ndarray) -> np.ndarray:
         (num_topics,) between 1 and num_topics.
     """
     centres = normalize_rows(sums)
-    return np.asarray((np.maximum(centres @ centres.T, 0.0) ** 2).sum(axis=1))
+    alike = (np.maximum(centres @ centres.T, 0.0) ** 2).sum(axis=1)
+    return np.asarray(np.maximum(alike, 1.0))  # a topic without a known word has no place among them
 
 
 def merge_closest(sums: np.ndarray, num_groups: int) -> np.ndarray:

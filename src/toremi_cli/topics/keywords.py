@@ -117,18 +117,21 @@ def class_tfidf(
     return keywords
 
 
-def topic_name(words: Sequence[str], taken: Collection[str]) -> str:
+def topic_name(words: Sequence[str], taken: Collection[str], kind: str = "") -> str:
     """A short name made of the first words, different from all in `taken` (which is left as it is).
 
-    Inflections of a word that is in the name already are passed over: 'film-actor-award', not 'film-films-actor'.
+    Inflections of a word that is in the name already are passed over: 'film-actor-award', not 'film-films-actor'. A
+    topic that was cut from another for its `kind` of text says so: 'film-actor-award~repeated-lines'.
     """
+    ending = "~" + "-".join(tokenize(kind)) if kind else ""
+    words = [word for word in words if word not in NOT_IN_NAMES] or words
     parts: list[str] = []
     for word in words:
         if not any(_same_stem(word, part) for part in parts):
             parts.append(word)
-        if len(parts) >= NAME_WORDS and "-".join(parts) not in taken:
-            return "-".join(parts)
-    base = "-".join(parts[:NAME_WORDS]) or "topic"
+        if len(parts) >= NAME_WORDS and "-".join(parts) + ending not in taken:
+            return "-".join(parts) + ending
+    base = ("-".join(parts[:NAME_WORDS]) + ending).removeprefix("~") or "topic"
     name, number = base, 2
     while name in taken:
         name, number = f"{base}-{number}", number + 1
@@ -179,3 +182,26 @@ utf www xhtml xml xmlns
 """
 STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
 """English words, contractions and remains of mark-up that say nothing about a topic."""
+
+_NOT_IN_NAMES_TEXT = """
+ab aber als am auch auf aus bei bis da das dass dem den der des diese du durch ein eine einem einen einer er
+es für ich ihr im in ist ja kann nach nicht noch nur oder sein sich sie sind so und uns vom von vor was wenn
+wie wir wird zu zum zur
+au aux avec ce ces cette comme dans de des du elle en est et ils je la le les leur mais
+même nous ont ou où par pas pour qu que
+qui sa sans se ses sont sur une un vous
+al che chi ci con da dei del della delle di gli il io lo ma nel nella non per più quando questo se si sono suo sua una
+ante aunque cada como cual cuando desde donde el ella ellos entre esta este fue hay las los más muy pero porque
+sin sobre su sus también todo tiene uno unos ya yo
+ao aos às até com da das dos e ela ele em essa esse foi isso mas mesmo na nas não no nos num os ou pela pelo por quem
+seu sua são também tem uma você
+aan bij dan dat deze dit een en haar heb heeft het hij hoe ik je kan maar meer met mijn naar niet nog om ook op
+te toch tot uit van voor waar wat werd wij worden zich zij zijn zo
+av den det dette eller ett från för har hos hun inte jag jeg kan med mellan men mot må när och og om på skal som til
+till vara var ved är
+afp courtesy getty jpeg jpg png shutterstock thumb thumbnail wikimedia
+"""
+NOT_IN_NAMES = frozenset(_NOT_IN_NAMES_TEXT.split())
+"""Frequent words of German, French, Italian, Spanish, Portuguese, Dutch and the Scandinavian languages, and credits of
+images: a topic is not named after them while it has other words. They stay keywords, since to some topics they matter.
+"""

@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
+from toremi_cli.corpus.tokenizer import TextTokenizer
 from toremi_cli.errors import TableError, reason
+from toremi_cli.schemas import NO_TOPIC
 from toremi_cli.tables import atomic_file, find_json, read_json, write_json
 from toremi_cli.topics.fusion import POSTERIOR_SHARE, Views, dampen, softmax
+from toremi_cli.topics.kinds import Kinds
 from toremi_cli.topics.kmeans import one_thread, similarities
 from toremi_cli.topics.lda import Lda
+from toremi_cli.topics.sample_view import SampleViews, ViewModel
 from toremi_cli.topics.vectors.bags import Vocabulary, word_lists
 
 DESCRIPTION = "model.json"
@@ -23,10 +27,26 @@ LONE_SHARPNESS = 20.0
 
 
 @dataclass(frozen=True)
+class Placed:
+    """Topics of samples: `topic` (num_samples,), NO_TOPIC where the vector tells nothing and no topic is for such;
+    `probs` (num_samples, num_pieces) float32; `agreement` (num_samples,) float32, 0 where the vector tells nothing."""
+
+    topic: np.ndarray
+    probs: np.ndarray
+    agreement: np.ndarray
+
+
+def known_by(vectors: np.ndarray) -> np.ndarray:
+    """(num_samples,) whether a sample's vector tells anything: zeros tell of no word that is known."""
+    return np.asarray(vectors.any(axis=1))
+
+
+@dataclass(frozen=True)
 class TopicModel:
     """Topics 0, 1, … and what each view knows of them; a view that the method doesn't have is None.
 
-    `reason` says why there are so many topics. `vocabulary` belongs to the word view.
+    `reason` says why there are so many topics. `vocabulary` belongs to the word view. `view` measures what `kinds` cuts
+    topics by.
     """
 
     method: str
@@ -36,6 +56,32 @@ class TopicModel:
     views: Views | None = None
     lda: Lda | None = None
     centres: np.ndarray | None = None
+    view: ViewModel | None = None
+    kinds: Kinds | None = None
+
+    @property
+    def num_pieces(self) -> int:
+        """How many topics there are when those of several kinds of text are cut: those that samples are given."""
+        return len(self.kinds.topic) if self.kinds else self.num_topics
+
+    def place(self, texts: Sequence[str], vectors: np.ndarray, views: SampleViews | None) -> Placed:
+        """Topics of samples, each by itself, with those cut that are (`views` is needed then)."""
+        counts = self._count(texts)
+        return self.place_counted(counts, vectors, views)
+
+    def place_counted(self, counts: sp.csr_matrix, vectors: np.ndarray, views: SampleViews | None) -> Placed:
+        """`place` for texts whose words are counted already, (num_samples, num_words)."""
+        probs, agreement = self.assign_counted(counts, vectors)
+        known = settled = known_by(vectors)
+        if self.kinds is not None:
+            assert views is not None
+            probs, settled = self.kinds.divide(probs, known, views)
+        topic = np.where(settled, probs.argmax(axis=1), NO_TOPIC)
+        return Placed(topic, probs, np.where(known, agreement, 0).astype(np.float32))
+
+    def measure(self, texts: Sequence[str], tokenizer: TextTokenizer) -> SampleViews | None:
+        """The view of samples that knows no words; None where the model has none."""
+        return self.view.measure(texts, tokenizer) if self.view is not None else None
 
     def assign(self, texts: Sequence[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Distribution over topics and agreement of the views, each sample by itself.
@@ -103,7 +149,11 @@ class TopicModel:
         for name, array in self._arrays().items():
             with atomic_file(folder / f"{name}.npy") as path, path.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
+        if self.view is not None:
+            self.view.save(folder)
         description = {
+            "view": self.view is not None,
+            "kinds": self.kinds and self.kinds.names(),
             "method": self.method,
             "num_topics": self.num_topics,
             "reason": self.reason,
@@ -126,6 +176,8 @@ class TopicModel:
             arrays |= {"lda_topic_words": self.lda.topic_words, "lda_alpha": self.lda.alpha}
         if self.centres is not None:
             arrays["centres"] = self.centres
+        if self.kinds is not None:
+            arrays |= self.kinds.arrays()
         return arrays
 
 
@@ -148,6 +200,8 @@ def load_model(folder: Path) -> TopicModel:
         return TopicModel(
             description["method"], description["num_topics"], description["reason"],
             Vocabulary(description["vocabulary"]), views, lda, found.get("centres"),
+            ViewModel.load(folder) if description["view"] else None,
+            Kinds.of(description["kinds"], found) if description["kinds"] else None,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise TableError(f"{folder}: no whole topic model ({reason(problem)}); run `toremi cluster` again") from None

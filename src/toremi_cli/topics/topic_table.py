@@ -39,14 +39,17 @@ def write_topics(workdir: Workdir, clusters: Provenance) -> None:
     keywords: list[list[str]] = described["keywords"]
     levels: list[dict[str, Any]] = described["levels"]
     crowding: list[float] = described["crowding"]
+    kinds: list[str] = described["kinds"]
     sizes = _count(workdir, len(keywords))
     entropies = topic_entropies(workdir, len(keywords))
     taken: set[str] = set()
     rows: list[dict[str, Any]] = []
     for topic, words in enumerate(keywords):
-        name = topic_name(words, taken)
+        kind = kinds[topic] if kinds else ""
+        name = topic_name(words, taken, kind)
         taken.add(name)
         rows.append({"topic": topic, "name": name, "words": words, "labels": [], "label_source": "none"})
+        rows[-1] |= {"kind": kind} if kinds else {}
         rows[-1] |= {"label_scores": [], "crowding": crowding[topic], **sizes[topic]}
         if entropies is not None:
             rows[-1] |= {"ngram_entropy": _number(entropies.ngram[topic])}
@@ -56,7 +59,9 @@ def write_topics(workdir: Workdir, clusters: Provenance) -> None:
         rows[-1] |= {"parents": parents, "parent_names": names}
     plan = provenance_of(TOPICS, clusters.command, dict(clusters.config), {"clusters": clusters.fingerprint})
     measured = ("ngram_entropy", "unigram_entropy") if entropies is not None else ()
-    table = TOPICS.with_optional("crowding", *measured, *(("parents", "parent_names") if levels else ()))
+    table = TOPICS.with_optional(
+        *(("kind",) if kinds else ()), "crowding", *measured, *(("parents", "parent_names") if levels else ())
+    )
     schema = table.arrow_schema().with_metadata(plan.metadata())
     with atomic_file(workdir.topics) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression=COMPRESSION)

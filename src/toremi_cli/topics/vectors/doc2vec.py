@@ -22,6 +22,7 @@ import scipy.sparse as sp
 from toremi_cli import console
 from toremi_cli.errors import CorpusError, TableError
 from toremi_cli.tables import atomic_file, write_json
+from toremi_cli.topics.kmeans import one_thread
 from toremi_cli.topics.vectors.bags import Vocabulary, min_documents_for, normalize_rows, tfidf, word_lists
 from toremi_cli.topics.vectors.base import DESCRIPTION
 
@@ -130,6 +131,7 @@ class Doc2VecBackend:
         known = _bounded([[word for word in words if word in index] for words in documents], self.seed)
         corpus = [TaggedDocument(words, [number]) for number, words in enumerate(known)]
         epochs = int(np.clip(round(TRAINING_WORDS / max(sum(map(len, known)), 1)), 1, MAX_EPOCHS))
+        # One thread: gensim's write to the same vectors without a lock, so that with more their timing decides.
         model = Doc2Vec(
             dm=0, dbow_words=1, hs=1, negative=0, vector_size=dim, window=WINDOW, min_count=1, sample=1e-4,
             epochs=epochs, workers=1, seed=self.seed + 1, hashfxn=_stable_hash,
@@ -150,7 +152,8 @@ def leading_directions(bags: sp.csr_matrix, count: int, seed: int) -> np.ndarray
     directions = np.zeros((bags.shape[1], count), np.float32)
     rank = min(count, *bags.shape)
     if rank:
-        _, strength, right = randomized_svd(bags, rank, n_iter=7, random_state=seed)
+        with one_thread():  # another number of threads sums in another order
+            _, strength, right = randomized_svd(bags, rank, n_iter=7, random_state=seed)
         directions[:, :rank] = right.T * (strength > 1e-9)
     return directions
 
