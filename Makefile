@@ -50,8 +50,8 @@ $(DEMO)/.harvested: examples/harvest_corpus.py $(TOREMI)
 
 EVIDENCE := evidence-out
 
-evidence: $(READY)  ## The whole grid, about 700 training runs; DOMAINS=DIR names the mixed corpus
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence --preset cpu --out $(EVIDENCE)/cpu $(addprefix --domains ,$(DOMAINS))
+evidence: $(READY)  ## The whole grid, about 700 training runs; DOMAINS=DIR and JUNK=DIR name what is mixed
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence --preset cpu --out $(EVIDENCE)/cpu $(addprefix --domains ,$(DOMAINS)) $(addprefix --junk ,$(JUNK))
 
 evidence-quick: $(READY)  ## A small grid on the demo's text: 8 short runs
 	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.evidence --preset quick --out $(EVIDENCE)/quick

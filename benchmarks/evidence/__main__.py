@@ -1,7 +1,7 @@
 """Run the grid, or go on with it, and write its tables and figures.
 
     python -m benchmarks.evidence --preset quick
-    python -m benchmarks.evidence --preset cpu --domains DIR
+    python -m benchmarks.evidence --preset cpu --domains DIR --junk DIR
 
 Everything lies under --out; a run that is there is not run again, so that an interrupted grid goes on where it stopped.
 DIR is a folder of .jsonl or .jsonl.zst files with `text`, one a source. --until stops starting new runs after so many
@@ -36,19 +36,19 @@ def main() -> None:
         preset = replace(preset, seeds=tuple(map(int, options.seeds.split(","))))
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.only_report:
-        run_grid(preset, options.out, options.domains, time.monotonic() + 60 * options.until)
+        run_grid(preset, options.out, options.domains, options.junk, time.monotonic() + 60 * options.until)
     results = collect(preset, options.out)
     write_results(results, options.out / "results.parquet")
     write_report(options.preset, preset, results, options.out, options.report or options.out / "evidence.md")
 
 
-def run_grid(preset: Preset, out: Path, domains: Path | None, deadline: float) -> None:
+def run_grid(preset: Preset, out: Path, domains: Path | None, junk: Path | None, deadline: float) -> None:
     """Train and measure every cell that isn't done, until the deadline."""
     tables: dict[Arm, Path] = {}
 
     def table_of(arm: Arm) -> Path:
         if arm not in tables:
-            tables[arm] = prepare(arm, preset, out, domains)
+            tables[arm] = prepare(arm, preset, out, domains, junk)
         return tables[arm]
 
     for cell in cells(preset):
@@ -59,7 +59,7 @@ def run_grid(preset: Preset, out: Path, domains: Path | None, deadline: float) -
         rate = cell.rate or chosen_rate(cell.arm, cell.base_policy, out)
         train(cell, preset, out, table_of(cell.arm), rate)
         measure(cell, out)
-        if cell.arm.corpus == "mixed" and domains is not None:
+        if cell.arm.corpus in ("mixed", "junk") and domains is not None:
             measure_unseen(cell, out, unseen_text(cell.arm.corpus, domains, out))
         print(f"{cell.name}: done", flush=True)
 
@@ -70,6 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--preset", choices=tuple(PRESETS), default="quick")
     parser.add_argument("--out", type=Path, default=Path("evidence-out"))
     parser.add_argument("--domains", type=Path, help="folder of the mixed corpus' sources")
+    parser.add_argument("--junk", type=Path, help="folder of real junk, for the junk arm: JSONL files, one a kind")
     parser.add_argument(
         "--policies",
         help="only these policies and ablations, separated by commas; POLICY@0.5: at half of the preset's rate",

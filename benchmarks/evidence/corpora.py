@@ -27,6 +27,8 @@ NUM_TOPICS = 40
 """Set, not found: so that all grids have topics of the same fineness."""
 TOLERANCE = 0.02
 UNSEEN = "unseen"
+JUNK_SOURCE = "junk_"
+"""Begins the names of sources that are junk."""
 UNSEEN_CHARACTERS = 100_000
 """Of a source in the text of documents that are not in the mixture."""
 UNSEEN_DOCUMENTS = 16
@@ -38,7 +40,7 @@ def workdir_of(out: Path, corpus: str) -> Path:
     return out / corpus
 
 
-def prepare(arm: Arm, preset: Preset, out: Path, domains: Path | None) -> Path:
+def prepare(arm: Arm, preset: Preset, out: Path, domains: Path | None, junk: Path | None = None) -> Path:
     """Make an arm's corpus, as far as it isn't there; return its table `annotated`."""
     workdir = workdir_of(out, arm.corpus)
     text = out / f"{arm.corpus}-text"
@@ -51,6 +53,8 @@ def prepare(arm: Arm, preset: Preset, out: Path, domains: Path | None) -> Path:
             raise SystemExit("the mixed corpus needs --domains DIR: a folder of JSONL files, one a source")
         else:
             mix(domains, partial, preset.megabytes * 1_000_000)
+            if arm.corpus == "junk":
+                add_junk(junk, partial)
         partial.rename(text)
     sizes = ["--max-tokens", MAX_TOKENS, "--vocab-size", preset.vocab_size, "--holdout", HOLDOUT]
     sizes += ["--num-topics", NUM_TOPICS]
@@ -73,6 +77,17 @@ def mix(domains: Path, out: Path, num_characters: int) -> None:
                     break
                 file.write(json.dumps({"id": name, "source": source, "text": text}) + "\n")
                 wanted -= len(text)
+
+
+def add_junk(junk: Path | None, out: Path) -> None:
+    """Write each JSONL file of a folder as a source of its own, whole."""
+    if junk is None:
+        raise SystemExit("the junk arm needs --junk DIR: a folder of JSONL files, one a kind of junk")
+    for path in sorted(p for p in junk.iterdir() if p.name.endswith((".jsonl", ".jsonl.zst"))):
+        source = JUNK_SOURCE + path.name.split(".")[0]
+        with (out / f"{source}.jsonl").open("w", encoding="utf-8") as file:
+            for name, text in pieces(path):
+                file.write(json.dumps({"id": f"{source}:{name}", "source": source, "text": text}) + "\n")
 
 
 def pieces(path: Path) -> Iterator[tuple[str, str]]:
@@ -128,7 +143,8 @@ def plant_noise(arm: Arm, workdir: Path) -> Path:
     source = workdir / "annotated"
     for number, topic in enumerate(noisy_topics(source, workdir / "topics.parquet", arm)):
         target = workdir / f"{arm.name}-{number}"
-        way = ["--topic", topic, "--by", "source" if arm.topics == "source" else "topic", "--kind", arm.kind]
+        by_source = arm.topics == "source" or arm.kind == "mark"
+        way = ["--topic", topic, "--by", "source" if by_source else "topic", "--kind", arm.kind]
         toremi("corrupt", source, "--workdir", workdir, *way, "-o", target)
         source = target
     return source
@@ -136,6 +152,9 @@ def plant_noise(arm: Arm, workdir: Path) -> Path:
 
 def noisy_topics(annotated: Path, topics: Path, arm: Arm) -> list[str]:
     """Names of the topics to corrupt: by a hash of their names, so that large and small ones are among them."""
+    if arm.kind == "mark":
+        sources = ds.dataset(annotated).to_table(["source"])["source"].unique().to_pylist()
+        return sorted(source for source in sources if source.startswith(JUNK_SOURCE))
     column = "source" if arm.topics == "source" else "topic"
     rows = ds.dataset(annotated).to_table([column, "num_tokens"], filter=ds.field("split") == "train")
     tokens: Counter[Any] = Counter()

@@ -15,11 +15,10 @@ POLICIES = (
 PROXY = "doremi-proxy"
 """The run whose mean weights `doremi` draws by."""
 POLICY_FLAGS = {
-    "toremi": ("--stage-switch", "fraction:0.1"),
     "temperature": ("--temperature", "2"),
     "toremi-1": ("--stage-switch", "never", "--normalize"),
     "toremi-2": ("--stage-switch", "fraction:0.875", "--normalize"),  # the reference: step 7,000 of 8,000
-    "shuffled-topics": ("--of", "toremi", "--stage-switch", "fraction:0.1"),
+    "shuffled-topics": ("--of", "toremi"),
     "doremi": ("--apply", "sampling"),
     PROXY: ("--apply", "sampling", "--eta", "0.1"),
 }
@@ -29,11 +28,6 @@ batch then counts for nothing (2.749 bits a byte on validation, `uniform` 2.478;
 TRAINED_BY = {"doremi": "frozen", PROXY: "group-dro"}
 """Policies of `toremi` for what is several runs: see `found_before` in `runs.py`."""
 ABLATIONS = {
-    "toremi without learning state": ("toremi", "--no-learning-state"),
-    "toremi without stratification": ("toremi", "--no-stratify"),
-    "toremi without spread": ("toremi", "--no-spread"),
-    "toremi without sensitivity": ("toremi", "--sensitivity", "none"),
-    "toremi without floor": ("toremi", "--stratify-floor", "0"),
     "toremi-2 by sampling": ("toremi-2", "--apply", "sampling"),
     "toremi-2 by byte": ("toremi-2", "--loss-unit", "byte"),
 }
@@ -51,13 +45,14 @@ class Arm:
     """One corpus to train on, clean or with noise planted in some of its topics."""
 
     corpus: str = "mixed"
-    """'mixed' (a folder of domains, by flag) or 'demo' (harvested from what is installed)."""
+    """'mixed' (a folder of domains, by flag), 'junk' (that and a folder of real junk, by flag) or 'demo' (harvested
+    from what is installed)."""
     topics: str = "fine"
     """'fine' (our own annotation) or 'source' (what annotation quality is worth)."""
     noise: float = 0.0
     """Share of the training tokens that is corrupted: topics drawn without regard to their size."""
     kind: str = "shuffle-chars"
-    """How: see `toremi corrupt`."""
+    """How: see `toremi corrupt`; 'mark': the noise is there already, as sources whose names begin with 'junk'."""
 
     @property
     def tuned_on(self) -> Arm:
@@ -70,7 +65,7 @@ class Arm:
     @property
     def name(self) -> str:
         """Short name, part of the runs' names."""
-        noise = f"{self.kind}{self.noise * 100:.0f}" if self.noise else "clean"
+        noise = self.kind if self.kind == "mark" else f"{self.kind}{self.noise * 100:.0f}" if self.noise else "clean"
         return f"{self.corpus}-{self.topics}-{noise}"
 
 
@@ -112,12 +107,16 @@ def narrow(num_layers: int, width: int, num_positions: int) -> dict[str, Any]:
 
 
 CLEAN, NOISY = Arm(), Arm(noise=NOISE)
+JUNK = Arm("junk", noise=NOISE, kind="mark")
 ALL_ARMS = (
     CLEAN,
     NOISY,
     Arm(noise=0.10),
     Arm(noise=0.40),
     Arm(noise=NOISE, kind="boilerplate"),
+    Arm(noise=NOISE, kind="shuffle-words"),
+    Arm(noise=NOISE, kind="random-tokens"),
+    JUNK,
     Arm(topics="source"),
     Arm(topics="source", noise=NOISE),
     Arm("demo"),
@@ -154,7 +153,7 @@ PRESETS = {
         steps=800,
         interval=10,
         learning_rate=4e-3,
-        arms=tuple(arm for arm in ALL_ARMS if arm.corpus == "mixed"),
+        arms=tuple(arm for arm in ALL_ARMS if arm.corpus != "demo"),
         ablations=(),
     ),
     "cpu": _CPU,

@@ -1,13 +1,14 @@
-"""What n-grams tell of each topic before any training: how many nats a token its words cost, with context and without.
+"""What context tells about tokens, measured by n-grams before anything is trained.
 
-The samples are cut in two halves. Counts are of the one, entropies of the other, so that nothing is predicted from
-itself:
+Samples are halved at random, and each half is predicted from counts of the other, so that nothing is known by heart
+which doesn't come again. Every level is smoothed by the one below it after Witten and Bell (1991, "The zero-frequency
+problem"): a context that is followed by n different tokens in c places leaves n / (c + n) to the level below. That
+needs no constant, and a context that says nothing costs what it promises.
 
-    U    unigrams of the topic, smoothed by those of the corpus
-    N    trigrams of the topic, backing off to bigrams and unigrams of the corpus
+    unigrams:  tokens of the topic, then of the corpus
+    n-grams:   trigrams of the topic, then bigrams of the corpus, then those unigrams
 
-Interpolation is Witten and Bell's (1991): a context that was followed by t different tokens in C occurrences leaves
-t / (C + t) to the shorter one. There is nothing to set.
+Counts are exact. Everything is sums of whole numbers, and of costs in a fixed order, so it is the same on any machine.
 """
 
 from __future__ import annotations
@@ -16,136 +17,121 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST_TOKENS = 4_000_000
-"""Tokens that are looked at, of all topics in proportion: some seconds of one core."""
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Tokens of samples one after another: `ids` (num_tokens,), and `sample` (num_tokens,) the number of each one's
+    sample, ascending from 0."""
+
+    ids: np.ndarray
+    sample: np.ndarray
+
+    @classmethod
+    def of(cls, samples: list[list[int]]) -> TokenRows:
+        """From the token ids of each sample."""
+        sizes = np.array([len(ids) for ids in samples], dtype=np.int64)
+        parts = [np.asarray(ids, dtype=np.int64) for ids in samples]
+        ids = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        return cls(ids, np.repeat(np.arange(len(samples)), sizes))
+
+    def with_one_before(self) -> np.ndarray:
+        """Places of the tokens that are not the first of their sample."""
+        return np.flatnonzero(self.sample[1:] == self.sample[:-1]) + 1
 
 
 @dataclass(frozen=True)
-class Text:
-    """Tokens of samples, and the topics of each."""
+class Level:
+    """One level's counts, looked up for each of some tokens: those of the half that the token is *not* in.
 
-    tokens: np.ndarray
-    """(num_tokens,) ids, samples anywhere in it."""
-    begin: np.ndarray
-    """(num_samples,) where each sample begins."""
-    length: np.ndarray
-    """(num_samples,) its tokens."""
-    indptr: np.ndarray
-    """(num_samples + 1,): sample i has the topics topic[indptr[i]:indptr[i + 1]]."""
-    topic: np.ndarray
-    """(num_pairs,) int"""
+    `count` (num_tokens,) of the token in its context, `in_context` of the context, `followers` different tokens in it.
+    """
+
+    count: np.ndarray
+    in_context: np.ndarray
+    followers: np.ndarray
+
+    def smoothed(self, below: np.ndarray) -> np.ndarray:
+        """(num_tokens,) probability, `below` being that of the level below."""
+        total = self.in_context + self.followers
+        return np.where(total > 0, (self.count + self.followers * below) / np.maximum(total, 1), below)
 
 
-def topic_entropies(text: Text, num_topics: int, most_tokens: int = MOST_TOKENS) -> tuple[np.ndarray, np.ndarray]:
-    """N and U of each topic, both (num_topics,) float64 in nats a token; NaN for a topic of less than two samples."""
-    chosen = _spread(text.length, most_tokens)
-    pairs = np.diff(text.indptr)[chosen]
-    owner = np.repeat(np.arange(len(chosen)), pairs)
-    first = np.repeat(text.indptr[chosen], pairs)
-    topic = text.topic[first + np.arange(len(owner)) - np.repeat(np.cumsum(pairs) - pairs, pairs)]
-    words, sample = _gather(text, chosen)
-    keys = _Keys(words, sample)
-    counted = np.arange(len(chosen)) % 2 == 0
-    corpus = _Corpus(keys, counted[sample])
-    bounds = np.searchsorted(sample, np.arange(len(chosen) + 1))
+def other_half(context: np.ndarray, ids: np.ndarray, half: np.ndarray) -> Level:
+    """Count tokens in contexts, in each half, and look both up for each token in the half that it isn't in.
+
+    Args:
+        context: (num_tokens,) whole numbers below 2^31, what stands before each token.
+        ids: (num_tokens,) the tokens, below 2^31.
+        half: (num_tokens,) 0 or 1.
+    """
+    pairs, pair = np.unique(context << 32 | ids, return_inverse=True)
+    contexts, of_pair = np.unique(pairs >> 32, return_inverse=True)
+    counts = np.bincount(2 * pair + half, minlength=2 * len(pairs)).reshape(-1, 2)
+    shape = len(contexts), 2
+    in_context, followers = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    np.add.at(in_context, of_pair, counts)
+    np.add.at(followers, of_pair, counts > 0)
+    place, other = of_pair[pair], 1 - half
+    return Level(counts[pair, other], in_context[place, other], followers[place, other])
+
+
+def token_costs(rows: TokenRows, half: np.ndarray, topic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What each token costs under n-grams and under unigrams, (num_tokens,) nats both.
+
+    Args:
+        rows: the tokens.
+        half: (num_samples,) 0 or 1, the half that each sample is in.
+        topic: (num_samples,) of each sample.
+    """
+    in_half, of_topic = half[rows.sample], topic[rows.sample]
+    num_ids = int(rows.ids.max(initial=0)) + 1
+    zeros = np.zeros_like(rows.ids)
+    corpus = other_half(zeros, rows.ids, in_half).smoothed(np.full(len(rows.ids), 1 / num_ids))
+    unigram = other_half(of_topic, rows.ids, in_half).smoothed(corpus)
+    bigram = unigram.copy()
+    second = rows.with_one_before()
+    level = other_half(rows.ids[second - 1], rows.ids[second], in_half[second])
+    bigram[second] = level.smoothed(unigram[second])
+    trigram = bigram.copy()
+    third = second[rows.sample[second] == rows.sample[np.maximum(second - 2, 0)]]
+    third = third[third >= 2]  # tokens with two before them
+    for members in _by_topic(of_topic[third]):
+        places = third[members]
+        _, context = np.unique(rows.ids[places - 2] << 32 | rows.ids[places - 1], return_inverse=True)
+        level = other_half(context, rows.ids[places], in_half[places])
+        trigram[places] = level.smoothed(bigram[places])
+    return -np.log(trigram), -np.log(unigram)
+
+
+def mean_costs(rows: TokenRows, half: np.ndarray, topic: np.ndarray, num_topics: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a token of each topic costs under n-grams and under unigrams, (num_topics,) nats; nan without tokens.
+
+    Args:
+        rows, half, topic: see `token_costs`.
+        num_topics: topics are below it.
+    """
+    of_token = topic[rows.sample]
+    count = np.bincount(of_token, minlength=num_topics)
+    with np.errstate(invalid="ignore"):
+        sums = (np.bincount(of_token, weights=each, minlength=num_topics) for each in token_costs(rows, half, topic))
+        ngram, unigram = (each / count for each in sums)
+    return ngram, unigram
+
+
+def fair_rates(sizes: np.ndarray, most: int) -> np.ndarray:
+    """(num_topics,) the part to take of each topic of these `sizes`, so that about `most` are taken in all.
+
+    One cap for all: topics below it are taken whole.
+    """
+    ascending = np.sort(sizes)
+    room = most - np.concatenate([[0], np.cumsum(ascending)[:-1]])  # for a topic and all that are larger
+    caps = room / np.arange(len(sizes), 0, -1)
+    binding = np.flatnonzero(caps < ascending)
+    cap = caps[binding[0]] if len(binding) else np.inf
+    return np.minimum(1.0, cap / np.maximum(sizes, 1))
+
+
+def _by_topic(topic: np.ndarray) -> list[np.ndarray]:
+    """The places of each topic."""
     order = np.argsort(topic, kind="stable")
-    begins = np.searchsorted(topic[order], np.arange(num_topics + 1))
-    result = np.full((2, num_topics), np.nan)
-    for k in range(num_topics):
-        own = owner[order[begins[k] : begins[k + 1]]]
-        known, asked = own[::2], own[1::2]
-        if len(asked):
-            result[:, k] = corpus.entropies(*(_ranges(bounds, half) for half in (known, asked)))
-    return result[0], result[1]
-
-
-def _spread(length: np.ndarray, most_tokens: int) -> np.ndarray:
-    """Indices of samples at equal distances, of about so many tokens in all."""
-    step = max(float(length.sum()) / most_tokens, 1.0)
-    return np.unique(np.floor(np.arange(int(len(length) / step)) * step).astype(np.int64))
-
-
-def _gather(text: Text, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The chosen samples' tokens end to end, and for each its sample's place in `chosen`; both (n,)."""
-    length = text.length[chosen].astype(np.int64)
-    sample = np.repeat(np.arange(len(chosen)), length)
-    ends = np.cumsum(length)
-    index = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(text.begin[chosen] - (ends - length), length)
-    return text.tokens[index].astype(np.uint64) + np.uint64(1), sample
-
-
-def _ranges(bounds: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Positions of all tokens of some samples."""
-    length = bounds[samples + 1] - bounds[samples]
-    ends = np.cumsum(length)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(bounds[samples] - (ends - length), length)
-
-
-def _mixed(context: np.ndarray, word: np.ndarray) -> np.ndarray:
-    """A 64-bit number for each pair of context and word."""
-    key = (context ^ (context >> np.uint64(29))) * _FACTOR + word
-    return (key ^ (key >> np.uint64(32))) * _FACTOR
-
-
-class _Keys:
-    """Numbers for each token's word, and for its contexts of one and two words; 0 stands before a sample's first."""
-
-    def __init__(self, words: np.ndarray, sample: np.ndarray) -> None:
-        self.word = words
-        self.context = np.zeros_like(words)
-        self.context[1:] = np.where(sample[1:] == sample[:-1], words[:-1], 0)
-        before = np.zeros_like(words)
-        before[1:] = np.where(sample[1:] == sample[:-1], self.context[:-1], 0)
-        self.contexts = _mixed(before, self.context)
-        self.bigram = _mixed(self.context, words)
-        self.trigram = _mixed(self.contexts, words)
-
-
-class _Counts:
-    """How often each key occurs."""
-
-    def __init__(self, keys: np.ndarray) -> None:
-        self.keys, self.counts = np.unique(keys, return_counts=True)
-
-    def of(self, keys: np.ndarray) -> np.ndarray:
-        """Counts of other keys, 0 where there is none."""
-        if not len(self.keys):
-            return np.zeros(len(keys))
-        place = np.searchsorted(self.keys, keys)
-        place[place == len(self.keys)] = 0
-        return np.where(self.keys[place] == keys, self.counts[place], 0)
-
-
-class _Continuations:
-    """Witten and Bell's estimate of words after contexts, from an occurrence of each."""
-
-    def __init__(self, context: np.ndarray, key: np.ndarray) -> None:
-        _, first = np.unique(key, return_index=True)
-        self.joint, self.total, self.types = _Counts(key), _Counts(context), _Counts(context[first])
-
-    def probability(self, context: np.ndarray, key: np.ndarray, shorter: np.ndarray) -> np.ndarray:
-        """(n,) probability of each word in its context, `shorter` being those without the context's first word."""
-        total, types = self.total.of(context), self.types.of(context)
-        joint = self.joint.of(key)
-        return np.where(total > 0, (joint + types * shorter) / np.maximum(total + types, 1), shorter)
-
-
-class _Corpus:
-    def __init__(self, keys: _Keys, counted: np.ndarray) -> None:
-        self.keys = keys
-        words = keys.word.astype(np.int64)
-        occurrences = np.bincount(words[counted], minlength=int(words.max(initial=0)) + 1) + 1.0
-        self.unigram = (occurrences / occurrences.sum())[words]
-        after = _Continuations(keys.context[counted], keys.bigram[counted])
-        self.bigram = after.probability(keys.context, keys.bigram, self.unigram)
-
-    def entropies(self, known: np.ndarray, asked: np.ndarray) -> tuple[float, float]:
-        """N and U of the tokens at the positions `asked`, from those at `known`."""
-        keys = self.keys
-        own = _Continuations(keys.contexts[known], keys.trigram[known])
-        with_context = own.probability(keys.contexts[asked], keys.trigram[asked], self.bigram[asked])
-        nothing = np.zeros(max(len(known), len(asked)), np.uint64)
-        alone = _Continuations(nothing[: len(known)], keys.word[known])
-        without = alone.probability(nothing[: len(asked)], keys.word[asked], self.unigram[asked])
-        return float(-np.log(with_context).mean()), float(-np.log(without).mean())
+    return np.split(order, np.flatnonzero(np.diff(topic[order])) + 1) if len(topic) else []

@@ -18,7 +18,7 @@ POLICY_LIST: dict[str, Listed] = {
     "uniform": Listed("loss", "plain pre-training: every topic weighs 1"),
     "toremi-1": Listed("loss", "the paper's first stage throughout: topics of high loss gain weight"),
     "toremi-2": Listed("loss", "the paper's two stages: in the second, topics of high loss lose weight"),
-    "toremi": Listed("sampling", "ours: stratified shares; noise and boilerplate lose, found by gradients"),
+    "toremi": Listed("sampling", "ours: noise, rote and junk, worth less than most text, are drawn less"),
     "linupper": Listed("loss", "sample weights: low-loss samples of a batch count less (arXiv 2502.06733)"),
     "group-dro": Listed("loss", "DoReMi: topics of large excess loss gain weight (arXiv 2305.10429)"),
     "odm": Listed("sampling", "online data mixing: a bandit whose reward is the loss (arXiv 2312.02406)"),

@@ -218,6 +218,9 @@ WEIGHTS = Table(
     "toremi pretrain",
     grows=True,
     optional=(
+        Column(
+            "num_tokens", pa.float64(), "predicted tokens of the topic, as many as natural draws would show", "tokens"
+        ),
         Column("token_loss", pa.float64(), "mean loss of the topic's tokens; null if unseen", "nats a token"),
         Column(
             "shuffled_loss",
@@ -228,7 +231,7 @@ WEIGHTS = Table(
         ),
     ),
 )
-RUN_WEIGHTS = WEIGHTS.with_optional("token_loss", "shuffled_loss")
+RUN_WEIGHTS = WEIGHTS.with_optional("num_tokens", "token_loss", "shuffled_loss")
 """What a run writes; `toremi replay` and `toremi export` know less."""
 LOSSES = Table(
     "losses",

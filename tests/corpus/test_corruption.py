@@ -69,7 +69,7 @@ def test_only_the_topic_is_corrupted_and_the_truth_is_kept(workdir, tmp_path, ki
     tokenizer = load_tokenizer(workdir.tokenizer)
     for old, new in zip(before, after, strict=True):
         assert new[CORRUPTED] == ("Technology" in old["labels"] and old["split"] == "train")
-        assert (new["text"] != old["text"]) == new[CORRUPTED]
+        assert (new["text"] != old["text"]) == (new[CORRUPTED] and kind != "mark")
         if not new[CORRUPTED]:
             assert {k: v for k, v in new.items() if k != CORRUPTED} == old
         assert new["num_tokens"] == tokenizer.count([new["text"]])[0]
@@ -88,6 +88,8 @@ def test_what_each_kind_does(workdir, tmp_path):
             assert old.startswith(new) and 0.04 * len(old) <= len(new) <= 0.5 * len(old)
         elif kind == "boilerplate":
             assert len(new) == len(old) and len(set(new.split())) < 100
+        elif kind == "mark":
+            assert new == old
         else:
             assert "\ufffd" not in new
 

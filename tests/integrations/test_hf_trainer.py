@@ -12,7 +12,14 @@ from tests.reweight.reference import trajectory
 from tests.shell import environment
 from toremi_cli.integrations.hf_batch import batch_topics
 from toremi_cli.integrations.hf_trainer import TopicReweighting
-from toremi_cli.reweight import PolicyConfig, StageSwitch, TopicStatistics, make_policy, sample_weights
+from toremi_cli.reweight import (
+    PolicyConfig,
+    StageSwitch,
+    TopicStatistics,
+    make_policy,
+    other_tokens,
+    sample_weights,
+)
 from toremi_cli.train.loss import sample_losses, segment_losses
 
 
@@ -189,3 +196,21 @@ def test_the_example_runs(tmp_path):
     assert process.returncode == 0, process.stderr[-2000:]
     assert "noise" in process.stdout
     assert (tmp_path / "weights.parquet").is_file()
+
+
+def test_it_measures_what_worth_is_made_of(tmp_path):
+    """S by hand, from the model as it was: the loss of each label's partner under the same prediction."""
+    run = trainer(tmp_path, batch=8, accumulation=1, arguments={"max_steps": 3})
+    run.reweighting.interval = 1
+    run.train()
+    batch = micro_batch(rows()[:8])
+    log_probs = torch.log_softmax(model()(input_ids=batch.inputs).logits.flatten(0, 1).detach(), dim=-1)
+    targets = batch.targets.flatten()
+    valid = targets != -100
+    others = targets.clamp_min(0)[other_tokens(torch.where(valid, batch.segment, -1), LENGTH - 1)]
+    shuffled = -log_probs.gather(1, others.unsqueeze(1)).squeeze(1)
+    found = {row["topic"]: row["shuffled_loss"] for row in run.reweighting.history if row["step"] == 1}
+    for index, topic in enumerate(TOPICS[:3]):
+        samples = batch.pair_segment[batch.pair_topic == index]
+        own = torch.isin(batch.segment, samples) & valid
+        assert found[topic] == pytest.approx(float(shuffled[own].mean()), rel=1e-4)

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import random
-import statistics
 
 from tests.reweight.reference import GOLDEN
 
@@ -17,13 +15,13 @@ TOPICS = ["Culture", "Law", "Lists", "Sports", "Universe"]
 SIZES = [5000.0, 3000.0, 1000.0, 800.0, 200.0]
 TARGET = [2.0, 1.5, 2.5, 2.0, 2.2]
 NATURAL = [size / sum(SIZES) for size in SIZES]
-BYTES = [3.5, 3.4, 1.5, 6.0, 3.6]
-"""A token; 'Lists' has as many as shuffled characters have, 'Sports' is known by heart."""
-SENSITIVITY = [[0.83, 0.85, 0.72, 0.20, 0.86]] * 12 + [[0.83, 0.85, 0.88, 0.20, 0.86]] * 20
-"""By interval; when 'Lists' has been held down for a while, it moves the model more than the others do."""
+NGRAM, UNIGRAM = [4.0, 4.4, 6.3, 1.1, 4.2], [6.2, 6.3, 6.2, 5.0, 6.4]
+"""Nats a token before training: 'Lists' is noise, 'Sports' is nearly known by heart."""
+GAIN = [[g * min(1, (i + 1) / 20) for g in (2.5, 2.2, 0.02, 3.0, 2.4)] for i in range(32)]
+"""By interval, S - L: how much better a topic's tokens are predicted in their own places."""
+TOKENS = [4100.0, 2600.0, 1900.0, 500.0, 160.0]
+"""That an interval shows of each topic, where it shows any."""
 SAMPLES = 7
-TEXT = [4100.0, 2600.0, 1900.0, 500.0, 160.0]
-"""Bytes that an interval shows of each topic, where it shows any."""
 SWITCH_STEP = 400
 
 
@@ -124,94 +122,8 @@ def linupper(courses):
         yield [len(seen) * w for w in softmax(scores)]
 
 
-def progress(points):
-    """Slope and its error of weighted points (weight, x, y)."""
-    total = sum(w for w, _, _ in points)
-    mx, my = (sum(w * p[k] for w, *p in points) / total for k in (0, 1))
-    sxx = sum(w * (x - mx) ** 2 for w, x, _ in points)
-    slope = sum(w * (x - mx) * (y - my) for w, x, y in points) / sxx
-    residual = sum(w * (y - my - slope * (x - mx)) ** 2 for w, x, y in points)
-    return -slope, math.sqrt(residual / max(total - 2, 0.5) / sxx)
-
-
-def median(values, text):
-    """Where half of the text lies on either side, half of each topic's own below its value; by bisection."""
-    points = sorted(zip(values, text, strict=True))
-    places = [(v, sum(t for _, t in points[:k]) + t / 2) for k, (v, t) in enumerate(points)]
-
-    def below(value):
-        for (v, before), (w, after) in itertools.pairwise(places):
-            if v <= value < w:
-                return before + (after - before) * (value - v) / (w - v)
-        return 0.0 if value < places[0][0] else places[-1][1]
-
-    low, high = places[0][0], places[-1][0]
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) < sum(text) / 2 else (low, middle)
-    return high
-
-
-def centre(values, text):
-    middle = median(values, text)
-    return middle, 1.4826 * median([abs(v - middle) for v in values], text)
-
-
-def certainty(z, dead_zone):
-    return math.tanh(max(z - dead_zone, 0) / 2)
-
-
-def progress_scores(points, text):
-    """Of each topic's weighted points (weight, log samples, log loss): standard score of its progress, and whether the
-    error of that is at most two thirds of the median progress."""
-    judged = {k: progress(p) for k, p in enumerate(points) if len(p) >= 4}
-    scores = [(0.0, False)] * 5
-    if len(judged) >= 2:
-        middle, deviation = centre([r for r, _ in judged.values()], [text[k] for k in judged])
-        for k, (r, error) in judged.items():
-            z = (r - middle) / math.hypot(max(deviation, abs(middle) / 3), error)
-            scores[k] = z, error <= 2 / 3 * middle
-    return scores
-
-
-def learning_state(points, text):
-    """Verdict on each topic by its progress."""
-    gains = [len(p) >= 8 for p in points]
-    return [
-        -certainty(-z, 1.5) if z <= 0 else 0.5 * certainty(z, 1.5) * gain
-        for (z, _), gain in zip(progress_scores(points, text), gains, strict=True)
-    ]
-
-
-def stopped(points, text):
-    """How surely each topic stands still while others move, once 8 intervals have seen it."""
-    scores = zip(progress_scores(points, text), points, strict=True)
-    return [max(-z - 1, 0) * (known and len(p) >= 8) for (z, known), p in scores]
-
-
-def noise(hard, moving, text, factor, stopped, failed):
-    """How surely each topic is hard and moves the model little or stands still, from averaged logarithms.
-
-    One that has lost more than half of its weight is believed to be still, unless it moves the model more than others.
-    """
-    still = above([-g for g in moving], text)
-    lively = [0 if out else -q for q, out in zip(still, failed, strict=True)]
-    held = [max(1 - 2 * math.exp(f), 0) * min(max(1 - g, 0), 1) for f, g in zip(factor, lively, strict=True)]
-    still = [max(witnesses) for witnesses in zip(still, held, stopped, strict=True)]
-    return [
-        math.tanh(max(max(h, 0) ** (2 / 3) * max(q, 0) ** (1 / 3) - 1, 0))
-        for h, q in zip(above(hard, text), still, strict=True)
-    ]
-
-
-def learnt(hard, moving, text):
-    """How surely each topic is easy and moves the model little, from averaged logarithms; 3/2 halvings are nothing."""
-    halvings = [[max((median(values, text) - v) / math.log(2), 0) for v in values] for values in (hard, moving)]
-    return [math.tanh(max(easy ** (2 / 3) * still ** (1 / 3) - 1.5, 0)) for easy, still in zip(*halvings, strict=True)]
-
-
 def not_below(low, shares):
-    """Shares max(low, c * share) with the factor c that makes them add up to 1, by bisection."""
+    """The shares, those below `low` raised to it and the others lowered alike."""
     least, most = 0.0, 1.0
     for _ in range(100):
         c = (least + most) / 2
@@ -220,73 +132,36 @@ def not_below(low, shares):
     return [max(a, c * s) for a, s in zip(low, shares, strict=True)]
 
 
-def above(values, text):
-    middle = median(values, text)
-    lowest = sorted(values)[: max(sum(v <= middle for v in values), 3)]
-    below = statistics.median(abs(v - middle) for v in lowest)
-    return [(v - middle) / max(1.4826 * below, 0.02) for v in values]
+def value_of(losses, shuffled):
+    """v of each topic, and the mean of S - L over the text; 1 and 0 where nothing is known."""
+    known = [k for k in range(5) if losses[k] is not None]
+    worth = {k: losses[k] * max(shuffled[k] - losses[k], 0) for k in known}
+    total, reached, middle = sum(NATURAL[k] for k in known), 0.0, None
+    for k in sorted(known, key=worth.get):
+        reached += NATURAL[k]
+        if middle is None and reached >= total / 2:
+            middle = worth[k]
+    gain = sum(NATURAL[k] * max(shuffled[k] - losses[k], 0) for k in known) / total
+    return [min(max(worth[k] / (0.8 * middle), 0.01), 1) if k in known else 1.0 for k in range(5)], gain
 
 
 def toremi(courses):
-    points, factor, levels, evidence = [[] for _ in TOPICS], [0.0] * 5, [[None] * 5, [None] * 5], [0.0] * 5
-    total, observed, record, text = 0, [0] * 5, ["free"] * 5, [0.0] * 5
-
-    def noise_of(known):
-        hard, moving = ([level[k] for k in known] for level in levels)
-        still = [stopped(points, text)[k] * (record[k] == "on trial") for k in known]
-        failed = [record[k] == "failed" for k in known]
-        factors, texts = [factor[k] for k in known], [text[k] for k in known]
-        return dict(zip(known, noise(hard, moving, texts, factors, still, failed), strict=True))
-
-    for (losses, stage), moves in zip(courses, SENSITIVITY, strict=True):
-        seen = [k for k, loss in enumerate(losses) if loss is not None]
-        text = [t + new * (k in seen) for k, (t, new) in enumerate(zip(text, TEXT, strict=True))]
-        evidence = [e * (total / (total + SAMPLES * len(seen))) ** 4 for e in evidence]
-        total += SAMPLES * len(seen)
+    before, gain_before = value_of(NGRAM, UNIGRAM)
+    even = not_below([0.7 * n for n in NATURAL], [0.2] * 5)
+    sums, total = [[0.0, 0.0, 0.0] for _ in TOPICS], 0.0
+    for (losses, _), gains in zip(courses, GAIN, strict=True):
+        seen = [k for k in range(5) if losses[k] is not None]
+        earlier, total = total, total + sum(TOKENS[k] for k in seen)
+        sums = [[x * (earlier / total) ** 4 for x in row] for row in sums]
         for k in seen:
-            before, now = SAMPLES * max(observed[k], 1 / SAMPLES), SAMPLES * (observed[k] + 1)
-            observed[k] += 1
-            kept = (before / now) ** 2  # exp(-difference of the logarithms / 0.5)
-            points[k] = [(kept * w, a, b) for w, a, b in points[k]]
-            points[k].append((1.0, math.log(now), math.log(losses[k])))
-        measured = [
-            {k: math.log(losses[k] / BYTES[k]) for k in seen},
-            {k: math.log(moves[k]) for k in seen},
-        ]
-        for level, new in zip(levels, measured, strict=True):
-            moved = [new[k] - level[k] for k in seen if level[k] is not None]
-            drift = statistics.median(moved or new.values())
-            for k in seen:
-                known = (level[k] or 0.0) * evidence[k]
-                level[k] = (known + (new[k] - drift) * SAMPLES) / (evidence[k] + SAMPLES)
-        for k in seen:
-            evidence[k] += SAMPLES
-        known = [k for k in range(5) if levels[0][k] is not None]
-        noisy = noise_of(known)
-        hard, moving = ([level[k] for k in known] for level in levels)
-        easy = dict(zip(known, learnt(hard, moving, [text[k] for k in known]), strict=True))
-        state = learning_state(points, text)
-        for k in known:
-            against = noisy[k] + easy[k]
-            verdict = (min(state[k], 0.0) if against > 0 else state[k]) - 2 * against
-            low = 0.5 if stage == 1 and noisy[k] == 0 else 0.1
-            moved = min(max((factor[k] + 2.0 * verdict) / 2, math.log(low)), math.log(5.0))
-            if k in seen or (against > 0 and moved < factor[k]):
-                factor[k] = moved
-            if noisy[k] > 0 and math.isclose(factor[k], math.log(0.1)):
-                if record[k] != "failed":
-                    record[k] = "failed" if record[k] == "on trial" and stopped(points, text)[k] > 0 else "condemned"
-            elif record[k] in ("condemned", "failed"):
-                record[k], points[k] = "on trial", []
-        powers = [s**0.1 for s in SIZES]
-        low = [0.7 * n if len(p) >= 8 else 0.0 for n, p in zip(NATURAL, points, strict=True)]
-        shares = not_below(low, [p / sum(powers) for p in powers])
-        base = [s / n for s, n in zip(shares, NATURAL, strict=True)]
-        weights = [math.exp(f) * b ** min(math.exp(f), 1) for f, b in zip(factor, base, strict=True)]
-        lowest = [math.isclose(f, math.log(0.1)) for f in factor]
-        left = 1 - sum(0.1 * n for n, low in zip(NATURAL, lowest, strict=True) if low)
-        rest = sum(w * n for w, n, low in zip(weights, NATURAL, lowest, strict=True) if not low)
-        yield [0.1 if low else w * left / rest for w, low in zip(weights, lowest, strict=True)]
+            sums[k] = [
+                x + TOKENS[k] * new for x, new in zip(sums[k], (losses[k], losses[k] + gains[k], 1), strict=True)
+            ]
+        means = [(low / n, high / n) if n else (None, None) for low, high, n in sums]
+        value, gain = value_of(*zip(*means, strict=True))
+        count = min(1, gain / gain_before)
+        wanted = [s * (a * b**count) ** 4 for s, a, b in zip(even, before, value, strict=True)]
+        yield [w / sum(wanted) / n for w, n in zip(wanted, NATURAL, strict=True)]
 
 
 REFERENCES = {
@@ -317,7 +192,7 @@ def main():
     for name, function in REFERENCES.items():
         case = {"policy": name, "switch_step": SWITCH_STEP, "topics": TOPICS, "sizes": SIZES, "target": TARGET}
         if name == "toremi":
-            case |= {"bytes": BYTES, "sensitivity": SENSITIVITY, "text": TEXT}
+            case |= {"ngram_loss": NGRAM, "unigram_loss": UNIGRAM, "gain": GAIN, "tokens": TOKENS}
         case |= {"samples": SAMPLES, "losses": rows, "course": list(function(courses))}
         (GOLDEN / f"{name}.json").write_text(json.dumps(case, indent=1) + "\n")
 

@@ -11,10 +11,10 @@ from tests.topics.handmade import write_clusters
 from tests.topics.planted import write_tables
 from toremi_cli.corpus.tokenizer import save_tokenizer, train_tokenizer
 from toremi_cli.layout import Workdir
+from toremi_cli.ngrams import TokenRows, fair_rates, token_costs
 from toremi_cli.schemas import END_OF_TEXT
 from toremi_cli.topics import topic_entropy
-from toremi_cli.topics.ngrams import TokenRows, token_costs
-from toremi_cli.topics.topic_entropy import fair_rates, topic_entropies
+from toremi_cli.topics.topic_entropy import topic_entropies
 
 
 def plain_costs(samples, half, topic):

@@ -30,8 +30,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "shuffled-topics": {"of": "toremi-2", "stage_switch": "step:8"},
 }
 """Settings under which a run of 16 steps shows what the policy does."""
-OTHERS = {"toremi": "norm", "toremi-2": "el2n"}
-"""How sensitivity is measured, where it is not by default."""
 
 
 def config(workdir: Path, policy: str, name: str, **more: Any) -> TrainConfig:
@@ -41,7 +39,7 @@ def config(workdir: Path, policy: str, name: str, **more: Any) -> TrainConfig:
     if policy in ("frozen", "shearing", "group-dro"):
         table = str(workdir / "runs" / f"{name}-random-weights" / "weights")
         small |= {"weights_from" if policy == "frozen" else "reference_losses": table}
-    small |= {"sensitivity": OTHERS.get(policy, "auto"), "topics": "fine"}
+    small |= {"sensitivity": policy == "toremi", "topics": "fine"}
     values = {"policy": {"name": policy, **SETTINGS.get(policy, {})}, "workdir": str(workdir)}
     return TrainConfig(**{**small, **values, "name": f"{name}-{policy}", **more})
 

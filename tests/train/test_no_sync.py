@@ -49,8 +49,8 @@ def no_sync(device):
     ("policy", "settings"),
     [
         *((name, {}) for name in POLICIES if name not in NO_TABLES),
-        ("toremi", {"sensitivity": "el2n"}),
-        ("toremi-2", {"sensitivity": "hidden", "mask_documents": True, "gradient_checkpointing": True}),
+        ("toremi", {"sensitivity": True}),
+        ("toremi-2", {"sensitivity": True, "mask_documents": True, "gradient_checkpointing": True}),
         ("toremi-2", {"loss_average": "token", "chunked_loss": True, "grad_clip": 0.0}),
     ],
 )

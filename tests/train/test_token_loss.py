@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from toremi_cli.errors import UsageError
-from toremi_cli.reweight import norm_layer_gradient_norm, other_tokens
+from toremi_cli.reweight import other_tokens
 from toremi_cli.train import token_loss
 from toremi_cli.train.cross_entropy import token_cross_entropy
 from toremi_cli.train.token_loss import TokenLoss
@@ -48,9 +47,9 @@ def test_cross_entropy_equals_torch():
 
 OPTIONS = [
     {},
-    *({"sensitivity": name} for name in ("norm", "hidden", "el2n")),
+    {"sensitivity": True},
     {"chunked": True},
-    {"chunked": True, "sensitivity": "norm"},
+    {"chunked": True, "sensitivity": True},
 ]
 
 
@@ -89,51 +88,15 @@ def test_chunked_losses_equal_those_of_whole_logits_also_in_bf16(make, monkeypat
         assert float((a - b).norm() / b.norm()) < 2**-7
 
 
-def test_hidden_sensitivity_is_the_norm_of_the_last_hidden_states_gradient():
+def test_sensitivity_is_the_norm_of_the_last_hidden_states_gradient():
     inputs, targets, factors = batch()
     model = gpt2()
     hidden = model.transformer(input_ids=inputs)[0].detach().requires_grad_()
     losses = functional.cross_entropy(model.lm_head(hidden).flatten(0, 1), targets.flatten(), reduction="none")
     (losses * factors.flatten()).sum().backward()
-    wrapped = TokenLoss(gpt2(), sensitivity="hidden")
+    wrapped = TokenLoss(gpt2(), sensitivity=True)
     (wrapped(inputs, targets) * factors).sum().backward()
     torch.testing.assert_close(wrapped.token_sensitivity, hidden.grad.norm(dim=-1), rtol=1e-3, atol=1e-6)
-
-
-def test_el2n_is_the_distance_of_prediction_and_truth():
-    inputs, targets, _ = batch()
-    model = gpt2()
-    wrapped = TokenLoss(model, sensitivity="el2n")
-    wrapped(inputs, targets)
-    probs = torch.softmax(model(input_ids=inputs).logits, dim=-1)
-    expected = (probs - functional.one_hot(targets, 128)).norm(dim=-1)
-    torch.testing.assert_close(wrapped.token_sensitivity, expected, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("make", [gpt2, llama])
-def test_norm_sensitivity_is_the_gradient_of_the_final_layer_for_each_sample(make):
-    inputs, targets, factors = batch()
-    model = make()
-    final = model.base_model.ln_f if make is gpt2 else model.base_model.norm
-    for parameter in final.parameters():
-        torch.nn.init.uniform_(parameter, 0.5, 1.5)
-    segment = torch.arange(24) // 5  # samples that rows cut, and one of four tokens
-    wrapped = TokenLoss(model, sensitivity="norm")
-    (wrapped(inputs, targets) * factors).sum().backward()
-    gradient, normalized = wrapped.norm_layer
-    found = norm_layer_gradient_norm(gradient, normalized, segment, 5, has_bias=wrapped.norm_has_bias)
-    for sample in range(5):
-        model.zero_grad()
-        (wrapped(inputs, targets) * factors).flatten()[segment == sample].sum().backward()
-        alone = torch.cat([p.grad for p in final.parameters()]).norm()
-        assert found[sample].item() == pytest.approx(alone.item(), rel=1e-4)
-
-
-def test_norm_sensitivity_refuses_a_model_that_ends_otherwise():
-    model = gpt2()
-    model.transformer.ln_f = torch.nn.Identity()
-    with pytest.raises(UsageError, match="--sensitivity norm: GPT2LMHeadModel does not end in a LayerNorm"):
-        TokenLoss(model, sensitivity="norm")
 
 
 @pytest.mark.parametrize("make", [gpt2, llama])
@@ -152,7 +115,7 @@ def test_masked_documents_know_nothing_of_their_neighbours(make, chunked):
     assert not torch.allclose(losses[segment == 1], seen[segment == 1], rtol=1e-3)  # without the mask they do
 
 
-@pytest.mark.parametrize("options", [{"mask_documents": True}, {"sensitivity": "norm"}, {"chunked": True}])
+@pytest.mark.parametrize("options", [{"mask_documents": True}, {"sensitivity": True}, {"chunked": True}])
 def test_options_bear_gradient_checkpointing(options):
     inputs, targets, factors = batch()
     segment = (torch.arange(24) // 5).view(3, 8).flatten()

@@ -72,9 +72,20 @@ def test_crowding_is_that_of_the_topics_trained_on(tmp_path, workdir, cache):
         assert pairs.crowding == [crowding[names[name]] for name in pairs.names]
     assert other.topic_pairs("labels").crowding is None and other.topic_pairs("source").crowding is None
     pairs, samples = other.topic_pairs("fine"), other.samples_of(TRAIN)
-    lengths = np.asarray(other.length)[samples]
-    policy, _ = build_policy(TrainConfig(policy={"name": "toremi"}), pairs, samples, lengths, 10)
+    policy, _ = build_policy(TrainConfig(policy={"name": "toremi"}, topics="fine"), other, pairs, samples, 10)
     assert policy.data.crowding == pairs.crowding, "what a run starts from"
+
+
+@pytest.mark.parametrize("mode", ["fine", "labels", "source", "soft"])
+def test_a_policy_starts_from_what_n_grams_tell_of_its_topics(cache, mode):
+    pairs, samples = cache.topic_pairs(mode), cache.samples_of(TRAIN)
+    config = TrainConfig(policy={"name": "toremi"}, topics=mode)
+    first, _ = build_policy(config, cache, pairs, samples, 10)
+    assert len(first.data.ngram_loss) == len(first.data.unigram_loss) == len(pairs.names)
+    again, _ = build_policy(config, cache, pairs, samples, 10)
+    assert np.array_equal(again.data.ngram_loss, first.data.ngram_loss, equal_nan=True), "kept in the cache"
+    other, _ = build_policy(TrainConfig(policy={"name": "odm"}, topics=mode), cache, pairs, samples, 10)
+    assert other.data.ngram_loss is None, "it has no use for them"
 
 
 def test_special_tokens_in_a_text_are_plain_text(tmp_path, workdir):

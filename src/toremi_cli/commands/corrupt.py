@@ -17,7 +17,11 @@ Topic = Annotated[str, typer.Option("--topic", metavar="NAME", help="Label whose
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the corrupted copy.")]
 Kind = Annotated[
     str,
-    typer.Option("--kind", metavar="KIND", help="shuffle-chars, shuffle-words, random-tokens, truncate, boilerplate."),
+    typer.Option(
+        "--kind",
+        metavar="KIND",
+        help="shuffle-chars, shuffle-words, random-tokens, truncate, boilerplate; mark: leave it.",
+    ),
 ]
 By = Annotated[str, typer.Option("--by", metavar="label|topic|source", help="What --topic names.")]
 Fraction = Annotated[float, typer.Option("--fraction", metavar="SHARE", help="Share of its samples.")]

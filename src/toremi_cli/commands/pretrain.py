@@ -20,7 +20,7 @@ _MODEL, _POLICY, _LENGTH, _OPTIMIZER, _RUN, _MACHINE = (
 POLICY_FIELDS = (
     *("alpha", "w_min", "w_max", "rule", "normalize", "stage_switch", "plateau_threshold", "loss_unit"),
     *("apply", "sampling_floor", "max_repeats", "eta", "smoothing", "temperature", "burn_in_steps", "of"),
-    *("at_switch", "learning_state", "stratify", "spread", "stratify_temperature", "stratify_floor"),
+    "at_switch",
 )
 """Options that are settings of the policy."""
 
@@ -81,7 +81,7 @@ def register(app: typer.Typer) -> None:
             str,
             _option(
                 _POLICY,
-                "When stage 2 begins: plateau, step:N, fraction:F, never; auto: fraction:0.1 for toremi, else plateau.",
+                "When stage 2 begins: plateau, step:N, fraction:F, never; auto: plateau.",
             ),
         ] = "auto",
         plateau_threshold: Annotated[
@@ -98,8 +98,8 @@ def register(app: typer.Typer) -> None:
             float, _option(_POLICY, "Most times a topic's samples are drawn in a run, on average; 0: any.")
         ] = 4.0,
         sensitivity: Annotated[
-            str, _option(_POLICY, "Gradient sensitivity by norm, hidden or el2n; none; auto: if the policy uses it.")
-        ] = "auto",
+            bool, _option(_POLICY, "Measure gradient sensitivity by topic.", "--sensitivity")
+        ] = False,
         reference_losses: Annotated[
             str,
             _option(_POLICY, "Another run's weights table: its losses; for group-dro, shearing.", metavar="PATH"),
@@ -108,15 +108,6 @@ def register(app: typer.Typer) -> None:
         of: Annotated[str, _option(_POLICY, "The policy that shuffled-topics shuffles.")] = "toremi-2",
         eta: Annotated[float, _option(_POLICY, "Step size of group-dro and shearing.")] = 1.0,
         smoothing: Annotated[float, _option(_POLICY, "Their uniform part; -1: the paper's.")] = -1.0,
-        learning_state: Annotated[bool, _option(_POLICY, "toremi: follow how fast each topic is learnt.")] = True,
-        stratify: Annotated[bool, _option(_POLICY, "toremi: start from nearly equal shares of the topics.")] = True,
-        spread: Annotated[bool, _option(_POLICY, "toremi: let topics of a kind share what one alone gets.")] = True,
-        stratify_temperature: Annotated[
-            float, _option(_POLICY, "toremi: T of those shares, by size^(1/T); 1: natural.")
-        ] = 10.0,
-        stratify_floor: Annotated[
-            float, _option(_POLICY, "toremi: least of those shares, as a fraction of the natural one.")
-        ] = 0.7,
         temperature: Annotated[float, _option(_POLICY, "T of policy temperature.")] = 10 / 3,
         burn_in_steps: Annotated[int, _option(_POLICY, "Uniform steps before linupper and ado begin.")] = 1000,
         loss_average: Annotated[str, _option(_POLICY, "The step's loss: mean over sample or token.")] = "sample",

@@ -191,12 +191,18 @@ def boilerplate(text: str, rng: random.Random, corruptor: Corruptor) -> str:
     return " ".join(phrases)[: max(len(text), 1)]
 
 
+def mark(text: str, rng: random.Random, corruptor: Corruptor) -> str:
+    """The text as it is: noise that is there already, only written down as such."""
+    return text
+
+
 KINDS: dict[str, Callable[[str, random.Random, Corruptor], str]] = {
     "shuffle-chars": shuffle_chars,
     "shuffle-words": shuffle_words,
     "random-tokens": random_tokens,
     "truncate": truncate,
     "boilerplate": boilerplate,
+    "mark": mark,
 }
 
 

@@ -23,10 +23,20 @@ from torch.nn import functional
 from transformers import Trainer, TrainerCallback
 
 from toremi_cli.integrations.hf_batch import IGNORED, KEYS, BatchTopics, batch_topics
-from toremi_cli.reweight import IntervalStats, Policy, StageSwitch, TopicStatistics, normalizer, sample_weights
+from toremi_cli.reweight import (
+    IntervalStats,
+    Policy,
+    StageSwitch,
+    TopicStatistics,
+    normalizer,
+    other_tokens,
+    sample_weights,
+)
 
 STATE_FILE = "toremi_reweighting.json"
-MEASURED = frozenset({"loss", "num_samples", "num_segments", "num_tokens", "share", "share_tokens"})
+MEASURED = frozenset(
+    {"loss", "num_samples", "num_segments", "num_tokens", "share", "share_tokens", "token_loss", "shuffled_loss"}
+)
 """What it tells a policy: fields of `IntervalStats`."""
 
 
@@ -72,13 +82,16 @@ class TopicReweighting(TrainerCallback):
         self.statistics = TopicStatistics(len(self.policy.topics), device, self.policy.topics)
         self.weights = self.policy.weights.to(device)
 
-    def loss(self, token_losses: Tensor, batch: BatchTopics, step: int) -> Tensor:
+    def loss(
+        self, token_losses: Tensor, batch: BatchTopics, step: int, shuffled_losses: Tensor | None = None
+    ) -> Tensor:
         """Sum over samples of weight times mean token loss; also takes note of the losses. No wait for the device.
 
         Args:
             token_losses: (N,) nats of each predicted token, 0 where none is predicted.
             batch: the samples of those tokens.
             step: optimizer steps done.
+            shuffled_losses: (N,) nats of other tokens of the same sample under the same predictions, 0 likewise.
         """
         if self.statistics.buffer.device != token_losses.device:
             sums = self.statistics.buffer
@@ -89,7 +102,17 @@ class TopicReweighting(TrainerCallback):
         sample_loss = sums / batch.num_tokens.clamp_min(1)
         is_sample = (batch.num_tokens > 0).to(sample_loss.dtype)
         pairs = batch.pair_sample, batch.pair_topic, batch.pair_prob
-        self.statistics.add(sample_loss, is_sample, *pairs, sample_tokens=batch.num_tokens, sample_begins=is_sample)
+        shuffled = None
+        if shuffled_losses is not None:
+            shuffled = shuffled_losses.new_zeros(size).index_add(0, batch.segment, shuffled_losses)
+        self.statistics.add(
+            sample_loss,
+            is_sample,
+            *pairs,
+            sample_tokens=batch.num_tokens,
+            sample_shuffled_nats=shuffled,
+            sample_begins=is_sample,
+        )
         weights = sample_weights(self.weights, batch.pair_sample, batch.pair_topic, batch.pair_prob, size)
         factors = weights.to(sample_loss.dtype)
         if self.policy.sample_level:
@@ -144,10 +167,13 @@ class TopicReweighting(TrainerCallback):
             self.on_update(stats, weights, stage)
 
     def _remember(self, stats: IntervalStats, weights: Tensor, stage: int) -> None:
-        columns = (self.policy.topics, weights.tolist(), stats.loss.tolist(), stats.num_samples.tolist())
-        for topic, weight, loss, count in zip(*columns, strict=True):
-            row = {"step": stats.step, "stage": stage, "topic": topic, "weight": weight}
-            self.history.append({**row, "loss": loss if count else None, "num_samples": count})
+        counts = stats.num_samples.tolist()
+        measured = {name: getattr(stats, name) for name in ("loss", "num_tokens", "token_loss", "shuffled_loss")}
+        values = {name: column.tolist() for name, column in measured.items() if column is not None}
+        for index, (topic, weight) in enumerate(zip(self.policy.topics, weights.tolist(), strict=True)):
+            row = {"step": stats.step, "stage": stage, "topic": topic, "weight": weight, "num_samples": counts[index]}
+            seen = {name: column[index] if counts[index] else None for name, column in values.items()}
+            self.history.append({**row, **seen})
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state, but for the interval under way."""
@@ -213,7 +239,8 @@ class ReweightingTrainer(Trainer):
         # (B, T, vocabulary) -> (B * (T - 1), vocabulary): position t predicts label t + 1
         logits = outputs.logits[:, :-1].flatten(0, 1).float()
         losses = functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="none", ignore_index=IGNORED)
-        total = self.reweighting.loss(losses, batch, self.state.global_step)
+        shuffled = _shuffled_losses(logits.detach(), losses.detach(), labels[:, 1:], batch)
+        total = self.reweighting.loss(losses, batch, self.state.global_step, shuffled)
         divisor = batch.num_samples if num_items_in_batch is None else num_items_in_batch
         # Data parallelism averages the ranks' gradients, and this is a sum over ranks.
         loss = total * _world_size() / divisor
@@ -227,6 +254,22 @@ class ReweightingTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.reweighting.load(Path(resume_from_checkpoint), self.args.process_index == 0)
+
+
+def _shuffled_losses(logits: Tensor, losses: Tensor, labels: Tensor, batch: BatchTopics) -> Tensor:
+    """(N,) nats of another label of each one's sample, under the prediction of the label itself; 0 where none is.
+
+    Args:
+        logits: (N, vocabulary).
+        losses: (N,) of the labels.
+        labels: (B, N / B).
+        batch: the samples.
+    """
+    targets = labels.flatten().clamp_min(0)
+    segment = torch.where(batch.valid > 0, batch.segment, -1)
+    others = targets[other_tokens(segment, labels.shape[1])]
+    gain = logits.gather(1, targets.unsqueeze(1)) - logits.gather(1, others.unsqueeze(1))
+    return (losses + gain.squeeze(1)) * batch.valid
 
 
 def _summed(values: Tensor) -> Tensor:

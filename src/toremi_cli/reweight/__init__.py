@@ -20,7 +20,7 @@ from toremi_cli.reweight.policies import POLICIES, MissingNeed, Policy, PolicyDa
 from toremi_cli.reweight.policies.data import weight_course
 from toremi_cli.reweight.sample_weights import normalizer, sample_weights
 from toremi_cli.reweight.sampling import Strata, StratumDraws, build_strata, importance, sampling_shares
-from toremi_cli.reweight.sensitivity import el2n_squared, norm_layer_gradient_norm, segment_mean
+from toremi_cli.reweight.sensitivity import segment_mean
 from toremi_cli.reweight.stage_switch import StageSwitch
 from toremi_cli.reweight.stats import IntervalStats, TopicStatistics
 from toremi_cli.reweight.worth import other_tokens, worth
@@ -38,10 +38,8 @@ __all__ = [
     "TopicStatistics",
     "alarms",
     "build_strata",
-    "el2n_squared",
     "importance",
     "make_policy",
-    "norm_layer_gradient_norm",
     "normalizer",
     "other_tokens",
     "sample_weights",

@@ -63,23 +63,6 @@ class PolicyConfig:
     of: str = "toremi-2"
     """`shuffled-topics`: the policy whose weights land on the wrong topics."""
 
-    sensitivity: bool = True
-    """`toremi`: lower topics that are hard and yet move the model little, where gradient sensitivity is measured."""
-    learning_state: bool = True
-    """`toremi`: move weights by how fast each topic's loss still falls."""
-    stratify: bool = True
-    """`toremi`: start from shares proportional to size^(1/`stratify_temperature`) instead of the natural ones."""
-    spread: bool = True
-    """`toremi`: topics of a kind share what one that stands alone gets, where their crowding is known."""
-    stratify_temperature: float = 10.0
-    """`toremi`: 1: natural shares; large: equal shares."""
-    stratify_floor: float = 0.7
-    """`toremi`: least share of a topic in them, as a fraction of the natural one, so that large topics don't pay."""
-    memory: float = 0.5
-    """`toremi`: how far back progress is judged, in the logarithm of a topic's samples: 0.5 is the last 40% of them."""
-    gain: float = 2.0
-    """`toremi`: logarithm of the factor that a fully confident signal asks for."""
-
     def __post_init__(self) -> None:
         _check_choice("rule", self.rule, RULES)
         _check_choice("loss_unit", self.loss_unit, LOSS_UNITS)
@@ -96,10 +79,6 @@ class PolicyConfig:
         _check(self.temperature >= 1, "temperature", self.temperature, "at least 1")
         _check(self.burn_in_steps >= 0, "burn_in_steps", self.burn_in_steps, "a number of steps")
         _check(self.softmax_scale > 0, "softmax_scale", self.softmax_scale, "above 0")
-        _check(self.stratify_temperature >= 1, "stratify_temperature", self.stratify_temperature, "at least 1")
-        _check(0 <= self.stratify_floor <= 1, "stratify_floor", self.stratify_floor, "between 0 and 1")
-        _check(self.memory > 0, "memory", self.memory, "above 0")
-        _check(math.isfinite(self.gain) and self.gain >= 0, "gain", self.gain, "a number of at least 0")
 
 
 def _check(ok: bool, field: str, found: object, expected: str) -> None:

@@ -17,10 +17,10 @@ from toremi_cli.corpus.hashing import HASH_RANGE, keyed_hash
 from toremi_cli.corpus.tokenizer import load_tokenizer
 from toremi_cli.errors import CorpusError
 from toremi_cli.layout import Workdir
+from toremi_cli.ngrams import TokenRows, fair_rates, mean_costs
 from toremi_cli.schemas import CLUSTERS, NO_TOPIC, SAMPLES, TRAIN
 from toremi_cli.tables import TableReader
 from toremi_cli.topics.joining import BATCH_ROWS, rebatched
-from toremi_cli.topics.ngrams import TokenRows, token_costs
 
 MOST_TOKENS = 10_000_000
 """Their exact counts take about 50 bytes a token, and seconds."""
@@ -81,19 +81,6 @@ def _trained_on(
             yield rows.filter(pa.array(kept)), topic[kept]
 
 
-def fair_rates(sizes: np.ndarray, most: int) -> np.ndarray:
-    """(num_topics,) the part to take of each topic of these `sizes`, so that about `most` are taken in all.
-
-    One cap for all: topics below it are taken whole.
-    """
-    ascending = np.sort(sizes)
-    room = most - np.concatenate([[0], np.cumsum(ascending)[:-1]])  # for a topic and all that are larger
-    caps = room / np.arange(len(sizes), 0, -1)
-    binding = np.flatnonzero(caps < ascending)
-    cap = caps[binding[0]] if len(binding) else np.inf
-    return np.minimum(1.0, cap / np.maximum(sizes, 1))
-
-
 def _entropies(parts: list[TokenRows], topic: np.ndarray, hashes: np.ndarray, num_topics: int) -> TopicEntropies:
     if not parts:
         nothing = np.full(num_topics, np.nan)
@@ -102,8 +89,5 @@ def _entropies(parts: list[TokenRows], topic: np.ndarray, hashes: np.ndarray, nu
     rows = TokenRows(ids, np.concatenate([part.sample for part in parts]).astype(np.int64))
     half = np.empty(len(topic), np.int64)
     half[np.lexsort((hashes, topic))] = np.arange(len(topic)) % 2  # every topic in two halves, however small
-    costs = token_costs(rows, half, topic)
-    num_tokens = np.bincount(topic[rows.sample], minlength=num_topics)
-    with np.errstate(invalid="ignore"):
-        means = [np.bincount(topic[rows.sample], weights=each, minlength=num_topics) / num_tokens for each in costs]
-    return TopicEntropies(means[0], means[1], len(ids))
+    ngram, unigram = mean_costs(rows, half, topic, num_topics)
+    return TopicEntropies(ngram, unigram, len(ids))

@@ -10,7 +10,7 @@ from toremi_cli.train.sharding import fsdp_is_asked_for, is_sharded
 
 FEW_INTERVALS = 10
 MEASURED_INTERVALS = 80
-"""Updates of the weights in the paper's run, and in those that `docs/evidence.md` tells of."""
+"""Updates of the weights in the paper's run, and in those that `docs/results.md` tells of."""
 
 
 def announce(run: Run, num_parameters: int) -> None:

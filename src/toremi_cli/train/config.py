@@ -23,7 +23,6 @@ SCHEDULES = ("cosine", "linear", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 LOSS_AVERAGES = ("sample", "token")
 TRACKERS = ("tensorboard", "wandb", "trackio")
-SENSITIVITIES = ("auto", "none", "norm", "hidden", "el2n")
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,8 @@ class TrainConfig:
     mask_documents: bool = False
     """Let the tokens of a row see those of their own sample only."""
 
-    sensitivity: str = "auto"
-    """How gradient sensitivity is measured: `norm` (norm of the final normalisation layer's gradient for each sample
-    alone), `hidden` (of the gradient at the last hidden state for each token), `el2n` (distance of prediction and
-    truth), `none`; `auto`: `hidden` for a policy that uses it."""
+    sensitivity: bool = False
+    """Measure gradient sensitivity: the norm of the gradient at the last hidden state, by topic, into `metrics`."""
     reference_losses: str = ""
     """Table of topic losses (a run's `weights`) whose last tenth gives each topic's reference or target loss, in nats
     a token."""
@@ -215,11 +212,8 @@ def check_config(config: TrainConfig) -> None:
     _check_choice("--schedule", config.schedule, SCHEDULES)
     _check_choice("--precision", config.precision, PRECISIONS)
     _check_choice("--loss-average", config.loss_average, LOSS_AVERAGES)
-    _check_choice("--sensitivity", config.sensitivity, SENSITIVITIES)
     _check_choice("--log-with", config.log_with, ("", *TRACKERS))
     _check_numbers(config)
-    if config.chunked_loss and config.sensitivity == "el2n":
-        raise UsageError("--sensitivity el2n needs the logits, which --chunked-loss never holds; use norm")
     if config.batch_size and config.batch_tokens:
         raise UsageError("--batch-size and --batch-tokens: give one of the two")
     if sum(bool(v) for v in (config.max_steps, config.max_tokens, config.epochs)) > 1:
@@ -277,12 +271,12 @@ def resolve_auto(values: Mapping[str, Any]) -> dict[str, Any]:
     """Flags with `auto` replaced by what the policy was made for, so that a run's record holds the settings themselves.
 
     `--topics`: the paper's policies weigh labels, all others were measured with the fine topics. `--stage-switch`: the
-    paper waits for a plateau; `toremi` was measured with a tenth of the run for its first stage.
+    paper waits for a plateau.
     """
     policy = dict(values["policy"])
     acting = policy.get("of") if policy["name"] == "shuffled-topics" else policy["name"]
     if policy.get("stage_switch") == AUTO:
-        policy["stage_switch"] = "fraction:0.1" if acting == "toremi" else "plateau"
+        policy["stage_switch"] = "plateau"
     resolved = {**values, "policy": policy}
     if values.get("topics") == AUTO:
         resolved["topics"] = "labels" if acting in ("toremi-1", "toremi-2") else "fine"

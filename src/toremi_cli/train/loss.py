@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toremi_cli.reweight import norm_layer_gradient_norm, sample_weights, segment_mean
+from toremi_cli.reweight import sample_weights, segment_mean
 from toremi_cli.train.loader import MicroBatch
 from toremi_cli.train.token_loss import TokenLoss
 
@@ -68,19 +68,12 @@ def segment_sensitivity(losses: TokenLoss, batch: MicroBatch, factors: Tensor, a
         factors: (S,) what the objective multiplied each segment's losses with.
         average: see `objective`.
     """
-    # Gradients carry the factor of their token's loss: it is taken out.
-    by_token = (factors / batch.num_predicted if average == "sample" else factors).abs().clamp_min(1e-30)
-    if losses.norm_layer is not None:
-        (gradient, normalized), losses.norm_layer = losses.norm_layer, None
-        norms = norm_layer_gradient_norm(
-            gradient, normalized, batch.segment, batch.mass.shape[0], has_bias=losses.norm_has_bias
-        )
-        return norms / (by_token * batch.num_tokens)
     values, losses.token_sensitivity = losses.token_sensitivity, None
     if values is None:
         return None
-    means = segment_mean(values.flatten(), batch.segment, batch.mass.shape[0])
-    return means / by_token if losses.sensitivity == "hidden" else means
+    # Gradients carry the factor of their token's loss: it is taken out.
+    by_token = (factors / batch.num_predicted if average == "sample" else factors).abs().clamp_min(1e-30)
+    return segment_mean(values.flatten(), batch.segment, batch.mass.shape[0]) / by_token
 
 
 def normaliser(total_mass: float, total_tokens: int, average: str) -> float:

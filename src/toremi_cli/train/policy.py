@@ -7,23 +7,32 @@ from pathlib import Path
 import numpy as np
 
 from toremi_cli.errors import UsageError
-from toremi_cli.reweight import Policy, PolicyConfig, PolicyData, StageSwitch, make_policy, weight_course
+from toremi_cli.reweight import POLICIES, Policy, PolicyConfig, PolicyData, StageSwitch, make_policy, weight_course
 from toremi_cli.reweight.policies.base import MEASURES
 from toremi_cli.reweight.policies.data import WeightCourse
+from toremi_cli.reweight.policies.shuffled_topics import ShuffledTopics
 from toremi_cli.schemas import LOSSES, WEIGHTS
 from toremi_cli.tables import TableReader
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.sampling import topic_sizes
-from toremi_cli.train.tokens import TopicPairs
+from toremi_cli.train.tokens import TokenCache, TopicPairs
+from toremi_cli.train.topic_costs import topic_costs
 
 REFERENCE_PART = 0.1
 """The part of a run, at its end, whose losses are what it reached."""
 
 
 def build_policy(
-    config: TrainConfig, pairs: TopicPairs, samples: np.ndarray, num_predicted: np.ndarray, max_steps: int
+    config: TrainConfig, cache: TokenCache, pairs: TopicPairs, samples: np.ndarray, max_steps: int
 ) -> tuple[Policy, StageSwitch]:
     """The policy and its stage switch.
+
+    Args:
+        config: names the policy and its settings.
+        cache: the corpus.
+        pairs: its topics.
+        samples: (n,) indices of the training samples.
+        max_steps: of the run.
 
     Raises:
         UsageError: a setting out of range, or something that the policy needs is not given.
@@ -35,34 +44,37 @@ def build_policy(
         )
     try:
         policy_config = PolicyConfig(**{**config.policy, "seed": config.seed})
+        ngram_loss = unigram_loss = None
+        if _acting(config).uses_ngrams:
+            ngram_loss, unigram_loss = topic_costs(cache, config.topics, pairs, samples).tolist()
         data = PolicyData(
-            sizes=topic_sizes(samples, pairs, num_predicted, config.loss_average) if pairs.names else None,
+            sizes=topic_sizes(samples, pairs, cache.length + 1, config.loss_average) if pairs.names else None,
             crowding=pairs.crowding,
+            ngram_loss=ngram_loss,
+            unigram_loss=unigram_loss,
             reference_loss=_reference_losses(config.reference_losses, policy_config.loss_unit, pairs.names),
             course=_course(config.weights_from, pairs.names),
         )
         switch = StageSwitch(policy_config.stage_switch, max_steps, policy_config.plateau_threshold)
         policy = make_policy(policy_config, pairs.names, data)
-        policy.check_measures(MEASURES - ({"sensitivity"} if measures_sensitivity(config) == "none" else set()))
+        policy.check_measures(MEASURES - (set() if config.sensitivity else {"sensitivity"}))
         return policy, switch
     except ValueError as problem:
         raise UsageError(f"--policy {config.policy['name']}: {problem}{_hint(str(problem))}") from None
+
+
+def _acting(config: TrainConfig) -> type[Policy]:
+    """The policy whose arithmetic decides."""
+    name = config.policy["name"]
+    return POLICIES[config.policy.get("of", name) if name == ShuffledTopics.name else name]
 
 
 def _hint(problem: str) -> str:
     if "reference_loss" in problem:
         return "; give a table of topic losses with --reference-losses"
     if "needs sensitivity" in problem:
-        return "; measure it with --sensitivity hidden"
+        return "; measure it with --sensitivity"
     return "; give another run's table with --weights-from" if "course" in problem else ""
-
-
-def measures_sensitivity(config: TrainConfig) -> str:
-    """How the run measures gradient sensitivity: as asked for, or `hidden` where the policy uses it."""
-    if config.sensitivity != "auto":
-        return config.sensitivity
-    uses = "toremi" in (config.policy["name"], config.policy.get("of")) and config.policy.get("sensitivity", True)
-    return "hidden" if uses and config.policy["name"] in ("toremi", "shuffled-topics") else "none"
 
 
 def _reference_losses(path: str, loss_unit: str, topics: list[str]) -> list[float] | None:

@@ -29,7 +29,7 @@ from toremi_cli.train.model import (
 )
 from toremi_cli.train.order import SampleOrder, ShuffledOrder
 from toremi_cli.train.packing import RowStream
-from toremi_cli.train.policy import build_policy, measures_sensitivity
+from toremi_cli.train.policy import build_policy
 from toremi_cli.train.sampling import AdaptiveSampling
 from toremi_cli.train.schedule import Schedule, activation_floats, plan_schedule
 from toremi_cli.train.token_loss import TokenLoss
@@ -144,7 +144,7 @@ def plan_run(config: TrainConfig, cache: TokenCache, world_size: int) -> Plan:
         kept = activation_floats(shape.num_hidden_layers, shape.hidden_size, config.gradient_checkpointing)
     schedule = plan_schedule(config, context_length_of(config, shape), shape.vocab_size, epoch_tokens, world_size, kept)
     pairs = cache.topic_pairs(config.topics)
-    policy, switch = build_policy(config, pairs, samples, num_predicted, schedule.max_steps)
+    policy, switch = build_policy(config, cache, pairs, samples, schedule.max_steps)
     return Plan(shape, samples, num_predicted, pairs, schedule, policy, switch)
 
 
@@ -166,7 +166,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     losses = TokenLoss(
         model,
-        sensitivity=measures_sensitivity(config),
+        sensitivity=config.sensitivity,
         compile_body=config.compile,
         chunked=config.chunked_loss,
         mask_documents=config.mask_documents,

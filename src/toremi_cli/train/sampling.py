@@ -41,7 +41,7 @@ class AdaptiveSampling:
             corrects_loss: `--apply both`: the loss makes up for what floor and cap keep the shares from following.
             key: what the draws are derived from.
         """
-        indptr, topic, prob = _pairs_of(samples, pairs)
+        indptr, topic, prob = pairs_of(samples, pairs)
         self.config, self.corrects_loss = config, corrects_loss
         self.strata = build_strata(indptr, topic, prob, soft=soft)
         self.num_topics = len(pairs.names)
@@ -136,7 +136,7 @@ def topic_sizes(samples: np.ndarray, pairs: TopicPairs, num_predicted: np.ndarra
     get as many times its share as its samples are shorter than others. A sample of several topics counts in part for
     each.
     """
-    indptr, topic, prob = _pairs_of(samples, pairs)
+    indptr, topic, prob = pairs_of(samples, pairs)
     sample = np.repeat(np.arange(len(samples)), np.diff(indptr))
     total = np.bincount(sample, prob, len(samples))
     size = num_predicted[samples][sample] if loss_average == "token" else 1.0
@@ -144,7 +144,7 @@ def topic_sizes(samples: np.ndarray, pairs: TopicPairs, num_predicted: np.ndarra
     return sizes.tolist()
 
 
-def _pairs_of(samples: np.ndarray, pairs: TopicPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pairs_of(samples: np.ndarray, pairs: TopicPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """CSR rows (indptr, topic, prob) of some samples."""
     begin = pairs.indptr[samples]
     count = pairs.indptr[samples + 1] - begin

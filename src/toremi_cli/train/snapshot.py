@@ -22,7 +22,12 @@ def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> Non
     run.unseen_intervals = [0 if s else n + 1 for s, n in zip(seen, run.unseen_intervals, strict=True)]
     if not run.is_main:
         return
-    measured = {"loss": stats.loss, "token_loss": stats.token_loss, "shuffled_loss": stats.shuffled_loss}
+    measured = {
+        "loss": stats.loss,
+        "num_tokens": stats.num_tokens,
+        "token_loss": stats.token_loss,
+        "shuffled_loss": stats.shuffled_loss,
+    }
     values = {name: column.tolist() for name, column in measured.items() if column is not None}
     counts = stats.num_samples.tolist()
     for index, (topic, weight) in enumerate(zip(run.policy.topics, weights.tolist(), strict=True)):

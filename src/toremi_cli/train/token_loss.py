@@ -11,10 +11,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from toremi_cli.errors import UsageError
-from toremi_cli.reweight import el2n_squared, other_tokens
+from toremi_cli.reweight import other_tokens
 from toremi_cli.train.cross_entropy import token_cross_entropy
 from toremi_cli.train.documents import document_inputs
-from toremi_cli.train.final_norm import FinalNorm
 
 CHUNK_LOGITS = 2**25
 """Logits that `chunked` holds at a time: 128 MiB in float32."""
@@ -31,7 +30,7 @@ class TokenLoss(nn.Module):
         self,
         model: nn.Module,
         *,
-        sensitivity: str = "none",
+        sensitivity: bool = False,
         compile_body: bool = False,
         chunked: bool = False,
         mask_documents: bool = False,
@@ -40,7 +39,7 @@ class TokenLoss(nn.Module):
 
         Args:
             model: it.
-            sensitivity: "norm", "hidden", "el2n" or "none"; see `TrainConfig.sensitivity`.
+            sensitivity: measure `token_sensitivity`.
             compile_body: compile the body with torch.compile.
             chunked: compute losses chunk by chunk, never with all logits in memory.
             mask_documents: let tokens see those of their own sample only.
@@ -52,19 +51,16 @@ class TokenLoss(nn.Module):
         self.model = model
         self.sensitivity, self.chunked, self.mask_documents = sensitivity, chunked, mask_documents
         self.is_split = is_body_and_head(model)
-        if not self.is_split and (sensitivity in ("hidden", "norm") or chunked):
-            what = "--chunked-loss" if chunked else f"--sensitivity {sensitivity}"
-            raise UsageError(f"{what}: {type(model).__name__} is no plain body with a linear head; use el2n or none")
+        if not self.is_split and (sensitivity or chunked):
+            what = "--chunked-loss" if chunked else "--sensitivity"
+            raise UsageError(f"{what}: {type(model).__name__} is no plain body with a linear head; leave it out")
         whole: Callable[..., Any] = model.base_model if self.is_split else model  # type: ignore[assignment]
         self._forward = [torch.compile(whole) if compile_body else whole]  # in a list: not a second submodule
-        self._norm = [FinalNorm(model)] if sensitivity == "norm" else []
         self.shuffled_losses: Tensor | None = None
         """(b, T) of the last micro-batch: the losses of other tokens of the same segment under the same predictions."""
         self.token_sensitivity: Tensor | None = None
-        """(b, T) of the last micro-batch, after its backward; of "hidden" still times the factor of the loss."""
-        self.norm_layer: tuple[Tensor, Tensor] | None = None
-        """`norm`: gradient at the last hidden state, still times that factor, and the final layer's normalised input,
-        both (b * T, width)."""
+        """(b, T) norm of the gradient at the last hidden state, of the last micro-batch after its backward, still times
+        the factor of the loss."""
 
     def logits(self, inputs: Tensor) -> Tensor:
         """(b, T, vocab) of inputs (b, T). By way of `forward`, where FSDP puts the parameters together."""
@@ -89,10 +85,8 @@ class TokenLoss(nn.Module):
         if not self.is_split:
             return self._losses(output.logits, targets, others)
         hidden = output[0]  # (b, T, width)
-        if hidden.requires_grad and self.sensitivity == "hidden":
+        if hidden.requires_grad and self.sensitivity:
             hidden.register_hook(self._keep_gradient_norm)
-        elif hidden.requires_grad and self.sensitivity == "norm":
-            self._keep_norm_layer(hidden)
         head = self.model.get_output_embeddings()  # type: ignore[operator]
         if self.chunked:
             losses, self.shuffled_losses = _chunked_losses(hidden, head, targets, others)
@@ -111,30 +105,15 @@ class TokenLoss(nn.Module):
         """The model's head, for the same purpose."""
         return cast("nn.Module | None", self.model.get_output_embeddings())  # type: ignore[operator]
 
-    @property
-    def norm_has_bias(self) -> bool:
-        """`norm`: whether the final normalisation layer has a bias."""
-        return self._norm[0].has_bias
-
     def _losses(self, logits: Tensor, targets: Tensor, others: Tensor) -> Tensor:
         # (b, T, vocab) -> (b * T, vocab), one row a prediction
         rows = logits.flatten(0, 1).float()
         losses, shuffled = token_cross_entropy(rows, targets.flatten(), others.flatten())
         self.shuffled_losses = shuffled.view_as(targets)
-        if self.sensitivity == "el2n" and torch.is_grad_enabled():
-            self.token_sensitivity = el2n_squared(rows, losses).sqrt().view_as(targets)
         return losses.view_as(targets)
 
     def _keep_gradient_norm(self, gradient: Tensor) -> None:
         self.token_sensitivity = torch.linalg.vector_norm(gradient, dim=-1, dtype=torch.float32)
-
-    def _keep_norm_layer(self, hidden: Tensor) -> None:
-        output = hidden.detach()
-
-        def keep(gradient: Tensor) -> None:
-            self.norm_layer = gradient.flatten(0, 1), self._norm[0].normalized(output).flatten(0, 1)
-
-        hidden.register_hook(keep)
 
 
 def _chunked_losses(hidden: Tensor, head: nn.Linear, targets: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,16 +15,16 @@ SETTINGS = {"ado": {"burn_in_steps": 100}, "linupper": {"burn_in_steps": 0}}
 @pytest.mark.parametrize("name", COURSES)
 def test_trajectory_equals_the_plain_computation(name):
     case = json.loads((GOLDEN / f"{name}.json").read_text())
-    data = PolicyData(sizes=case["sizes"], reference_loss=case["target"])
+    before = {name: case.get(name) for name in ("ngram_loss", "unigram_loss")}
+    data = PolicyData(sizes=case["sizes"], reference_loss=case["target"], **before)
     policy = make_policy(PolicyConfig(name=name, **SETTINGS.get(name, {})), case["topics"], data)
     for interval, ((step, losses), expected) in enumerate(zip(case["losses"], case["course"], strict=True)):
         counts = [0 if x is None else case["samples"] for x in losses]
         seen = stats(losses, step, counts)
-        if "bytes" in case:
-            by_byte = seen.loss / torch.tensor(case["bytes"], dtype=torch.float64)
-            sensitivity = torch.tensor(case["sensitivity"][interval], dtype=torch.float64)
-            num_bytes = torch.tensor(case["text"], dtype=torch.float64).where(seen.seen, 0.0)
-            seen = replace(seen, loss_per_byte=by_byte, sensitivity=sensitivity, num_bytes=num_bytes)
+        if "gain" in case:
+            gain = torch.tensor(case["gain"][interval], dtype=torch.float64)
+            tokens = torch.tensor(case["tokens"], dtype=torch.float64).where(seen.seen, 0.0)
+            seen = replace(seen, token_loss=seen.loss, shuffled_loss=seen.loss + gain, num_tokens=tokens)
         policy.update(seen, 2 if step >= case["switch_step"] else 1)
         assert policy.weights.tolist() == pytest.approx(expected, rel=1e-9), step
 
@@ -33,7 +33,7 @@ def test_trajectory_equals_the_plain_computation(name):
 def test_the_golden_noise_and_what_is_known_by_heart_lose(topic):
     case = json.loads((GOLDEN / "toremi.json").read_text())
     weights = [row[case["topics"].index(topic)] for row in case["course"]]
-    assert weights[-1] < 0.5 * weights[0]
+    assert max(weights) < 0.4
 
 
 def test_sample_weights_equal_the_plain_computation():

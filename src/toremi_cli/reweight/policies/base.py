@@ -24,6 +24,8 @@ NEEDS = {
     "sensitivity": "how strongly each topic's text moves the model",
     "holdout_loss": "each topic's loss on held-out samples",
     "num_tokens": "the predicted tokens of each topic",
+    "token_loss": "the mean loss of each topic's tokens",
+    "shuffled_loss": "the loss of the same predictions on other tokens of the sample",
 }
 """What a policy may need: fields of `PolicyData`, known beforehand, and of `IntervalStats`, measured in intervals."""
 MEASURES = frozenset(field.name for field in fields(IntervalStats))
@@ -54,6 +56,10 @@ class Policy(ABC):
     """True: its weights are known before training, from the sizes of topics, and never change."""
     needs: ClassVar[frozenset[str]] = frozenset()
     """Keys of `NEEDS` that must be given; see `needed`."""
+    uses_ngrams: ClassVar[bool] = False
+    """True: it is better for knowing `PolicyData.ngram_loss` and `unigram_loss`."""
+    state: ClassVar[tuple[str, ...]] = ()
+    """Its tensors that change in the course of a run, besides its weights."""
 
     def __init__(self, config: PolicyConfig, topics: Sequence[str], data: PolicyData | None = None) -> None:
         """All weights start at 1, but for policies that set shares beforehand.
@@ -155,7 +161,9 @@ class Policy(ABC):
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state: topics and weights, and what a subclass adds."""
         weights = self.weights.tolist()
-        return {"policy": self.name, "topics": list(self.topics), "weights": weights, "num_stage_2": self.num_stage_2}
+        own = {name: getattr(self, name).tolist() for name in self.state}
+        head = {"policy": self.name, "topics": list(self.topics), "weights": weights}
+        return {**head, "num_stage_2": self.num_stage_2, **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state that `state_dict` gave.
@@ -169,6 +177,8 @@ class Policy(ABC):
             raise ValueError(f"the state is of {len(state['topics'])} other topics than this policy's")
         self.weights = torch.tensor(state["weights"], dtype=torch.float64)
         self.num_stage_2 = state["num_stage_2"]
+        for name in self.state:
+            setattr(self, name, torch.tensor(state[name], dtype=getattr(self, name).dtype))
 
 
 def mean(values: Tensor) -> float:

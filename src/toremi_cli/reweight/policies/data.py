@@ -29,6 +29,10 @@ class PolicyData:
     policy's shares are shares of the objective. A sample of several topics counts in part for each."""
     crowding: Sequence[float] | None = None
     """How many topics there are of each topic's kind, itself included; at least 1."""
+    ngram_loss: Sequence[float] | None = None
+    """What the topic's tokens cost under n-grams, nats a token; NaN where not known. See `toremi_cli.ngrams`."""
+    unigram_loss: Sequence[float] | None = None
+    """The same under unigrams."""
     reference_loss: Sequence[float] | None = None
     """`group-dro`: losses of a reference model; `shearing`: the losses aimed at. In the policy's loss unit."""
     course: WeightCourse | None = None
