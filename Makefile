@@ -56,10 +56,11 @@ evidence: $(READY)  ## The whole grid, about 700 training runs; DOMAINS=DIR and 
 evidence-quick: $(READY)  ## A small grid on the demo's text: 8 short runs
 	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.evidence --preset quick --out $(EVIDENCE)/quick
 
-lint: $(READY)  ## Style, format and types
+lint: $(READY)  ## Style, format, types and the length of pages and sentences
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.docs_style
 
 format: $(READY)  ## Put the code in shape
 	$(BIN)/ruff check --fix .

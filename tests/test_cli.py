@@ -142,13 +142,3 @@ def test_a_full_disk_is_told_also_where_numpy_hides_it():
     with pytest.raises(OSError) as caught:
         np.arange(100_000).tofile("/dev/full")
     assert "no space left on the device" in _one_line(caught.value)
-
-
-def test_the_readme_names_every_column():
-    from toremi_cli.schemas import LOSSES, TABLES
-
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    rows = {line.split("`")[1]: line for line in readme.splitlines() if line.startswith("| `")}
-    for table in TABLES.values():
-        if table is not LOSSES:
-            assert rows[table.name].endswith(f"| {', '.join(table.column_names)} |")

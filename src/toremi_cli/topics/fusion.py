@@ -18,7 +18,7 @@
 Each view weighs by what it knows. A sample's word likelihood is divided by the square root of its length, because
 words of one text are not independent; its topics' frequencies are smoothed by SMOOTHING words, so that on few samples
 they say little. Cosines are scaled to a common mean margin, whatever backend they come from.
-docs/topic-quality.md has the measurements.
+docs/annotation.md has the measurements.
 """
 
 from __future__ import annotations

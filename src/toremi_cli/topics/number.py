@@ -17,7 +17,7 @@ Where topics die out, some kinds are far more frequent than others. Few topics t
 always come out again, and the rare ones are thrown together; so, if in most halves topics die out at some number, only
 such numbers are compared, if their score is at least two thirds of the best. The many topics that this leads to still
 cut frequent kinds at places that halves don't agree about: they are rolled up into as many as halves tell apart
-(`reproduction.merge_unreproduced`). docs/topic-quality.md has the measurements.
+(`reproduction.merge_unreproduced`). docs/annotation.md has the measurements.
 """
 
 from __future__ import annotations

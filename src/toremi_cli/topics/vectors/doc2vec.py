@@ -5,7 +5,7 @@ not inferred by gradient steps, as gensim does (slow, and dependent on the order
 in closed form: the TF-IDF weighted mean of its words' vectors, less the corpus' mean (Arora et al. 2017, "A simple but
 tough-to-beat baseline for sentence embeddings"). Half of each vector's length comes from the same bag of words
 projected on the corpus' leading singular vectors (LSA), which small corpora pin down better than a neural model.
-docs/topic-quality.md has the measurements. Every step is linear in the words or a scaling of a row, so that words are
+docs/annotation.md has the measurements. Every step is linear in the words or a scaling of a row, so that words are
 documents of one word, and a vector depends on no other text in the batch.
 """
 
