@@ -1,4 +1,9 @@
+import io
 import time
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 
 from toremi_cli import console
 
@@ -33,3 +38,17 @@ def test_results_go_to_stdout_as_json(capsys):
     captured = capsys.readouterr()
     assert captured.out == '{\n  "a": [\n    1,\n    "ü"\n  ]\n}\n'
     assert captured.err == ""
+
+
+def test_what_users_call_things_is_no_markup(capsys):
+    name = "arxiv [cs.CL] [/b] [red]:smile:"
+    table = Table(name)
+    table.add_row(name)
+    console.out.print(table)
+    console.out.print(name)
+    console.say(name)
+    assert capsys.readouterr().out.count(name) == 4
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with Progress(*console.bar_columns(total=1), console=screen) as bars:
+        bars.add_task(name, total=1, unit="samples")
+    assert name in screen.file.getvalue()

@@ -18,6 +18,7 @@ from toremi_cli.tables import (
     find_json,
     open_shard,
     read_manifest,
+    remove_temporaries_in,
     shard_writer,
     write_table,
 )
@@ -164,8 +165,8 @@ def test_a_full_disk_is_an_oserror_and_leaves_nothing(tmp_path):
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    def fill(value, fail=False, **how):
-        with atomic_folder(tmp_path / "x", **how) as temporary:
+    def fill(value, fail=False):
+        with atomic_folder(tmp_path / "x") as temporary:
             (temporary / "value").write_text(value)
             if fail:
                 raise KeyError("stop")
@@ -173,12 +174,19 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     fill("one")
     with pytest.raises(KeyError):
         fill("two", fail=True)
-    with pytest.raises(OSError):
-        fill("two", replace=False)
     assert (tmp_path / "x" / "value").read_text() == "one"
     fill("three")
     assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["three"]
     assert list(tmp_path.iterdir()) == [tmp_path / "x"]
+
+
+def test_a_folder_that_was_put_aside_in_the_moment_of_a_kill_comes_back(tmp_path):
+    (tmp_path / ".x.old").mkdir()
+    (tmp_path / ".x.old" / "value").write_text("one")
+    (tmp_path / ".x.tmp-1").mkdir()
+    (tmp_path / ".y.tmp-1").touch()
+    remove_temporaries_in(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["x", "x/value"]
 
 
 def test_json_that_is_missing_or_damaged_is_none(tmp_path):

@@ -71,6 +71,7 @@ def _root(
 
 def main() -> None:
     """Run the command line of this process."""
+    console.survive_any_encoding()
     try:
         code = app(standalone_mode=False)
     except typer.Abort:

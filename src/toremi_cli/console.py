@@ -6,6 +6,7 @@ On a terminal, stderr carries rich progress bars; in a pipe or a log file it car
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -15,7 +16,16 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 LOG_EVERY_SECONDS = 10.0
@@ -27,9 +37,17 @@ class _Console(Console):
         raise
 
 
-out = _Console(highlight=False)
-err = _Console(stderr=True, highlight=False)
+# Sources, topics and paths are the user's: none of their brackets and colons is markup.
+out = _Console(highlight=False, markup=False, emoji=False)
+err = _Console(stderr=True, highlight=False, markup=False, emoji=False)
 _quiet = False
+
+
+def survive_any_encoding() -> None:
+    """Let stdout and stderr show what their encoding lacks (Chinese in ASCII) as escapes, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def set_quiet(quiet: bool) -> None:
@@ -72,7 +90,8 @@ def _print_line(console: Console, line: Text) -> None:
 
 def print_json(value: Any) -> None:
     """Print a result for machines on stdout, as one JSON document."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    has_all = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    sys.stdout.write(json.dumps(value, ensure_ascii=not has_all, indent=2) + "\n")
 
 
 class ProgressReporter(Protocol):
@@ -171,16 +190,20 @@ def progress(description: str, total: float | None = None, unit: str = "samples"
         elapsed = time.monotonic() - lines.start
         note(f"{lines.description}: {lines.done:,.0f} {unit} in {duration(elapsed)}")
     else:
-        columns = (
-            SpinnerColumn(finished_text="[green]✓[/]"),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            TextColumn("{task.percentage:>3.0f}%" if total else "{task.completed:,.0f}"),
-            _RateColumn(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True) if total else TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=err) as bars:
+        with Progress(*bar_columns(total), console=err) as bars:
             task = bars.add_task(description, total=total, unit=unit)
             yield _Bar(bars, task)
             if total is None:
                 bars.update(task, total=bars.tasks[0].completed)
+
+
+def bar_columns(total: float | None) -> tuple[ProgressColumn, ...]:
+    """What a progress bar shows; its description may name what the user has named, so that it is no markup."""
+    return (
+        SpinnerColumn(finished_text="[green]✓[/]"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
+        TextColumn("{task.percentage:>3.0f}%" if total else "{task.completed:,.0f}"),
+        _RateColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True) if total else TimeElapsedColumn(),
+    )

@@ -27,6 +27,10 @@ class TrainingError(ToremiError):
     """A training run that cannot start or go on (NaN loss, no data, no checkpoint)."""
 
 
+class BusyError(ToremiError):
+    """Something that another process is writing."""
+
+
 class MissingExtraError(ToremiError):
     """An optional dependency that a chosen option needs."""
 

@@ -29,6 +29,15 @@ ALL_DOMAINS = "all"
 MACRO, MICRO = "macro", "micro"
 """`domain` of a mean over domains, each alike, and of a mean over all tokens alike."""
 
+TOPIC_DOMAIN, SOURCE_DOMAIN = "topic:", "source:"
+"""What a topic's name has in front where it is a `domain`, and a source's where its name could be taken for another."""
+
+
+def source_domain(source: str) -> str:
+    """The `domain` that a source is: its name, unless data has taken a name that means something else."""
+    taken = source in (ALL_DOMAINS, MACRO, MICRO) or source.startswith((TOPIC_DOMAIN, SOURCE_DOMAIN))
+    return SOURCE_DOMAIN + source if taken else source
+
 
 @dataclass(frozen=True)
 class Column:
@@ -52,6 +61,8 @@ class Table:
     """What writes it, as a user would type it."""
     optional: tuple[Column, ...] = ()
     """Columns that only some such tables have."""
+    enough: tuple[str, ...] = ()
+    """Columns that suffice in a table of another program: the others are filled in, or refused where needed."""
     grows: bool = False
     """Whether it is appended to while a run lives: then it has no manifest, and is whole at any moment."""
 
@@ -193,6 +204,7 @@ ANNOTATED = Table(
         *_TOPIC_COLUMNS[1:],
     ),
     "toremi annotate CORPUS",
+    enough=("text",),
     optional=(*_VIEW_COLUMNS, Column(CORRUPTED, pa.bool_(), "whether `toremi corrupt` planted noise in the sample")),
 )
 WEIGHTS = Table(
@@ -248,7 +260,7 @@ METRICS = Table(
         Column("step", pa.int64(), "optimizer steps done", "steps"),
         Column("tokens_seen", pa.int64(), "tokens trained on so far, all ranks", "tokens"),
         Column("name", pa.string(), "what was measured: train_loss, eval_loss, learning_rate, …"),
-        Column("domain", pa.string(), f"the source it speaks of, or '{ALL_DOMAINS}'"),
+        Column("domain", pa.string(), f"the source it speaks of (`source_domain`), or '{ALL_DOMAINS}'"),
         Column("value", pa.float64(), "the number, in the unit that its name implies"),
     ),
     "toremi pretrain",
@@ -265,7 +277,7 @@ EVAL = Table(
         Column("run", pa.string(), "name of the run"),
         Column("checkpoint", pa.string(), "name of the checkpoint's folder"),
         Column("suite", pa.string(), "what was evaluated on: a split, a data set, a task suite"),
-        Column("domain", pa.string(), "domain within the suite (a source, 'topic:NAME', 'macro', 'micro')"),
+        Column("domain", pa.string(), "a source (`source_domain`), 'topic:NAME', 'macro' or 'micro'"),
         Column("metric", pa.string(), "'perplexity', 'bits_per_byte', 'loss', 'accuracy', …"),
         Column("value", pa.float64(), "the number"),
         Column("num_tokens", pa.int64(), "tokens predicted", "tokens"),

@@ -17,12 +17,46 @@ import pyarrow.parquet as pq
 
 from toremi_cli import console
 from toremi_cli.errors import TableError, ToremiError
+from toremi_cli.layout import Workdir
+from toremi_cli.locks import locked
 from toremi_cli.provenance import Provenance, explain_difference, read_record
 from toremi_cli.schemas import Table
-from toremi_cli.tables import MANIFEST, ShardWriter, find_json, read_manifest, shard_name, shard_writer, write_json
+from toremi_cli.tables import (
+    MANIFEST,
+    ShardWriter,
+    find_json,
+    read_manifest,
+    remove_temporaries_in,
+    remove_temporaries_of,
+    shard_name,
+    shard_writer,
+    write_json,
+)
 
 PLAN = "_plan.json"
 """What is being made: settings, and the fingerprint of the provenance."""
+HUB_CARD = ".huggingface.yaml"
+LOADED_BY_DATASETS = 'configs:\n- config_name: default\n  data_files: "*.parquet"\n'
+"""What keeps `datasets.load_dataset(folder)` from taking our JSON files for data where they outnumber the shards."""
+
+
+@contextmanager
+def alone_in(workdir: Workdir) -> Iterator[None]:
+    """Hold a workdir's tables against other commands while the block runs, and sweep what killed ones left in it.
+
+    Raises:
+        BusyError: another command is at work there.
+    """
+    try:
+        with locked(workdir.root / ".lock", workdir.root, "let it end, or name another --workdir"):
+            for folder in (workdir.samples, workdir.embeddings, workdir.clusters, workdir.annotated):
+                remove_temporaries_in(folder)
+            for path in (workdir.tokenizer, workdir.topics):
+                remove_temporaries_of(path)
+            yield
+    finally:
+        with suppress(OSError):
+            workdir.root.rmdir()  # where nothing came of it
 
 
 @contextmanager
@@ -49,6 +83,15 @@ def previous_plan(folder: Path) -> dict[str, Any] | None:
     if plan is None or (manifest is not None and plan.get("fingerprint") == manifest["fingerprint"]):
         return manifest
     return plan
+
+
+def is_users_own(folder: Path, table: Table) -> bool:
+    """Whether Parquet files stand there that toremi did not write as this table."""
+    records = []
+    for path in folder.glob("*.parquet"):
+        with suppress(pa.ArrowInvalid, OSError):
+            records.append(read_record(pq.read_schema(path).metadata) or {})
+    return bool(records) and all(record.get("table") != table.name for record in records)
 
 
 class StageFolder:
@@ -85,8 +128,7 @@ class StageFolder:
                 console.note(f"{self.folder}: out of date ({why}); writing it anew")
             (self.folder / MANIFEST).unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".*.tmp-*"):
-            leftover.unlink(missing_ok=True)
+        remove_temporaries_in(self.folder)
 
     def path(self, index: int) -> Path:
         """Where shard `index` stands."""
@@ -123,6 +165,7 @@ class StageFolder:
         num_rows = sum(pq.read_metadata(self.path(index)).num_rows for index in range(num_shards))
         record = {**asdict(self.provenance), "fingerprint": self.provenance.fingerprint}
         manifest = {**record, "num_shards": num_shards, "num_rows": num_rows, **facts}
+        (self.folder / HUB_CARD).write_text(LOADED_BY_DATASETS, encoding="utf-8")
         write_json(self.folder / MANIFEST, manifest)
         return manifest
 

@@ -7,6 +7,7 @@ finished when its `_manifest.json` stands beside them; Parquet readers ignore na
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toremi_cli.errors import TableError, reason
+from toremi_cli.filling import completed, filled, sources_of
+from toremi_cli.locks import lock_beside, locked
 from toremi_cli.provenance import Provenance, digest, read_record
 from toremi_cli.schemas import Table
 
@@ -48,22 +51,65 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path, replace: bool = True) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new temporary folder beside `path`, put into its place on success and removed on failure.
 
-    Raises:
-        OSError: without `replace`, if a folder stands there by then.
+    What stands there stays until then. The caller sees to it that no other process writes the same folder.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_temporaries_of(path)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     try:
         yield temporary
-        if replace and path.exists():
-            shutil.rmtree(path)
+        earlier = _aside(path)
+        if path.exists():
+            path.rename(earlier)
         temporary.rename(path)
+        shutil.rmtree(earlier, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def output_folder(path: Path) -> Iterator[Path]:
+    """`atomic_folder` for a folder that the user names, held against other commands.
+
+    Raises:
+        BusyError: another command is writing it.
+    """
+    with locked(lock_beside(path), path, "let it end, or name another --out"), atomic_folder(path) as temporary:
+        yield temporary
+
+
+def _aside(path: Path) -> Path:
+    """Where a folder stands in the moment that another takes its place."""
+    return path.with_name(f".{path.name}.old")
+
+
+def remove_temporaries_of(path: Path) -> None:
+    """Remove what killed writers of `path` left; a folder that one of them had just put aside comes back."""
+    earlier = _aside(path)
+    if earlier.exists() and not path.exists():
+        earlier.rename(path)
+    leftovers = list(path.parent.glob(f".{glob.escape(path.name)}.tmp-*"))
+    for leftover in [earlier, *leftovers] if earlier.exists() else leftovers:
+        _remove(leftover)
+
+
+def remove_temporaries_in(folder: Path) -> None:
+    """Remove what killed writers of files below `folder` left. No other process may be writing there."""
+    for leftover in list(folder.rglob(".*.tmp-*")):
+        _remove(leftover)
+    for earlier in list(folder.rglob(".*.old")):
+        remove_temporaries_of(earlier.with_name(earlier.name[1:].removesuffix(".old")))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -179,12 +225,13 @@ def open_shard(path: Path, table: Table) -> pq.ParquetFile:
 
 
 def _check_columns(path: Path, found: pa.Schema, table: Table) -> None:
-    missing = [c.name for c in table.columns if c.name not in found.names]
+    needed = table.enough or table.column_names
+    missing = [name for name in needed if name not in found.names]
     if missing:
         raise TableError(
             f"{path}: not {table.shown}: without {', '.join(missing)} (found {', '.join(found.names) or 'no columns'})"
         )
-    for column in table.columns:
+    for column in (c for c in table.columns if c.name in found.names):
         actual = found.field(column.name).type
         if not _compatible(actual, column.type):
             expected = column.type if column.type is not None else "fixed-size list of float"
@@ -219,9 +266,17 @@ class TableReader:
         files = [open_shard(shard, table) for shard in self.shards]
         self.rows_per_shard = [file.metadata.num_rows for file in files]
         self.num_rows = sum(self.rows_per_shard)
-        self.schema: pa.Schema = files[0].schema_arrow
-        self.record = read_record(self.schema.metadata)
+        self._there: list[str] = files[0].schema_arrow.names
+        self.schema: pa.Schema = completed(files[0].schema_arrow, table.column_names if table.enough else ())
+        record = read_record(self.schema.metadata)
+        # What others make of one of our tables may carry that one's provenance along.
+        self.record = record if record and (table.grows or record.get("table") == table.name) else None
         _check_finished(path, table, files)
+
+    @property
+    def absent(self) -> list[str]:
+        """Columns of the table that aren't there; most are filled in."""
+        return [name for name in self.table.column_names if name not in self._there]
 
     @property
     def fingerprint(self) -> str:
@@ -234,11 +289,24 @@ class TableReader:
     def iter_batches(
         self, columns: Sequence[str] | None = None, batch_size: int = 4096, shards: Sequence[int] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Stream the rows, `batch_size` at a time, of all shards or of those numbered in `shards`."""
+        """Stream the rows, `batch_size` at a time, of all shards or of those numbered in `shards`.
+
+        Raises:
+            TableError: a shard is damaged, or a column isn't there and can't be filled in.
+        """
+        names = list(columns) if columns else self.schema.names
+        lacking = [name for name in names if name not in self.schema.names]
+        if lacking:
+            raise TableError(f"{self.path}: has no column {', '.join(lacking)}, which this needs; add it")
+        is_whole = all(name in self._there for name in names)
+        read = names if is_whole else sources_of(names, self._there)
         for index in range(len(self.shards)) if shards is None else shards:
             file = open_shard(self.shards[index], self.table)
+            row = 0
             try:
-                yield from file.iter_batches(batch_size=batch_size, columns=list(columns) if columns else None)
+                for batch in file.iter_batches(batch_size=batch_size, columns=read):
+                    yield batch if is_whole else filled(batch, names, self.shards[index].stem, row)
+                    row += batch.num_rows
             except (pa.ArrowInvalid, OSError) as problem:
                 where = self.shards[index]
                 raise TableError(f"{where}: damaged ({reason(problem)}); delete it and write it again") from None
@@ -270,7 +338,7 @@ def list_shards(path: Path, table: Table) -> list[Path]:
 def _check_finished(path: Path, table: Table, files: Sequence[pq.ParquetFile]) -> None:
     """Refuse a folder that one of our stages left half-written."""
     records = [read_record(file.schema_arrow.metadata) for file in files]
-    ours = [r for r in records if r is not None]
+    ours = [r for r in records if r is not None and r.get("table") == table.name]
     if not ours or path.is_file() or table.grows:
         return
     manifest = read_manifest(path)

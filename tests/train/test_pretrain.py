@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.shell import assert_one_line_error, environment, toremi
-from tests.train.smallrun import ARGUMENTS, metrics, weights
+from tests.train.smallrun import ARGUMENTS, MODEL, metrics, weights
 from toremi_cli.schemas import ANNOTATED, METRICS, WEIGHTS
 from toremi_cli.tables import TableReader
 
@@ -172,11 +172,31 @@ def test_bad_flags(pretrain, arguments, parts):
     assert_one_line_error(pretrain(*arguments), *parts)
 
 
-def test_a_mistaken_flag_does_not_cost_the_run_that_it_would_have_replaced(pretrain, uninterrupted):
-    before = sorted(path.name for path in uninterrupted.iterdir())
-    for flags in (["--policy", "nix"], ["--annotated", "nowhere"], ["--context-length", "5000"]):
+def test_a_run_that_cannot_start_does_not_cost_the_one_that_it_would_have_replaced(pretrain, uninterrupted, tmp_path):
+    unbuildable = tmp_path / "model.json"
+    unbuildable.write_text(json.dumps({**MODEL, "n_head": 3}))  # doesn't divide n_embd: only the model itself says so
+    before = everything_in(uninterrupted.parent)
+    for flags in (
+        ["--policy", "nix"],
+        ["--annotated", "nowhere"],
+        ["--context-length", "5000"],
+        ["--model", unbuildable],
+    ):
         assert pretrain("--name", uninterrupted.name, "--overwrite", *flags).returncode != 0
-        assert sorted(path.name for path in uninterrupted.iterdir()) == before
+        assert everything_in(uninterrupted.parent) == before
+
+
+def test_a_run_takes_the_place_of_another_once_it_has_begun(pretrain, workdir):
+    run = workdir / "runs" / "again"
+    for steps in ("3", "2"):
+        process = pretrain("--name", "again", "--overwrite", "--max-steps", steps, "--eval-samples", "0")
+        assert process.returncode == 0, process.stderr
+        assert [path.name for path in run.glob("checkpoint-*")] == [f"checkpoint-{steps}"]
+    assert [path.name for path in run.parent.glob(".*again*")] == []
+
+
+def everything_in(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def test_a_table_that_is_not_there_is_not_called_trained_on(pretrain, uninterrupted):
@@ -220,5 +240,4 @@ def test_nothing_is_pickled(uninterrupted, workdir):
     endings = {
         path.suffix for root in (uninterrupted, workdir / "tokens") for path in root.rglob("*") if path.is_file()
     }
-    assert endings <= {".json", ".safetensors", ".parquet", ".npy", ""}
-    assert {path.name for path in uninterrupted.rglob("*") if path.is_file() and not path.suffix} == {".lock"}
+    assert endings <= {".json", ".safetensors", ".parquet", ".npy"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from toremi_cli.layout import Workdir as Layout
+    from toremi_cli.schemas import Table
     from toremi_cli.topics.annotate import AnnotateConfig
     from toremi_cli.topics.config import ClusterConfig
     from toremi_cli.topics.embed import EmbedConfig
@@ -99,18 +101,24 @@ def register(app: typer.Typer) -> None:
 
         Only new labels: [bold]toremi annotate --relabel --taxonomy labels.txt[/]
         """
+        from toremi_cli.stage import alone_in
+
         place = options.workdir_at(workdir)
         labels = _label_settings(place, flags, seed)
         where = options.where_to_work(flags["engine"], flags["workers"])
         if relabel or dry_run:
             _refuse_flags(corpus, flags, "--relabel" if relabel else "--dry-run")
-        else:  # all flags are looked at before anything is read
-            vectors = _vector_settings(place, _given(flags, VECTOR_FLAGS | ENGINE_FLAGS, seed))
-            clusters = topic_options.cluster_config(place, **_given(flags, CLUSTER_FLAGS | ENGINE_FLAGS, seed))
-            _build_samples(place, corpus, _given(flags, CORPUS_FLAGS, seed), where)
-            _build_vectors(place, vectors)
-            _build_clusters(place, clusters)
-        _tell_cost(place, labels, as_json) if dry_run else _label(place, labels, where, as_json)
+        if dry_run:
+            _tell_cost(place, labels, as_json)
+            return
+        with alone_in(place):
+            if not relabel:  # all flags are looked at before anything is read
+                vectors = _vector_settings(place, _given(flags, VECTOR_FLAGS | ENGINE_FLAGS, seed))
+                clusters = _cluster_settings(place, _given(flags, CLUSTER_FLAGS | ENGINE_FLAGS, seed))
+                _build_samples(place, corpus, _given(flags, CORPUS_FLAGS, seed), where)
+                _build_vectors(place, vectors)
+                _build_clusters(place, clusters)
+            _label(place, labels, where, as_json)
 
     groups = (LABEL_FLAGS, LLM_FLAGS, CLUSTER_FLAGS, CORPUS_FLAGS, VECTOR_FLAGS, ENGINE_FLAGS)
     command(app, "annotate", "Stages")(_with_flags(annotate, *groups))
@@ -172,22 +180,51 @@ def _build_samples(place: Layout, corpus: list[str] | None, flags: dict[str, Any
     build_samples(paths, place, settings, **where)
 
 
-def _vector_settings(place: Layout, flags: dict[str, Any]) -> EmbedConfig:
+def _vector_settings(place: Layout, flags: dict[str, Any]) -> EmbedConfig | None:
+    """None where the user has put vectors of their own there."""
+    from toremi_cli.schemas import EMBEDDINGS
+
+    if _takes_own(place.embeddings, EMBEDDINGS, flags):
+        return None
     names = {"vectors": "backend", "vector_model": "model", "vector_dim": "dim", "vector_fit_samples": "fit_samples"}
     renamed = {names.get(name, name): value for name, value in flags.items()}
     return options.embed_config(options.previous_embeddings(place), **renamed)
 
 
-def _build_vectors(place: Layout, settings: EmbedConfig) -> None:
+def _cluster_settings(place: Layout, flags: dict[str, Any]) -> ClusterConfig | None:
+    """None where the user has put clusters of their own there."""
+    from toremi_cli.schemas import CLUSTERS
+
+    return None if _takes_own(place.clusters, CLUSTERS, flags) else topic_options.cluster_config(place, **flags)
+
+
+def _build_vectors(place: Layout, settings: EmbedConfig | None) -> None:
     from toremi_cli.topics.embed import build_embeddings
 
-    build_embeddings(place, settings)
+    if settings is not None:
+        build_embeddings(place, settings)
 
 
-def _build_clusters(place: Layout, settings: ClusterConfig) -> None:
+def _build_clusters(place: Layout, settings: ClusterConfig | None) -> None:
     from toremi_cli.topics.cluster import build_clusters
 
-    build_clusters(place, settings)
+    if settings is not None:
+        build_clusters(place, settings)
+
+
+def _takes_own(folder: Path, table: Table, flags: dict[str, Any]) -> bool:
+    """Whether the user has put a table of another program there: then it is taken as it is."""
+    from toremi_cli.errors import UsageError
+    from toremi_cli.stage import is_users_own
+
+    if not is_users_own(folder, table):
+        return False
+    asked = flags.keys() - {"seed", *ENGINE_FLAGS}
+    if asked:
+        flag = "--" + sorted(asked)[0].replace("_", "-")
+        raise UsageError(f"{flag}: {folder} was not written by toremi; move it away, or leave the flag out to take it")
+    console.note(f"{folder}: not written by toremi, taken as it is")
+    return True
 
 
 def _tell_cost(place: Layout, labels: AnnotateConfig, as_json: bool) -> None:
@@ -231,7 +268,7 @@ def _label(place: Layout, labels: AnnotateConfig, where: dict[str, Any], as_json
         return
     print_topics(topics[:SHOWN_TOPICS])
     if len(topics) > SHOWN_TOPICS:
-        console.out.print(f"… and {len(topics) - SHOWN_TOPICS:,} more: toremi topics", markup=False)
+        console.out.print(f"… and {len(topics) - SHOWN_TOPICS:,} more: toremi topics")
     console.say(
         f"\n{result['annotated']}: {result['num_samples']:,} samples, {result['num_unsettled']:,} of them without a "
         f"topic; {result['num_topics']:,} topics, {result['num_labelled_topics']:,} with labels"

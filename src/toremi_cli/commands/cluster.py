@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]toremi cluster --num-topics 40[/]
         """
+        from toremi_cli.stage import alone_in
         from toremi_cli.topics.cluster import build_clusters
 
         place = options.workdir_at(workdir)
@@ -57,7 +58,8 @@ def register(app: typer.Typer) -> None:
             engine=engine,
             seed=seed,
         )
-        manifest = build_clusters(place, settings)
+        with alone_in(place):
+            manifest = build_clusters(place, settings)
         result = _summary(manifest, place)
         console.print_json(result) if as_json else _print(result)
 
@@ -87,7 +89,7 @@ def _print(result: dict[str, Any]) -> None:
         table.add_row(str(topic["topic"]), *counts, Text(" ".join(topic["words"][:SHOWN_WORDS])))
     console.out.print(table)
     if len(result["topics"]) > SHOWN:
-        console.out.print(f"… and {len(result['topics']) - SHOWN:,} more: toremi topics", markup=False)
+        console.out.print(f"… and {len(result['topics']) - SHOWN:,} more: toremi topics")
     console.say(
         f"\n{result['num_topics']:,} topics ({result['reason']}) for {result['num_samples']:,} samples; "
         f"mean agreement {result['agreement']:.2f}; {result['coverage']:.1%} have a topic"

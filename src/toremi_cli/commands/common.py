@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from toremi_cli import console
+from toremi_cli.caches import ensure_writable_caches
 from toremi_cli.errors import ToremiError, reason
 
 INTERRUPTED_EXIT_CODE = 130
@@ -40,6 +41,7 @@ def command(app: typer.Typer, name: str, panel: str | None = None) -> Callable[[
         @functools.wraps(function)
         def wrapper(*args: Any, quiet: bool = False, debug: bool = False, **kwargs: Any) -> None:
             console.set_quiet(quiet)
+            ensure_writable_caches()
             run_guarded(functools.partial(function, *args, **kwargs), debug)
 
         wrapper.__signature__ = _with_shared_flags(function)  # type: ignore[attr-defined]

@@ -73,4 +73,4 @@ def _print(comparison: Comparison) -> None:
         console.out.print(table)
         console.out.print()
     if any(group.bits_per_byte or group.tasks for group in comparison.groups):
-        console.out.print(f"{LEGEND}; {BEST}", markup=False, style="dim")
+        console.out.print(f"{LEGEND}; {BEST}", style="dim")

@@ -48,6 +48,7 @@ def register(app: typer.Typer) -> None:
         Example: [bold]toremi embed corpus/ --max-tokens 512[/]
         """
         from toremi_cli.corpus.stage import build_samples
+        from toremi_cli.stage import alone_in
         from toremi_cli.topics.embed import build_embeddings
 
         place, paths = options.workdir_at(workdir), options.paths_of(corpus)
@@ -76,8 +77,10 @@ def register(app: typer.Typer) -> None:
             engine=engine,
             seed=seed,
         )
-        samples = build_samples(paths, place, corpus_settings, **options.where_to_work(engine, workers))
-        embeddings = build_embeddings(place, vector_settings)
+        where = options.where_to_work(engine, workers)
+        with alone_in(place):
+            samples = build_samples(paths, place, corpus_settings, **where)
+            embeddings = build_embeddings(place, vector_settings)
         result = _summary(samples, embeddings)
         console.print_json(result) if as_json else _print(result)
 
@@ -104,10 +107,10 @@ def _print(result: dict[str, Any]) -> None:
     overlap = result["overlap"]
     if overlap["num_samples"]:
         part = overlap["num_shared"] / overlap["num_samples"]
-        console.out.print(f"held out, but mostly in the training text too: {part:.1%} of the samples", markup=False)
+        console.out.print(f"held out, but mostly in the training text too: {part:.1%} of the samples")
     left_out = [f"{result[key]:,} {name}" for key, name in _LEFT_OUT if result[key]]
     if left_out:
-        console.out.print("left out: " + ", ".join(left_out), markup=False)
+        console.out.print("left out: " + ", ".join(left_out))
 
 
 _LEFT_OUT = (("num_empty_texts", "documents without text"), ("num_skipped", "broken lines or files"))

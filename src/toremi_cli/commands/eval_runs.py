@@ -143,8 +143,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _print(result: EvalResult) -> None:
-    from toremi_cli.evaluate.scores import TOPIC
     from toremi_cli.report.terminal import side_by_side
+    from toremi_cli.schemas import TOPIC_DOMAIN
 
     columns = _columns([(s.run, s.checkpoint) for s in result.scores])
     domains = list(dict.fromkeys(d.domain for s in result.scores for d in s.domains))
@@ -152,7 +152,7 @@ def _print(result: EvalResult) -> None:
     for title, metric in (("bits per byte", "bits_per_byte"), ("perplexity", "perplexity")):
         values = [{d.domain: getattr(d, metric) for d in s.domains} for s in result.scores]
         # topics once: of perplexity the sources are enough on a terminal, the table has all
-        shown = [name for name in domains if metric != "perplexity" or not name.startswith(TOPIC)]
+        shown = [name for name in domains if metric != "perplexity" or not name.startswith(TOPIC_DOMAIN)]
         rows = [(name, {c: v[name] for c, v in zip(columns, values, strict=True) if name in v}) for name in shown]
         mark = ranked and (metric != "perplexity" or result.comparable_perplexity)
         for table in side_by_side(title, columns, rows, mark):
@@ -161,7 +161,7 @@ def _print(result: EvalResult) -> None:
     best = ", * the best of a row" if ranked else ""
     if result.has_seeds:
         best = "; none is marked: the best of several seeds is luck, `toremi compare` has their means"
-    console.out.print(f"on '{result.suite}', lower is better{best}", markup=False, style="dim")
+    console.out.print(f"on '{result.suite}', lower is better{best}", style="dim")
 
 
 def _print_tasks(result: TaskResult) -> None:

@@ -65,7 +65,7 @@ def _print(name: str, summary: dict[str, Any], top: int) -> None:
     console.out.print(table)
     left_out = len(summary["topics"]) - (top or len(summary["topics"]))
     if left_out > 0:
-        console.out.print(f"… {left_out} more", markup=False)
+        console.out.print(f"… {left_out} more")
 
 
 def sparkline(values: list[float], low: float, high: float, width: int = COURSE_WIDTH) -> str:

@@ -16,6 +16,7 @@ from toremi_cli import console
 from toremi_cli.corpus.hashing import HASH_RANGE, keyed_hash
 from toremi_cli.corpus.tokenizer import TextTokenizer, load_tokenizer
 from toremi_cli.errors import TableError, UsageError
+from toremi_cli.locks import lock_beside, locked
 from toremi_cli.provenance import digest, provenance_of
 from toremi_cli.schemas import ANNOTATED, CORRUPTED, TOPICS, TRAIN, Column, Table
 from toremi_cli.stage import StageFolder
@@ -91,11 +92,20 @@ def build_corrupted(
         stage.confirm()
         return read_manifest(out) or {}
     _refuse_absent_topic(reader, chosen)
+    with locked(lock_beside(out), out, "let it end, or name another --out"):
+        return _write(stage, reader, chosen, encoder, table)
+
+
+def _write(
+    stage: StageFolder, reader: TableReader, chosen: _Chosen, encoder: TextTokenizer, table: Table
+) -> dict[str, Any]:
+    config = chosen.config
     stage.begin()
     corrupt = Corruptor(config, encoder)
+    columns = [name for name in table.column_names if name != CORRUPTED or name in reader.schema.names]
     with console.progress("corrupting", total=reader.num_rows) as bar:
         for shard in range(len(reader.shards)):
-            batches = (b for b in reader.iter_batches(batch_size=BATCH_ROWS, shards=[shard]))
+            batches = reader.iter_batches(columns, BATCH_ROWS, [shard])
             if stage.is_shard_done(shard):
                 bar.advance(reader.rows_per_shard[shard])
                 continue

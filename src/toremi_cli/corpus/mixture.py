@@ -28,7 +28,7 @@ from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.corpus.tokenizer import TextTokenizer, fetch_tokenizer, tokenizer_fingerprint, train_tokenizer
 from toremi_cli.errors import CorpusError, UsageError
 from toremi_cli.provenance import digest
-from toremi_cli.tables import atomic_folder, find_json, write_json
+from toremi_cli.tables import find_json, output_folder, write_json
 
 NUM_BUCKETS = 1 << 16
 """A threshold is exact to this part of a source, or to one document."""
@@ -215,7 +215,7 @@ def _write(
     record: dict[str, Any],
 ) -> None:
     """Stream the corpus once more into the folders of all targets, which appear when all is written."""
-    with atomic_folder(out) as temporary:
+    with output_folder(out) as temporary:
         with ExitStack() as stack, console.progress("writing", total=num_documents, unit="documents") as bar:
             folders = {name: temporary / name if len(thresholds) > 1 else temporary for name in thresholds}
             writers = {name: stack.enter_context(JsonlShards(folder)) for name, folder in folders.items()}

@@ -12,7 +12,7 @@ from toremi_cli.errors import CorpusError, TableError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest
 from toremi_cli.sample_topics import SampleTopics
-from toremi_cli.schemas import ANNOTATED
+from toremi_cli.schemas import ANNOTATED, TEST, TRAIN, VALIDATION, source_domain
 from toremi_cli.tables import TableReader
 
 
@@ -28,6 +28,7 @@ class EvalSet:
     documents: list[str] = field(default_factory=list)
     """Id of the document that a text is part of: what intervals resample."""
     sources: list[str] = field(default_factory=list)
+    """As the domains that they are, by `source_domain`."""
     texts: list[str] = field(default_factory=list)
     topics: list[list[str]] = field(default_factory=list)
     empty_domains: list[str] = field(default_factory=list)
@@ -38,7 +39,7 @@ class EvalSet:
         if text:
             self.ids.append(text_id)
             self.documents.append(document)
-            self.sources.append(source)
+            self.sources.append(source_domain(source))
             self.texts.append(text)
             self.topics.append(list(topics))
 
@@ -80,7 +81,7 @@ def held_out(workdir: Workdir, split: str, topics: str) -> EvalSet:
             f"{workdir.annotated}: no sample of split '{split}'; annotate with a larger --holdout, "
             "or name other text with --data"
         )
-    result.empty_domains = sorted(seen - set(result.sources))
+    result.empty_domains = sorted({source_domain(source) for source in seen} - set(result.sources))
     return result
 
 
@@ -95,7 +96,9 @@ def corpus_texts(path: str, workdir: Path | None = None) -> EvalSet:
     from toremi_cli.corpus.readers import Corpus
     from toremi_cli.corpus.scan import batches
 
-    result = EvalSet(suite=Path(path).name or path, fingerprint="")
+    name = Path(path).name or path
+    suite = f"data:{name}" if name in (TRAIN, VALIDATION, TEST) else name  # a split's numbers are not to be replaced
+    result = EvalSet(suite=suite, fingerprint="")
     corpus = Corpus(path, CorpusConfig(), workdir=workdir, has_flags=False)
     ids = DistinctIds(corpus)
     for batch in batches(corpus.documents()):

@@ -24,7 +24,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.runs.history import History, read_history
 from toremi_cli.runs.run import Run
 from toremi_cli.sample_topics import SampleTopics
-from toremi_cli.schemas import ANNOTATED, CORRUPTED, TRAIN
+from toremi_cli.schemas import ANNOTATED, CORRUPTED, TRAIN, source_domain
 from toremi_cli.tables import TableReader
 
 PASSED = 0.9
@@ -118,7 +118,7 @@ def read_truth(path: Path, run: Run, workdir: Workdir) -> Truth:
             count = sources.setdefault(row["source"], [0, 0])
             count[0] += 1
             count[1] += bool(row[CORRUPTED])
-    truth.sources = {source: noisy / total for source, (total, noisy) in sources.items()}
+    truth.sources = {source_domain(source): noisy / total for source, (total, noisy) in sources.items()}
     return truth
 
 

@@ -15,14 +15,17 @@ from toremi_cli.evaluate.bootstrap import DocumentScores
 from toremi_cli.evaluate.data import EvalSet
 from toremi_cli.evaluate.intervals import intervals
 from toremi_cli.evaluate.scores import DomainScore, TextScores, eval_rows
-from toremi_cli.provenance import provenance_of
+from toremi_cli.locks import lock_beside, locked
+from toremi_cli.provenance import Provenance, provenance_of
 from toremi_cli.runs.checkpoints import Checkpoint
 from toremi_cli.runs.run import Run
 from toremi_cli.schemas import CONDITIONS, EVAL, SCORES, Table
-from toremi_cli.tables import TableReader, write_table
+from toremi_cli.tables import TableReader, remove_temporaries_of, write_table
 
 EVAL_FILE = "eval.parquet"
 SCORES_FILE = "scores.parquet"
+KEEPING_SECONDS = 60.0
+"""How long to wait while another evaluation of the same run keeps its numbers."""
 
 
 def keep_scores(
@@ -78,9 +81,23 @@ def keep_rows(
     if run.is_bare_model:
         return
     path = run.folder / file
+    with locked(lock_beside(path), path, "run the same command again", KEEPING_SECONDS):
+        provenance = provenance_of(table, f"toremi eval {run.name}", {"suite": here[1]}, inputs)
+        _replace_rows(path, table, here, rows, domains, provenance)
+
+
+def _replace_rows(
+    path: Path,
+    table: Table,
+    here: tuple[str, str, str],
+    rows: Sequence[dict[str, Any]],
+    domains: Sequence[str] | None,
+    provenance: Provenance,
+) -> None:
     checkpoint, suite, conditions = here
     full = table.with_optional(CONDITIONS)
     found = pa.Table.from_pylist([{**row, CONDITIONS: conditions} for row in rows], schema=full.arrow_schema())
+    remove_temporaries_of(path)
     if path.exists():
         old = _read(path, table)
         same = pc.and_(pc.equal(old["checkpoint"], checkpoint), pc.equal(old["suite"], suite))
@@ -89,7 +106,7 @@ def keep_rows(
             name = "domain" if "domain" in table.column_names else "source"
             same = pc.and_(same, pc.is_in(old[name], pa.array(list(domains), pa.string())))
         found = pa.concat_tables([old.filter(pc.invert(same)), found])
-    write_table(path, full, found, provenance_of(table, f"toremi eval {run.name}", {"suite": suite}, inputs))
+    write_table(path, full, found, provenance)
 
 
 def _read(path: Path, table: Table) -> pa.Table:

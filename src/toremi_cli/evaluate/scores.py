@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from toremi_cli.evaluate.data import EvalSet
-from toremi_cli.schemas import MACRO, MICRO
+from toremi_cli.schemas import MACRO, MICRO, TOPIC_DOMAIN
 
-TOPIC = "topic:"
-"""What a topic's name has in front where it is a domain."""
 METRICS = ("loss", "perplexity", "bits_per_byte")
 
 
@@ -79,7 +77,9 @@ def score_domains(texts: EvalSet, scores: TextScores) -> list[DomainScore]:
     for index, topics in enumerate(texts.topics):
         for topic in topics:
             members.setdefault(topic, []).append(index)
-    by_topic = [domain_score(TOPIC + name, scores, np.array(members[name]), documents) for name in sorted(members)]
+    by_topic = [
+        domain_score(TOPIC_DOMAIN + name, scores, np.array(own), documents) for name, own in sorted(members.items())
+    ]
     return [*by_source, macro, micro, *by_topic]
 
 

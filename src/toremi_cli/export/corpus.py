@@ -16,7 +16,7 @@ from toremi_cli.corpus.shards import JsonlShards
 from toremi_cli.errors import UsageError
 from toremi_cli.export.shares import Mixture, SampleWeigher, training_rows
 from toremi_cli.export.shuffle import KEY_DIGITS, in_key_order
-from toremi_cli.tables import ShardWriter, atomic_folder, shard_name, write_json
+from toremi_cli.tables import ShardWriter, output_folder, shard_name, write_json
 
 FORMATS = ("parquet", "jsonl.zst")
 RECORD = "_export.json"
@@ -68,7 +68,7 @@ def write_corpus(
         raise UsageError(f"{out}: is not empty and no export of toremi; name another folder with --out")
     target = tokens or mixture.tokens
     facts = {"samples": 0, "copies": 0, "tokens": 0}
-    with atomic_folder(out) as folder:
+    with output_folder(out) as folder:
         scratch = folder / "_shuffling"
         writer = _ParquetShards(folder) if file_format == "parquet" else JsonlShards(folder)
         with writer, console.progress("resampling", total=2 * target, unit="tokens") as bar:

@@ -26,7 +26,7 @@ from toremi_cli.export.formats import file_names
 from toremi_cli.export.shares import NO_LABEL, training_rows
 from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
 from toremi_cli.sample_topics import SampleTopics
-from toremi_cli.tables import ShardWriter, atomic_folder, write_json
+from toremi_cli.tables import ShardWriter, output_folder, write_json
 
 FORMATS = ("megatron", "numpy")
 RECORD = "_tokens.json"
@@ -79,7 +79,7 @@ def write_tokens(
     names = {_part_of(row, topics.of(row), by) for row in training_rows(annotated, columns)}
     if not names:
         raise TableError(f"{annotated}: no training samples there; annotate a corpus first")
-    with atomic_folder(out) as folder, console.progress("tokenizing", unit="samples") as bar:
+    with output_folder(out) as folder, console.progress("tokenizing", unit="samples") as bar:
         writer = _TokenWriter(folder, tokenizer, file_format, file_names(sorted(names)))
         for rows in _batches(annotated, [*columns, "doc_id", "text"]):
             writer.add(rows, topics, by)

@@ -33,6 +33,7 @@ RC: dict[Any, Any] = {
     "ytick.color": "#666666",
     "lines.linewidth": 1.4,
     "savefig.dpi": 160,
+    "text.parse_math": False,  # a source may be called "$5 to $10"
     "svg.fonttype": "none",
     "svg.hashsalt": "toremi",
 }

@@ -9,9 +9,9 @@ from itertools import takewhile
 from rich.table import Table
 from rich.text import Text
 
-from toremi_cli.evaluate.scores import TOPIC, best_of
+from toremi_cli.evaluate.scores import best_of
 from toremi_cli.report.comparison_table import TableRow
-from toremi_cli.schemas import MACRO, MICRO
+from toremi_cli.schemas import MACRO, MICRO, TOPIC_DOMAIN
 
 NAME_WIDTH = 26
 LABEL_WIDTH, LEAST_LABEL_WIDTH = 32, 18
@@ -76,13 +76,13 @@ def _block(title: str, block: Sequence[str], columns: Sequence[str], rows: Seque
             table.add_row()
         best = best_of({column: values[column] for column in columns if column in values}) if mark else set()
         cells = [_cell(values.get(column), column in best, mark) for column in block]
-        label = name.removeprefix(TOPIC)
-        table.add_row(Text(shorten(label, NAME_WIDTH), style="italic" if name.startswith(TOPIC) else ""), *cells)
+        label = name.removeprefix(TOPIC_DOMAIN)
+        table.add_row(Text(shorten(label, NAME_WIDTH), style="italic" if name.startswith(TOPIC_DOMAIN) else ""), *cells)
     return table
 
 
 def _group(name: str) -> int:
-    return 1 if name in (MACRO, MICRO) else 2 if name.startswith(TOPIC) else 0
+    return 1 if name in (MACRO, MICRO) else 2 if name.startswith(TOPIC_DOMAIN) else 0
 
 
 def _cell(value: float | None, is_best: bool, mark: bool) -> Text:

@@ -46,6 +46,11 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
     return [Checkpoint(path.name, path, step) for step, path in sorted(found)]
 
 
+def how_to_go_on(run: Path) -> str:
+    """What to do about a run that ended early, as part of an error."""
+    return "go on with --resume" if list_checkpoints(run) else "it has no checkpoint yet: run the same command again"
+
+
 def what_is_wrong(folder: Path) -> str | None:
     """Why a model folder cannot be loaded, None if all its files are whole."""
     if not (folder / "config.json").is_file():

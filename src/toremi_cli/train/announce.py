@@ -13,13 +13,13 @@ MEASURED_INTERVALS = 80
 """Updates of the weights in the paper's run, and in those that `docs/results.md` tells of."""
 
 
-def announce(run: Run, num_parameters: int) -> None:
+def announce(run: Run) -> None:
     """Print the plan in a few lines, with what may surprise."""
     schedule, config = run.schedule, run.config
     ranks = run.accelerator.num_processes
     where = f"{ranks} x {run.device.type}" if ranks > 1 else run.device.type
     console.note(
-        f"{config.run_name}: {num_parameters / 1e6:.1f}M parameters on {where}, {schedule.max_steps:,} steps of "
+        f"{config.run_name}: {run.num_parameters / 1e6:.1f}M parameters on {where}, {schedule.max_steps:,} steps of "
         f"{schedule.batch_tokens:,} tokens ({schedule.batch_size} rows x {schedule.context_length}, "
         f"{schedule.num_micro_steps} micro-step{'s' if schedule.num_micro_steps > 1 else ''}), "
         f"{schedule.epochs:.2g} epochs of {schedule.epoch_tokens:,} tokens, {len(run.policy.topics)} topics"
@@ -45,9 +45,10 @@ def warn_of_few_updates(config: TrainConfig, schedule: Schedule, policy: str) ->
     """Say so where the weights change too seldom for a policy to do anything."""
     intervals = schedule.max_steps // config.interval
     if intervals < FEW_INTERVALS and policy != "uniform":
+        interval = max(schedule.max_steps // MEASURED_INTERVALS, 1)
         console.warn(
             f"the weights change only {intervals} time{'s' if intervals != 1 else ''} in {schedule.max_steps} steps; "
-            f"try --interval {max(schedule.max_steps // MEASURED_INTERVALS, 1)}"
+            + (f"try --interval {interval}" if interval < config.interval else "train for more of them, of fewer rows")
         )
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from toremi_cli.errors import TrainingError, reason
-from toremi_cli.runs.checkpoints import Checkpoint, list_checkpoints
+from toremi_cli.runs.checkpoints import Checkpoint, how_to_go_on, list_checkpoints
 from toremi_cli.tables import read_json, write_json
 from toremi_cli.train.sharding import like
 
@@ -84,8 +84,8 @@ def save_checkpoint(
             raise
         why = getattr(problem, "strerror", None) or reason(problem)
         raise TrainingError(
-            f"{final}: cannot write the checkpoint ({why}); earlier checkpoints are intact: make room and go on "
-            "with --resume"
+            f"{final}: cannot write the checkpoint ({why}); earlier checkpoints are intact: make room, then "
+            f"{how_to_go_on(run)}"
         ) from None
     for old in resumable(run)[:-keep] if keep else []:
         _discard(old.folder)
@@ -149,7 +149,7 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
 
 
 def remove_leftovers(run: Path) -> None:
-    """Remove what an interrupted save left."""
+    """Remove what a killed save left."""
     for path in run.glob(".checkpoint-*.tmp-*"):
         shutil.rmtree(path, ignore_errors=True)
 

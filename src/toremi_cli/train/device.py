@@ -18,7 +18,7 @@ from toremi_cli.train.sharding import check_sharding
 
 
 def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
-    """The accelerator of this rank; joins the process group. A tracker writes below the run's `folder`.
+    """The accelerator of this rank; joins the process group. Trackers will write below the run's `folder`.
 
     Raises:
         UsageError: a precision that the device lacks, a tracker that is not installed, the first FSDP,
@@ -43,8 +43,6 @@ def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
         project_dir=str(folder),
     )
     check_sharding(accelerator)
-    if config.log_with:
-        accelerator.init_trackers("tracker")
     return accelerator
 
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from toremi_cli.lm.perplexity import score_samples
 from toremi_cli.lm.streams import permutation
-from toremi_cli.schemas import VALIDATION
+from toremi_cli.schemas import VALIDATION, source_domain
 from toremi_cli.train.token_loss import TokenLoss
 from toremi_cli.train.tokens import TokenCache, TopicPairs
 
@@ -21,7 +21,7 @@ class Evaluation:
     """Token-weighted losses of the validation samples by source."""
 
     loss: dict[str, float]
-    """Nats a token."""
+    """Nats a token, by domain."""
     bits_per_byte: dict[str, float]
     micro_loss: float
     """Over all tokens."""
@@ -91,7 +91,7 @@ def _topic_sums(pairs: TopicPairs, samples: np.ndarray, losses: torch.Tensor) ->
 
 
 def _summarize(sources: list[str], sums: torch.Tensor, by_topic: torch.Tensor) -> Evaluation:
-    rows = {name: row for name, row in zip(sources, sums.tolist(), strict=True) if row[1] > 0}
+    rows = {source_domain(name): row for name, row in zip(sources, sums.tolist(), strict=True) if row[1] > 0}
     loss = {name: nats / tokens for name, (nats, tokens, _) in rows.items()}
     bits = {name: nats / log(2) / max(num_bytes, 1.0) for name, (nats, _, num_bytes) in rows.items()}
     nats, tokens, num_bytes = sums.sum(dim=0).tolist()

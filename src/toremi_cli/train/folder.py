@@ -1,79 +1,86 @@
-"""What a run's folder looks like when a run begins: fresh, or cut back to its last whole checkpoint."""
+"""A run's folder: it appears, or is cut back to its last checkpoint, once the model has taken its first step.
+
+Whatever may keep a run from starting (a model that can't be built, too little memory, a kill) has shown by then, and
+has left what was there before.
+"""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from accelerate import Accelerator
 
 from toremi_cli import __version__
 from toremi_cli.errors import TrainingError
 from toremi_cli.provenance import digest, provenance_of
-from toremi_cli.runs.record import RUN_FILE, read_run, update_run
+from toremi_cli.runs.record import RUN_FILE, update_run
 from toremi_cli.schemas import METRICS, RUN_WEIGHTS, Table
-from toremi_cli.tables import write_json
+from toremi_cli.tables import atomic_folder, remove_temporaries_in, remove_temporaries_of, write_json
 from toremi_cli.train import checkpoint as ckpt
-from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.growing_table import GrowingTable, cut_back
-from toremi_cli.train.tokens import TokenCache
+from toremi_cli.train.run import Run
 
 
-def growing_table(folder: Path, table: Table, config: TrainConfig, cache: TokenCache) -> GrowingTable:
-    """One of the tables that the run adds rows to."""
-    provenance = provenance_of(table, "toremi pretrain", config.to_json(), {"tokens": cache.fingerprint})
-    return GrowingTable(folder / table.name, table, provenance)
-
-
-def begin_folder(
-    folder: Path, config: TrainConfig, accelerator: Accelerator, cache: TokenCache, resume: bool
-) -> Path | None:
-    """Prepare the folder on the first rank; return the checkpoint to resume from, the same on all ranks.
+def check_replaceable(folder: Path) -> None:
+    """Refuse to put a run in the place of something else.
 
     Raises:
-        TrainingError: the corpus has changed since the run began.
+        TrainingError: what stands there is no run of ours.
     """
-    step = torch.full((1,), -1, dtype=torch.int64, device=accelerator.device)
-    if accelerator.is_main_process:
-        step[0] = _begin(folder, config, cache, resume)
-    if dist.is_initialized():
-        dist.broadcast(step, 0)
-    last = int(step[0])
-    return folder / f"checkpoint-{last}" if last >= 0 else None
+    if not folder.exists() or (folder / RUN_FILE).exists():
+        return
+    if folder.is_file() or any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise TrainingError(f"{folder}: not a run of toremi; will not delete it: name another run with --name")
 
 
-def _begin(folder: Path, config: TrainConfig, cache: TokenCache, resume: bool) -> int:
-    """Step of the checkpoint to resume from, -1 for none."""
-    record = read_run(folder) if resume else None
-    found = ckpt.resumable(folder) if record else []
-    if record and record["data"] != cache.fingerprint:
-        raise TrainingError(
-            f"{folder / RUN_FILE}: the annotated corpus has changed since this run began; start another with "
-            "--name, or over again with --overwrite"
-        )
-    ckpt.remove_leftovers(folder)
-    last = found[-1].step if found else -1
-    for table in (RUN_WEIGHTS, METRICS):
-        growing = growing_table(folder, table, config, cache)
-        cut_back(growing.folder, table, growing.provenance, last)
-    if found:
-        update_run(folder, status="running", config=config.to_json())
-    else:
-        write_json(folder / RUN_FILE, _record(config, cache))
-    return last
+def open_folder(run: Run, last_step: int, overwrite: bool) -> None:
+    """Begin the run on disk, in place of an earlier one (`overwrite`), or go on after the checkpoint of `last_step`.
+
+    Args:
+        run: its tables are set; every rank calls it, the first writes.
+        last_step: step of the checkpoint that the run was restored from, -1 for none.
+        overwrite: put the new run in the place of what is there, which is whole until then.
+    """
+    if run.is_main:
+        if overwrite or not (run.folder / RUN_FILE).exists():
+            check_replaceable(run.folder)
+            with atomic_folder(run.folder) as folder:
+                write_json(folder / RUN_FILE, _record(run))
+        else:
+            remove_temporaries_of(run.folder / RUN_FILE)  # an evaluation may be writing beside it
+            ckpt.remove_leftovers(run.folder)
+            for table in (RUN_WEIGHTS, METRICS):
+                growing = _growing_table(run, table)
+                remove_temporaries_in(growing.folder)
+                cut_back(growing.folder, table, growing.provenance, last_step)
+            if last_step < 0:
+                write_json(run.folder / RUN_FILE, _record(run))
+            else:
+                facts = {key: _record(run)[key] for key in ("status", "config", "schedule", "num_parameters")}
+                update_run(run.folder, **facts)
+        run.weights_table, run.metrics_table = _growing_table(run, RUN_WEIGHTS), _growing_table(run, METRICS)
+    if run.config.log_with:
+        run.accelerator.init_trackers("tracker")
 
 
-def _record(config: TrainConfig, cache: TokenCache) -> dict[str, Any]:
+def _growing_table(run: Run, table: Table) -> GrowingTable:
+    provenance = provenance_of(table, "toremi pretrain", run.config.to_json(), {"tokens": run.cache.fingerprint})
+    return GrowingTable(run.folder / table.name, table, provenance)
+
+
+def _record(run: Run) -> dict[str, Any]:
     """What `run.json` holds when a run begins."""
-    values = config.to_json()
+    values = run.config.to_json()
     return {
         "status": "running",
         "config": values,
-        "data": cache.fingerprint,
-        "annotated": cache.meta["annotated"],
-        "fingerprint": digest(values, cache.fingerprint),
+        "data": run.cache.fingerprint,
+        "annotated": run.cache.meta["annotated"],
+        "fingerprint": digest(values, run.cache.fingerprint),
         "toremi_version": __version__,
         "torch_version": torch.__version__,
+        "schedule": asdict(run.schedule),
+        "num_parameters": run.num_parameters,
     }

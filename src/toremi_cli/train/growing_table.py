@@ -51,9 +51,7 @@ class GrowingTable:
 
 
 def cut_back(folder: Path, table: Table, provenance: Provenance, last_step: int) -> None:
-    """Remove the rows later than `last_step` and what an interrupted write left."""
-    for leftover in folder.glob(".*.tmp-*"):
-        leftover.unlink(missing_ok=True)
+    """Remove the rows later than `last_step`."""
     for path in sorted(folder.glob("part-*.parquet")):
         rows = open_shard(path, table).read()
         kept = rows.filter(pc.less_equal(rows["step"], pa.scalar(last_step, pa.int64())))

@@ -22,6 +22,9 @@ from typing import IO, Any
 from toremi_cli import console
 from toremi_cli.engine import default_workers
 from toremi_cli.errors import TrainingError, UsageError
+from toremi_cli.layout import Workdir
+from toremi_cli.runs.checkpoints import how_to_go_on
+from toremi_cli.runs.record import RUN_FILE
 from toremi_cli.train import outcome
 from toremi_cli.train.accelerate_config import without_launchers, write_own_config
 from toremi_cli.train.config import TrainConfig
@@ -33,7 +36,7 @@ LAST_WORDS_SECONDS = 3.0
 WORKER = "toremi_cli.train.worker"
 
 
-def launch(config: TrainConfig, resume: bool) -> dict[str, Any]:
+def launch(config: TrainConfig, resume: bool, overwrite: bool = False) -> dict[str, Any]:
     """Run the ranks in child processes and wait for them; return the outcome of the run.
 
     Raises:
@@ -42,10 +45,13 @@ def launch(config: TrainConfig, resume: bool) -> dict[str, Any]:
         KeyboardInterrupt: Ctrl-C before the run had begun.
     """
     gpus, processes = resolve_devices(config)
+    run = Workdir(Path(config.workdir)).run(config.run_name)
+    before = _stamp(run)
     with tempfile.TemporaryDirectory(prefix="toremi-") as name:
         folder = Path(name)
         request = folder / "request.json"
-        request.write_text(json.dumps({"config": {**config.to_json(), "gpus": gpus}, "resume": resume}))
+        how = {"resume": resume, "overwrite": overwrite}
+        request.write_text(json.dumps({"config": {**config.to_json(), "gpus": gpus}, **how}))
         child = subprocess.Popen(
             launch_command(config, processes, request),
             stdin=subprocess.PIPE,  # the lifeline: workers end when this end of it closes
@@ -62,7 +68,9 @@ def launch(config: TrainConfig, resume: bool) -> dict[str, Any]:
         if found is None:
             if signals:
                 raise KeyboardInterrupt
-            raise TrainingError(_death(child.returncode, last_lines, begun=bool(_worker_pids(folder))))
+            begun = bool(_worker_pids(folder))
+            advice = how_to_go_on(run) if _stamp(run) != before else "run the same command again"
+            raise TrainingError(f"{_death(child.returncode, last_lines, begun=begun)}; {advice}")
     if "error" in found:
         error = UsageError if found["exit_code"] == UsageError.exit_code else TrainingError
         raise error(found["error"])
@@ -160,6 +168,13 @@ def _end(child: subprocess.Popen[bytes], folder: Path) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
+def _stamp(run: Path) -> int:
+    """When a run's record was written last, 0 where there is none: tells whether a run has begun."""
+    with suppress(OSError):
+        return (run / RUN_FILE).stat().st_mtime_ns
+    return 0
+
+
 def _death(code: int, last_lines: list[str], begun: bool) -> str:
     """One line about a worker that died without a word, or about what could not start one."""
     if code < 0 or code in (128 + signal.SIGKILL, 1):
@@ -167,6 +182,4 @@ def _death(code: int, last_lines: list[str], begun: bool) -> str:
     else:
         hint = next((line.strip() for line in reversed(last_lines) if line.strip()), "")
     why = f"exit code {code}{': ' + hint if hint else ''}"
-    if not begun:
-        return f"the training process could not be started ({why})"
-    return f"the training process died ({why}); go on with --resume"
+    return f"the training process {'died' if begun else 'could not be started'} ({why})"

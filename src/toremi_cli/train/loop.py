@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from toremi_cli import console
 from toremi_cli.errors import TrainingError
 from toremi_cli.lm.streams import derive_seed
 from toremi_cli.reweight import normalizer
+from toremi_cli.runs.checkpoints import how_to_go_on
 from toremi_cli.runs.record import update_run
 from toremi_cli.schemas import ALL_DOMAINS, MACRO
 from toremi_cli.train.announce import note_repetition
@@ -37,8 +39,11 @@ from toremi_cli.train.snapshot import add_metric, snapshot
 from toremi_cli.train.state import save
 
 
-def train(run: Run) -> int:
-    """Train to the last step, or to the step at which the run was asked to stop: the signal's number, else 0."""
+def train(run: Run, begin: Callable[[], None]) -> int:
+    """Train to the last step, or to the step at which the run was asked to stop: the signal's number, else 0.
+
+    `begin` is called after the first step, before anything is written.
+    """
     config, schedule = run.config, run.schedule
     stop = StopRequest(run.accelerator.num_processes)
     clock = Clock()
@@ -49,6 +54,8 @@ def train(run: Run) -> int:
         for batch in prefetch(run.builder, steps, lambda s: run.sampling is None or s % config.interval != 0):
             set_learning_rate(run, learning_rate(run.step, schedule, config.schedule, config.min_learning_rate))
             train_step(run, batch)
+            if run.step == steps.start:
+                begin()
             run.step, run.stream_state = run.step + 1, batch.state
             note_repetition(run)
             clock.count(schedule.batch_tokens)
@@ -217,7 +224,7 @@ def assert_ranks_agree(run: Run, weights: Tensor) -> None:
     marks = torch.tensor([mark, -mark], dtype=torch.float64, device=run.device)
     dist.all_reduce(marks, dist.ReduceOp.MAX)
     if float(marks.sum()) != 0:
-        raise TrainingError(f"step {run.step}: the ranks' topic weights differ; go on with --resume")
+        raise TrainingError(f"step {run.step}: the ranks' topic weights differ; {how_to_go_on(run.folder)}")
 
 
 def check_finite(run: Run) -> None:

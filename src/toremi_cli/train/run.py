@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from toremi_cli.layout import Workdir
 from toremi_cli.reweight import Policy, StageSwitch, TopicStatistics
-from toremi_cli.schemas import METRICS, RUN_WEIGHTS, TRAIN
+from toremi_cli.schemas import TRAIN
 from toremi_cli.train.attention import attend_without_waiting
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.evaluation import choose_samples
-from toremi_cli.train.folder import begin_folder, growing_table
 from toremi_cli.train.growing_table import GrowingTable
 from toremi_cli.train.loader import BatchBuilder
 from toremi_cli.train.model import (
@@ -30,6 +29,7 @@ from toremi_cli.train.model import (
 from toremi_cli.train.order import SampleOrder, ShuffledOrder
 from toremi_cli.train.packing import RowStream
 from toremi_cli.train.policy import build_policy
+from toremi_cli.train.resuming import find_checkpoint
 from toremi_cli.train.sampling import AdaptiveSampling
 from toremi_cli.train.schedule import Schedule, activation_floats, plan_schedule
 from toremi_cli.train.token_loss import TokenLoss
@@ -62,9 +62,10 @@ class Run:
     statistics: TopicStatistics
     window: LossWindow
     eval_samples: np.ndarray
-    weights_table: GrowingTable
-    metrics_table: GrowingTable
     tokenizer: Path
+    weights_table: GrowingTable = field(init=False)
+    """Set, as the next one, once the run's folder is there: after the first step."""
+    metrics_table: GrowingTable = field(init=False)
     loss_weights: Tensor = field(default_factory=lambda: torch.ones(0))
     """(num_topics,) float64 in force on the loss, on the device."""
     stratum_factors: Tensor = field(default_factory=lambda: torch.ones(1))
@@ -97,6 +98,11 @@ class Run:
     def device(self) -> torch.device:
         """Where this rank computes."""
         return self.accelerator.device
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the model, tied ones once."""
+        return sum(p.numel() for p in self.model.parameters())
 
     @property
     def tokens_seen(self) -> int:
@@ -158,7 +164,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
     device, workdir = accelerator.device, Workdir(Path(config.workdir))
     plan = plan_run(config, cache, accelerator.num_processes)
     folder = workdir.run(config.run_name)
-    last = begin_folder(folder, config, accelerator, cache, resume)
+    last = find_checkpoint(folder, accelerator, cache, resume)
     model = load_checkpoint_model(last) if last else build_model(config, plan.shape)
     model.to(device).train()  # from_pretrained leaves dropout off
     attend_without_waiting(model)
@@ -191,8 +197,6 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         statistics=TopicStatistics(len(plan.pairs.names), device, plan.pairs.names),
         window=LossWindow(config.log_every, device),
         eval_samples=choose_samples(cache, config.eval_samples),
-        weights_table=growing_table(folder, RUN_WEIGHTS, config, cache),
-        metrics_table=growing_table(folder, METRICS, config, cache),
         tokenizer=Path(config.tokenizer) if config.tokenizer else workdir.tokenizer,
         unseen_intervals=[0] * len(plan.pairs.names),
         holdout_loss=torch.full((len(plan.pairs.names),), torch.nan, dtype=torch.float64),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Set
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from toremi_cli.runs.record import FINISHED, RUNTIME_FIELDS, read_run
 from toremi_cli.train.accelerate_config import is_first_machine
 from toremi_cli.train.config import TrainConfig, check_config, differences, resolve_auto
 from toremi_cli.train.launch import launch
-from toremi_cli.train.lock import set_aside
 from toremi_cli.train.machine import check_launched, resolve_devices
 from toremi_cli.train.ranks import is_first, join_launched
 
@@ -30,7 +28,7 @@ def start_run(
         values: all flags by name, `policy` as a mapping.
         given: names of the flags that the user gave.
         resume: go on with an existing run; flags not given are taken from it.
-        overwrite: delete an existing run first.
+        overwrite: put the run in the place of an existing one, which stays until the first step is done.
         debug: full tracebacks.
 
     Raises:
@@ -47,15 +45,14 @@ def start_run(
     resolve_devices(config)
     if not is_first_machine(config.accelerate_config):
         config, done = _follow(config, values, given, resume, overwrite)
-        return launch(config, resume) if done is None else {**done, "summary": {}}
+        return launch(config, resume, overwrite) if done is None else {**done, "summary": {}}
     if overwrite or given & {"annotated", "tokenizer"}:
         _check_inputs(config)
     config, resume, done = settle(config, values, given, resume=resume, overwrite=overwrite)
     if done is not None:
         return _finished(done)
     _check_inputs(config)
-    with _making_room(config, overwrite):
-        return launch(config, resume)
+    return launch(config, resume, overwrite)
 
 
 def plan_only(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,11 +97,6 @@ def settle(
     if not resume:
         console.note(f"{folder}: going on with this run, which was not finished")
     return config, True, None
-
-
-def _making_room(config: TrainConfig, overwrite: bool) -> AbstractContextManager[None]:
-    folder = Workdir(Path(config.workdir)).run(config.run_name)
-    return set_aside(folder) if overwrite and folder.exists() else nullcontext()
 
 
 def _check_unchanged(folder: Path, record: Mapping[str, Any], config: TrainConfig) -> None:
@@ -166,10 +158,9 @@ def _as_rank(
         from toremi_cli.train.worker import leave, run_worker
 
         try:
-            with _making_room(config, overwrite and is_first()):
-                done = run_worker(config, resume)
+            done = run_worker(config, resume, overwrite)
         except Exception as problem:
-            leave(problem, config.debug)
+            leave(problem, config)
     return done if is_first() else {**done, "summary": {}}
 
 

@@ -7,6 +7,7 @@ end-of-text token. Topics are kept for each way of choosing them, as CSR rows (`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from toremi_cli import console
-from toremi_cli.errors import TrainingError
+from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.lm.fingerprint import data_fingerprint
 from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
+from toremi_cli.locks import lock_beside, locked
 from toremi_cli.sample_topics import MIN_PROBABILITY, FineTopics, read_fine_topics, topic_name
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TRAIN, VALIDATION
 from toremi_cli.tables import TableReader, atomic_folder, read_json, write_json
@@ -41,6 +43,8 @@ ARRAYS = {
     "soft_topic": np.int32,
     "soft_prob": np.float32,
 }
+MODE_COLUMNS = {"labels": "labels", "fine": "topic", "soft": "probs", "source": "source"}
+"""What each of `sample_topics.TOPIC_MODES` reads of the annotated table."""
 SPLITS = {TRAIN: 0, VALIDATION: 1}
 OTHER_SPLIT = 2
 
@@ -116,7 +120,18 @@ class TokenCache:
         return self.tokens[start : start + int(self.length[sample])]
 
     def topic_pairs(self, mode: str) -> TopicPairs:
-        """The topics by one of `sample_topics.TOPIC_MODES`; topics without a training sample are left out."""
+        """The topics by one of `sample_topics.TOPIC_MODES`; topics without a training sample are left out.
+
+        Raises:
+            UsageError: the table has no column for this mode.
+        """
+        column = MODE_COLUMNS[mode]
+        if column in self.meta.get("absent", ()):
+            others = [other for other, needed in MODE_COLUMNS.items() if needed not in self.meta["absent"]]
+            raise UsageError(
+                f"--topics {mode}: {self.meta['annotated']} has no column '{column}'; add it"
+                + (f", or use --topics {' or '.join(others)}" if others else "")
+            )
         crowding = None
         if mode == "source":
             count, topic, names = np.ones(len(self.source), np.int64), self.source, self.sources
@@ -182,8 +197,10 @@ def open_cache(
     folder = workdir / "tokens" / fingerprint
     if not build:
         wait_for(folder, "meta.json", patience_seconds)
-    while not (folder / "meta.json").is_file():
-        _build(folder, reader, tokenizer, topics, fingerprint)
+    elif not (folder / "meta.json").is_file():
+        with locked(lock_beside(folder), folder, "let it end", wait_seconds=math.inf):
+            if not (folder / "meta.json").is_file():  # else the process that held the lock has built it
+                _build(folder, reader, tokenizer, topics, fingerprint)
     cache = TokenCache(folder, read_json(folder / "meta.json"))
     if len(cache.samples_of(TRAIN)) == 0:
         raise TrainingError(
@@ -194,18 +211,15 @@ def open_cache(
 
 def _build(folder: Path, reader: TableReader, tokenizer: TokenizerFolder, topics: FineTopics, fingerprint: str) -> None:
     """Write a cache under a temporary name and rename it."""
-    try:
-        with atomic_folder(folder, replace=False) as temporary:
-            writer = _CacheWriter(temporary, tokenizer, topics)
-            with console.progress("tokenizing", reader.num_rows) as progress:
-                for batch in _batches(reader):
-                    writer.add(batch)
-                    progress.advance(batch.num_rows)
-            meta = writer.close()
-            write_json(temporary / "meta.json", {**meta, "fingerprint": fingerprint, "annotated": str(reader.path)})
-    except OSError:
-        if not (folder / "meta.json").is_file():  # else another process was faster
-            raise
+    with atomic_folder(folder) as temporary:
+        writer = _CacheWriter(temporary, tokenizer, topics)
+        with console.progress("tokenizing", reader.num_rows) as progress:
+            for batch in _batches(reader):
+                writer.add(batch)
+                progress.advance(batch.num_rows)
+        meta = writer.close()
+        known = {"fingerprint": fingerprint, "annotated": str(reader.path), "absent": reader.absent}
+        write_json(temporary / "meta.json", {**meta, **known})
 
 
 def _batches(reader: TableReader) -> Iterator[pa.RecordBatch]:

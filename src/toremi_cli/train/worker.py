@@ -16,12 +16,12 @@ import time
 import traceback
 import warnings
 from contextlib import nullcontext
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from toremi_cli import console
-from toremi_cli.errors import ToremiError, TrainingError, reason
+from toremi_cli.errors import BusyError, ToremiError, TrainingError, reason
 from toremi_cli.provenance import digest
 from toremi_cli.runs.record import RUNTIME_FIELDS
 from toremi_cli.train import outcome
@@ -35,19 +35,19 @@ PEER_HAS_ENDED = ("Connection closed by peer", "Connection reset by peer", "remo
 def main() -> None:
     """Read the settings, train, report."""
     parser = argparse.ArgumentParser(description="One rank of a toremi training run.")
-    parser.add_argument("--config", type=Path, required=True, help="settings as JSON: {'config': …, 'resume': …}")
+    parser.add_argument("--config", type=Path, required=True, help="JSON of config, resume, overwrite")
     request = json.loads(parser.parse_args().config.read_text(encoding="utf-8"))
     config = TrainConfig.from_json(request["config"])
     _register()
     try:
-        result = run_worker(config, request["resume"])
+        result = run_worker(config, request["resume"], request["overwrite"])
     except Exception as problem:
-        leave(problem, config.debug)
+        leave(problem, config)
     if is_first_here():
         outcome.report(result)
 
 
-def run_worker(config: TrainConfig, resume: bool) -> dict[str, Any]:
+def run_worker(config: TrainConfig, resume: bool, overwrite: bool = False) -> dict[str, Any]:
     """Train as one rank; return the outcome: what happened, the exit code, the summary.
 
     Raises:
@@ -55,41 +55,53 @@ def run_worker(config: TrainConfig, resume: bool) -> dict[str, Any]:
     """
     silence_libraries()
     console.set_quiet(config.quiet or not is_first())
-    cache = open_run_cache(config, build=is_first())
-
     from toremi_cli.layout import Workdir
-    from toremi_cli.train.device import make_accelerator
-    from toremi_cli.train.lock import locked
+    from toremi_cli.locks import lock_beside, locked
 
     folder = Workdir(Path(config.workdir)).run(config.run_name)
-    accelerator = make_accelerator(config, folder)
-    check_same_settings(config, accelerator.device)
-    with locked(folder) if accelerator.is_main_process else nullcontext():
-        result = _train(config, accelerator, cache, folder, resume)
-    accelerator.end_training()  # not after a failure: it waits for the other ranks
-    return result
+    advice = "it trains this run: let it end, or name another with --name"
+    with locked(lock_beside(folder), folder, advice) if is_first() else nullcontext():
+        return _train(config, folder, resume, overwrite)
 
 
-def _train(config: TrainConfig, accelerator: Any, cache: Any, folder: Path, resume: bool) -> dict[str, Any]:
-    from toremi_cli.runs.record import FINISHED, update_run
+def _train(config: TrainConfig, folder: Path, resume: bool, overwrite: bool) -> dict[str, Any]:
+    cache = open_run_cache(config, build=is_first())
+
+    from toremi_cli.runs.record import FINISHED, RUN_FILE, update_run
+    from toremi_cli.tables import remove_temporaries_of
     from toremi_cli.train.announce import announce
+    from toremi_cli.train.device import make_accelerator
+    from toremi_cli.train.folder import check_replaceable, open_folder
     from toremi_cli.train.loop import train
     from toremi_cli.train.run import assemble
     from toremi_cli.train.state import restore
 
+    accelerator = make_accelerator(config, folder)
+    check_same_settings(config, accelerator.device)
+    if is_first():
+        remove_temporaries_of(folder)
+        check_replaceable(folder)
+        if not (resume or overwrite) and (folder / RUN_FILE).exists():
+            raise BusyError(f"{folder}: another process has begun this run since; name another with --name")
     run, checkpoint = assemble(config, accelerator, cache, resume)
     if checkpoint is not None:
         restore(run, checkpoint)
     if run.is_main:
-        num_parameters = sum(p.numel() for p in run.model.parameters())
-        update_run(folder, schedule=asdict(run.schedule), num_parameters=num_parameters)
-        announce(run, num_parameters)
+        announce(run)
     started, first_step = time.perf_counter(), run.step
-    received = train(run)
-    seconds = time.perf_counter() - started
-    summary = {
-        "run": str(folder),
-        "checkpoint": str(folder / f"checkpoint-{run.step}"),
+    last_step = run.step if checkpoint else -1
+    received = train(run, partial(open_folder, run, last_step, overwrite))
+    summary = _summary(run, first_step, time.perf_counter() - started)
+    if run.is_main:
+        update_run(folder, status="stopped" if received else FINISHED, result=summary)
+    accelerator.end_training()  # not after a failure: it waits for the other ranks
+    return {"signal": received, "exit_code": _exit_code(received), "summary": summary if run.is_main else {}}
+
+
+def _summary(run: Any, first_step: int, seconds: float) -> dict[str, Any]:
+    return {
+        "run": str(run.folder),
+        "checkpoint": str(run.folder / f"checkpoint-{run.step}"),
         "step": run.step,
         "max_steps": run.schedule.max_steps,
         "tokens_seen": run.tokens_seen,
@@ -98,9 +110,6 @@ def _train(config: TrainConfig, accelerator: Any, cache: Any, folder: Path, resu
         "tokens_per_second": (run.step - first_step) * run.schedule.batch_tokens / max(seconds, 1e-9),
         "seconds": seconds,
     }
-    if run.is_main:
-        update_run(folder, status="stopped" if received else FINISHED, result=summary)
-    return {"signal": received, "exit_code": _exit_code(received), "summary": summary if run.is_main else {}}
 
 
 def check_same_settings(config: TrainConfig, device: Any) -> None:
@@ -164,14 +173,14 @@ def _register() -> None:
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
-def leave(problem: Exception, debug: bool) -> NoReturn:
+def leave(problem: Exception, config: TrainConfig) -> NoReturn:
     """Say why this rank has failed, and end it at once.
 
     The other ranks wait for it in the middle of an exchange and learn of it by its end. An orderly one would wait for
     them first, to take down the process group together.
     """
-    message, code = _failure(problem)
-    if debug:
+    message, code = _failure(problem, config)
+    if config.debug:
         traceback.print_exc()
     elif outcome.LAUNCH_FOLDER_ENV not in os.environ:
         console.error(message)
@@ -181,15 +190,19 @@ def leave(problem: Exception, debug: bool) -> NoReturn:
     os._exit(code)
 
 
-def _failure(problem: Exception) -> tuple[str, int]:
+def _failure(problem: Exception, config: TrainConfig) -> tuple[str, int]:
     """One line about it, and the exit code."""
+    from toremi_cli.layout import Workdir
+    from toremi_cli.runs.checkpoints import how_to_go_on
+
+    how = how_to_go_on(Workdir(Path(config.workdir)).run(config.run_name))
     if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
-        return f"{problem.filename or 'disk'}: no space left on the device; free some and go on with --resume", 1
+        return f"{problem.filename or 'disk'}: no space left on the device; free some, then {how}", 1
     if isinstance(problem, ToremiError):
         return str(problem), problem.exit_code
     found = f"{type(problem).__name__}: {reason(problem, 500)}"
     if isinstance(problem, RuntimeError) and any(words in found for words in PEER_HAS_ENDED):
-        return f"another rank has ended, its own message says why ({found}); go on with --resume", 1
+        return f"another rank has ended, its own message says why ({found}); {how}", 1
     return found, 1
 
 

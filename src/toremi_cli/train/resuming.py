@@ -1,0 +1,42 @@
+"""Where a run goes on: at its last whole checkpoint, or at its beginning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+
+from toremi_cli.errors import TrainingError
+from toremi_cli.runs.record import RUN_FILE, read_run
+from toremi_cli.train import checkpoint as ckpt
+from toremi_cli.train.tokens import TokenCache
+
+
+def find_checkpoint(folder: Path, accelerator: Accelerator, cache: TokenCache, resume: bool) -> Path | None:
+    """The checkpoint to resume from, the same on all ranks; None to begin. Nothing is written.
+
+    Raises:
+        TrainingError: the corpus has changed since the run began.
+    """
+    step = torch.full((1,), -1, dtype=torch.int64, device=accelerator.device)
+    if accelerator.is_main_process and resume:
+        step[0] = _last_step(folder, cache)
+    if dist.is_initialized():
+        dist.broadcast(step, 0)
+    last = int(step[0])
+    return folder / f"checkpoint-{last}" if last >= 0 else None
+
+
+def _last_step(folder: Path, cache: TokenCache) -> int:
+    record = read_run(folder)
+    if record is None:
+        return -1
+    if record["data"] != cache.fingerprint:
+        raise TrainingError(
+            f"{folder / RUN_FILE}: the annotated corpus has changed since this run began; start another with "
+            "--name, or over again with --overwrite"
+        )
+    found = ckpt.resumable(folder)
+    return found[-1].step if found else -1
