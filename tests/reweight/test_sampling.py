@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toremi_cli.reweight import StratumDraws, build_strata, importance, sampling_shares
+from toremi_cli.reweight.sampling import shares_between
 
 
 def indptr_of(sets):
@@ -58,6 +59,15 @@ def test_no_topics_at_all():
 def test_shares_follow_weight_times_size():
     shares = sampling_shares(np.array([1.0, 2.0, 0.5]), np.array([10, 10, 20]))
     assert shares == pytest.approx([0.25, 0.5, 0.25])
+
+
+def test_what_is_used_up_is_not_drawn_for_its_floor():
+    """Stratum 0 has 2 draws left of the 20 that its floor would give it."""
+    shares = sampling_shares(
+        np.ones(2), np.array([50, 50]), floor=0.4, max_repeats=1, drawn=np.array([48, 0]), remaining=51
+    )
+    assert shares == pytest.approx([2 / 51, 49 / 51])
+    assert shares_between(np.array([0.5, 0.5]), np.array([0.7, 0.0]), np.array([1.0, 1.0])) == pytest.approx([0.7, 0.3])
 
 
 def test_floor():

@@ -5,17 +5,23 @@ The process group is made anew for each run, as it is when every run has a proce
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.state import AcceleratorState, PartialState
+from torch import Tensor
 
 from toremi_cli.errors import TrainingError
 from toremi_cli.reweight import POLICIES
+from toremi_cli.reweight.policies.toremi import Toremi
 from toremi_cli.reweight.policies.toremi_paper import ToremiTwo
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.sampling import AdaptiveSampling
 from toremi_cli.train.worker import run_worker
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -55,6 +61,7 @@ def main() -> None:
     for policy in in_order():
         train(config(workdir, policy, "both", grad_accumulation=2), next(ports))
     rank = int(os.environ["RANK"])
+    print("IN FORCE", json.dumps(in_force_where_cpus_differ(rank, workdir, next(ports))))
     updated = ToremiTwo._updated  # as if a machine of the cluster computed otherwise
     ToremiTwo._updated = lambda *args: updated(*args) * (1 + rank)  # type: ignore[method-assign]
     try:
@@ -66,6 +73,31 @@ def main() -> None:
     except TrainingError as problem:
         print("REFUSED", problem, flush=True)
         os._exit(0)  # as a worker ends: taken down right after a reduction, a gloo group may wait for itself for good
+
+
+def in_force_where_cpus_differ(rank: int, workdir: Path, port: str) -> list[list[float]]:
+    """Weights and shares with which a rank comes to each update, the second rank rounding otherwise than the first."""
+    found: list[list[float]] = []
+    update, resample = Toremi.update, AdaptiveSampling.update
+
+    def updated(policy: Toremi, *arguments: Any) -> Tensor:
+        gloo = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))  # type: ignore[union-attr]
+        assert gloo.options._timeout == timedelta(minutes=7)
+        found.append(policy.weights.tolist())
+        update(policy, *arguments)
+        policy.weights = policy.weights * (1 + rank * 1e-12)
+        return policy.weights.clone()
+
+    def resampled(sampling: AdaptiveSampling, *arguments: Any) -> None:
+        draws = sampling.order.draws
+        found.append(draws.shares.tolist())
+        resample(sampling, *arguments)
+        draws.set_shares(draws.shares * (1 + rank * 1e-12))
+
+    Toremi.update, AdaptiveSampling.update = updated, resampled  # type: ignore[method-assign, assignment]
+    train(config(workdir, "toremi", "drifting", rank_timeout=7.0), port)
+    Toremi.update, AdaptiveSampling.update = update, resample  # type: ignore[method-assign]
+    return found
 
 
 def train(settings: TrainConfig, port: str) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,19 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 
 from tests.train.both_ranks import config
 from toremi_cli.errors import UsageError
+from toremi_cli.runs.checkpoints import list_checkpoints
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.worker import run_worker
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fsdp.yaml"
+CHECKPOINTING = {"FSDP_ACTIVATION_CHECKPOINTING": "true"}
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "bf16": ({"precision": "bf16"}, {}),
+    "untied": ({"chunked_loss": True, "loss_average": "token"}, CHECKPOINTING),
+    "untied-bf16": ({"chunked_loss": True, "loss_average": "token", "precision": "bf16"}, CHECKPOINTING),
+    "untied-whole-bf16": ({"precision": "bf16", "gradient_checkpointing": True, "mask_documents": True}, {}),
+}
+"""Settings of further runs, and what their config of accelerate says besides."""
 
 
 def fsdp_environment(config_file: Path) -> dict[str, str]:
@@ -40,16 +50,28 @@ def sharded(workdir: Path, name: str) -> TrainConfig:
     return config(workdir, "toremi", name, grad_accumulation=2, checkpoint_every=8, keep_checkpoints=0, eval_every=8)
 
 
+def variant(workdir: Path, name: str) -> TrainConfig:
+    """A run of 8 steps, with a checkpoint after the 4th."""
+    settings = {**VARIANTS[name][0], "max_steps": 8, "checkpoint_every": 4, "keep_checkpoints": 0, "eval_every": 4}
+    settings["grad_accumulation"] = 2
+    if name.startswith("untied"):
+        settings["model"] = str(workdir / "untied.json")
+    return config(workdir, "toremi", name, **settings)
+
+
 def main() -> None:
-    """Train; train again with the model loaded by the first rank alone; go on after step 8; ask for FSDP 1."""
+    """Train; train again with the model loaded by the first rank alone; go on after step 8; ask for FSDP 1.
+
+    And train the variants, and go on with each after step 4.
+    """
     workdir = Path(sys.argv[1])
     _offer_fsdp_on_cpus()
     train(sharded(workdir, "sharded"))
     train(sharded(workdir, "efficient"), FSDP_CPU_RAM_EFFICIENT_LOADING="true")
-    if torch.distributed.get_rank() == 0:
-        copy_stopped_at_8(workdir / "runs" / "sharded-toremi", workdir / "runs" / "resumed-toremi")
-    torch.distributed.barrier()
-    train(sharded(workdir, "resumed"), resume=True)
+    resume_copy(sharded(workdir, "sharded"), "resumed")
+    for name, (_, more) in VARIANTS.items():
+        train(variant(workdir, name), **more)
+        resume_copy(variant(workdir, name), f"{name}-resumed", **more)
     try:
         train(sharded(workdir, "first"), FSDP_VERSION="1")
     except UsageError as problem:
@@ -57,7 +79,7 @@ def main() -> None:
 
 
 def train(settings: TrainConfig, resume: bool = False, **more: str) -> None:
-    os.environ.update({**fsdp_environment(EXAMPLE), **more})
+    os.environ.update({"FSDP_ACTIVATION_CHECKPOINTING": "false", **fsdp_environment(EXAMPLE), **more})
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
     AcceleratorState._reset_state()
@@ -77,10 +99,19 @@ def _offer_fsdp_on_cpus() -> None:
     PartialState.destroy_process_group = lambda self, group=None: None  # type: ignore[method-assign]
 
 
-def copy_stopped_at_8(run: Path, copy: Path) -> None:
-    """The run as a kill after step 8 would have left it, under another name."""
+def resume_copy(settings: TrainConfig, name: str, **more: str) -> None:
+    """Go on with a copy of a run from its last checkpoint but one."""
+    run = Path(settings.workdir) / "runs" / settings.run_name
+    if torch.distributed.get_rank() == 0:
+        copy_stopped(run, run.with_name(f"{name}-toremi"))
+    torch.distributed.barrier()
+    train(replace(settings, name=f"{name}-toremi"), resume=True, **more)
+
+
+def copy_stopped(run: Path, copy: Path) -> None:
+    """The run as a kill after its last checkpoint but one would have left it, under another name."""
     shutil.copytree(run, copy)
-    shutil.rmtree(copy / "checkpoint-16")
+    shutil.rmtree(list_checkpoints(copy)[-1].folder)
     record = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps({**record, "config": {**record["config"], "name": copy.name}}))
 

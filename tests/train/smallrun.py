@@ -46,6 +46,7 @@ def write_workdir(root: Path) -> Path:
     topics = [_topic(i) for i in range(3)]
     write_table(root / "topics.parquet", TOPICS, topics, provenance_of(TOPICS, "toremi annotate", {}, {}))
     (root / "model.json").write_text(json.dumps(MODEL))
+    (root / "untied.json").write_text(json.dumps({**MODEL, "tie_word_embeddings": False}))
     (root / "dropout.json").write_text(json.dumps({**MODEL, "resid_pdrop": 0.1}))
     return root
 

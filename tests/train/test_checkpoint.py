@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 
+import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from toremi_cli.train.checkpoint import save_checkpoint
+from toremi_cli.errors import TrainingError
+from toremi_cli.evaluate.models import load_model
+from toremi_cli.train.checkpoint import (
+    model_tensors,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    shapes_of,
+)
+from toremi_cli.train.model import load_checkpoint_model
 
 
 def test_of_the_tokenizers_folder_the_tokenizer_alone_is_copied(workdir, tmp_path):
@@ -26,8 +40,9 @@ def test_of_the_tokenizers_folder_the_tokenizer_alone_is_copied(workdir, tmp_pat
         tmp_path,
         7,
         model=model,
-        model_state=None,
-        optimizer={"x": torch.ones(1)},
+        model_state=dict(model_tensors(model)),
+        shapes=shapes_of(model),
+        optimizer={"transformer.ln_f.bias/exp_avg": torch.ones(8)},
         accumulators={"x": torch.ones(1)},
         state={},
         tokenizer=folder,
@@ -39,3 +54,89 @@ def test_of_the_tokenizers_folder_the_tokenizer_alone_is_copied(workdir, tmp_pat
     assert all(path.stat().st_mode & 0o200 for path in (found, *found.iterdir()))
     assert AutoTokenizer.from_pretrained(found).decode(AutoTokenizer.from_pretrained(found)("a text")["input_ids"])
     assert AutoModelForCausalLM.from_pretrained(found).num_parameters() == model.num_parameters()
+
+
+def small_model(tied=True):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 320, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 1}
+    return GPT2LMHeadModel(GPT2Config(**shape, tie_word_embeddings=tied))
+
+
+def compiled(module):
+    return torch.compile(module, backend="eager")
+
+
+def save(tmp_path, workdir, model, optimizer, shapes):
+    return save_checkpoint(
+        tmp_path,
+        3,
+        model=model,
+        model_state=dict(model_tensors(model)),
+        shapes=shapes,
+        optimizer=dict(optimizer_tensors(model, optimizer)),
+        accumulators={"x": torch.ones(1)},
+        state={},
+        tokenizer=workdir / "tokenizer",
+        keep=2,
+    )
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "wrappers", [[], [checkpoint_wrapper], [compiled], [checkpoint_wrapper, compiled], [compiled, checkpoint_wrapper]]
+)
+def test_names_are_those_of_the_bare_model_whatever_wraps_it(workdir, tmp_path, wrappers, tied):
+    model = small_model(tied)
+    shapes, start = shapes_of(model), {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for index in range(2):
+        for wrap in wrappers:
+            model.transformer.h[index] = wrap(model.transformer.h[index])
+    model(torch.arange(8)[None], labels=torch.arange(8)[None]).loss.backward()
+    optimizer.step()
+    found = save(tmp_path, workdir, model, optimizer, shapes)
+
+    again = load_checkpoint_model(found, exact=True)
+    assert not any(p.equal(start[name]) for name, p in again.named_parameters())
+    assert all(p.equal(q) for p, q in zip(again.parameters(), model.parameters(), strict=True))
+    fresh = torch.optim.AdamW(again.parameters())
+    restore_optimizer(again, fresh, load_file(found / "optimizer.safetensors"))
+    for p, q in zip(again.parameters(), model.parameters(), strict=True):
+        assert all(fresh.state[p][slot].equal(optimizer.state[q][slot]) for slot in ("exp_avg", "exp_avg_sq", "step"))
+
+
+def test_what_is_not_the_models_is_not_written(workdir, tmp_path):
+    model = small_model()
+    shapes, optimizer = shapes_of(model), torch.optim.AdamW(model.parameters())
+    model.transformer.h[0] = torch.nn.Sequential(model.transformer.h[0])  # a wrapper that nobody knows
+    with pytest.raises(TrainingError, match=r"no checkpoint of step 3: 24 of 40 tensors aren't as the model has them"):
+        save(tmp_path, workdir, model, optimizer, shapes)
+    assert not list(tmp_path.iterdir())
+    model = small_model()
+    model.transformer.ln_f.bias = torch.nn.Parameter(torch.zeros(4))
+    with pytest.raises(TrainingError, match=r"1 of 28 .* such as transformer.ln_f.bias"):
+        save(tmp_path, workdir, model, optimizer, shapes)
+
+
+def test_what_is_not_the_models_is_not_read(workdir, tmp_path):
+    model = small_model()
+    found = save(tmp_path, workdir, model, torch.optim.AdamW(model.parameters()), shapes_of(model))
+    tensors = load_file(found / "model.safetensors")
+    save_file({k: v for k, v in tensors.items() if k != "transformer.h.1.ln_1.bias"}, found / "model.safetensors")
+    one = "tensors missing (1), such as transformer.h.1.ln_1.bias"
+    with pytest.raises(TrainingError, match=re.escape(one)):
+        load_checkpoint_model(found)
+    with pytest.raises(TrainingError, match=re.escape(one)):
+        load_model(found, "AutoModelForCausalLM", "a language model")
+    save_file({**tensors, "more": torch.ones(1)}, found / "model.safetensors")
+    assert load_checkpoint_model(found) is not None  # a start from elsewhere may hold more
+    with pytest.raises(TrainingError, match=r"tensors unexpected \(1\), such as more"):
+        load_checkpoint_model(found, exact=True)
+    save_file(tensors, found / "model.safetensors")
+    (found / "config.json").write_text(json.dumps({**json.loads((found / "config.json").read_text()), "n_embd": 16}))
+    with pytest.raises(TrainingError, match="cannot load the model"):
+        load_checkpoint_model(found)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for odd in ({"transformer.h.0.x/exp_avg": torch.ones(1)}, {"transformer.ln_f.bias/exp_avg": torch.ones(4)}):
+        with pytest.raises(ValueError, match=r"belongs to no tensor|expected \(8,\)"):
+            restore_optimizer(model, optimizer, odd)

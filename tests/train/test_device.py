@@ -7,7 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from toremi_cli.train.device import uses_bf16
+from toremi_cli.errors import UsageError
+from toremi_cli.reweight import sums_device
+from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.device import gpu_memory, make_accelerator, uses_bf16
 
 
 @pytest.fixture
@@ -34,3 +37,21 @@ def test_auto_takes_bf16_only_from_gpus_that_compute_in_it(gpu, major, expected)
 
 def test_a_cpu_computes_in_bf16_only_where_asked_to():
     assert [uses_bf16(precision, use_cpu=True) for precision in ("auto", "fp32", "bf16")] == [False, False, True]
+
+
+def test_tf32_is_for_gpus(tmp_path):
+    with pytest.raises(UsageError, match="--precision tf32: GPUs alone have it; use --precision fp32"):
+        make_accelerator(TrainConfig(precision="tf32", gpus=0), tmp_path)
+
+
+def test_sums_in_float64_stay_on_the_cpu_where_the_device_has_none():
+    assert sums_device(torch.device("mps")) == torch.device("cpu")
+    assert [sums_device(torch.device(name)).type for name in ("cuda", "cpu")] == ["cuda", "cpu"]
+
+
+def test_the_memory_of_a_gpu_is_all_of_it(monkeypatch):
+    """What is free would change from start to start."""
+    of_card = SimpleNamespace(total_memory=24 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: of_card)
+    assert gpu_memory(torch.device("cuda:1")) == 24 * 2**30
+    assert gpu_memory(torch.device("cpu")) == 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from toremi_cli.reweight import TopicStatistics
 from toremi_cli.schemas import TRAIN
-from toremi_cli.train.loader import BatchBuilder
+from toremi_cli.train.loader import BatchBuilder, prefetch
 from toremi_cli.train.loss import normaliser, objective, sample_losses, segment_losses, segment_weights
 from toremi_cli.train.order import ShuffledOrder
 from toremi_cli.train.packing import RowStream
@@ -48,6 +50,56 @@ def test_inputs_precede_targets(cache):
         assert batch.inputs[1:, 0].equal(batch.targets[:-1, -1])
 
 
+@pytest.mark.parametrize("row_length", [7, 16])
+def test_rows_are_read_from_the_samples_wherever_they_are_cut(cache, row_length):
+    rows = builder(cache, batch_size=60, row_length=row_length).stream.next_rows(60)
+    (batch,) = builder(cache, batch_size=60, row_length=row_length).next_batch().micro_batches
+    whole = [np.append(cache.sample_tokens(i), cache.meta["eos_id"]) for i in range(len(cache.length))]
+    firsts = []
+    for row in range(60):
+        own = rows.row == row
+        parts = list(zip(rows.sample[own], rows.start[own], rows.length[own], strict=True))
+        assert batch.targets[row].tolist() == np.concatenate([whole[s][b : b + n] for s, b, n in parts]).tolist()
+        sample, start, _ = parts[0]
+        firsts.append(int(start))
+        assert batch.inputs[row, 0] == (whole[sample][start - 1] if start else cache.meta["eos_id"])
+    if row_length == 7:
+        assert {0, 1} < set(firsts), "rows that begin with a sample's first and second token"
+    # Bytes follow the tokens, so that the parts of a sample add up to its own.
+    share = rows.length / (cache.length[rows.sample] + 1)
+    assert (share < 1).any()
+    np.testing.assert_allclose(batch.num_bytes.numpy(), cache.num_bytes[rows.sample] * share, rtol=1e-6)
+
+
+def test_one_buffer_holds_the_same_tensors(cache):
+    (batch,) = builder(cache).next_batch().micro_batches
+    packed = batch.packed()
+    assert packed.buffer.nbytes == sum(t.nbytes for t in batch._tensors().values())
+    copied = packed._over(packed.buffer.clone())  # as a GPU gets it
+    packed.buffer.zero_()
+    for name, tensor in batch._tensors().items():
+        other = getattr(copied, name)
+        assert other.dtype == tensor.dtype and other.shape == tensor.shape and other.equal(tensor)
+    assert packed.to(torch.device("meta")).inputs.shape == batch.inputs.shape
+
+
+def test_batches_are_built_two_ahead_but_not_over_the_end_of_an_interval():
+    class Builder:
+        built = 0
+
+        def next_batch(self):
+            self.built += 1
+            return self.built - 1
+
+    stuck = Builder()
+    for step, batch in enumerate(prefetch(stuck, range(9), lambda step: step % 4 != 0)):
+        assert batch == step
+        expected, deadline = min(step + 3, (step // 4 + 1) * 4, 9), time.monotonic() + 10
+        while stuck.built < expected and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert stuck.built == expected
+
+
 def test_objective_is_the_weighted_mean_over_samples(cache):
     weights = torch.tensor([2.0, 0.5, 3.0], dtype=torch.float64)
     pairs = cache.topic_pairs("labels")
@@ -69,6 +121,16 @@ def test_objective_is_the_weighted_mean_over_samples(cache):
     assert float(found) == pytest.approx(expected / mass, rel=1e-5)
     assert step.total_mass == pytest.approx(mass)
     assert normaliser(step.total_mass, step.total_tokens, "token") == 200 * 64
+
+
+def test_losses_in_bf16_are_summed_in_float32(cache):
+    """FSDP may hand out bf16, in which 4.98 added often enough stops growing."""
+    (batch,) = builder(cache, batch_size=200, row_length=64).next_batch().micro_batches
+    losses = torch.full_like(batch.inputs, 4.98, dtype=torch.bfloat16)
+    sums = segment_losses(losses, batch)
+    torch.testing.assert_close(sums, float(losses[0, 0]) * batch.num_tokens)
+    for average in ("sample", "token"):
+        assert objective(sums, batch, torch.ones_like(batch.mass), average).dtype == torch.float32
 
 
 @pytest.mark.parametrize("mode", ["labels", "fine", "soft", "source"])

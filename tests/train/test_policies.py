@@ -64,7 +64,7 @@ def free_ports(count):
         return [str(found.getsockname()[1]) for found in sockets]
 
 
-PORTS = free_ports(len(POLICIES) + 2)
+PORTS = free_ports(len(POLICIES) + 3)
 
 
 def start_rank(workdir, rank, ports):
@@ -101,6 +101,11 @@ def test_the_policies_did_something(workdir, one_rank):
 def test_ranks_whose_weights_differ_stop(both_ranks):
     assert all("REFUSED step 4: the ranks' topic weights differ" in output for output in both_ranks)
     assert all("REFUSED the ranks have different settings" in output for output in both_ranks)
+
+
+def test_ranks_whose_cpus_round_otherwise_train_with_the_same_weights_and_shares(both_ranks):
+    first, second = (next(s for s in out.splitlines() if s.startswith("IN FORCE")) for out in both_ranks)
+    assert first == second and len(json.loads(first.removeprefix("IN FORCE"))) == 9
 
 
 def test_sampling_resumes_exactly(train):

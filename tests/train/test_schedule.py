@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from toremi_cli.errors import UsageError
-from toremi_cli.train.config import TrainConfig, check_config
+from toremi_cli.train.config import PRESETS, TrainConfig, check_config
 from toremi_cli.train.schedule import activation_floats, learning_rate, plan_schedule
 
 
@@ -44,6 +44,58 @@ def test_without_logits_the_activations_bound_micro_steps():
     assert micro_steps(12, 768, chunked_loss=True) == 37  # 13 rows x 1,024 x 34 x 12 x 768 x 4 bytes < 16 GiB
     assert micro_steps(12, 768, chunked_loss=True, gradient_checkpointing=True) == 5
     assert micro_steps(48, 1600, chunked_loss=True) == 96  # no more of them than with the logits
+
+
+def test_on_a_gpu_its_memory_bounds_micro_steps():
+    def rows(gib, num_layers=12, width=768, **settings):
+        kept = activation_floats(num_layers, width, settings.get("gradient_checkpointing", False))
+        config = TrainConfig(batch_size=4096, **settings)
+        schedule = plan_schedule(config, 1024, 50304, 10**9, 1, kept, int(gib * 2**30))
+        return -(-4096 // schedule.num_micro_steps)
+
+    # GPT-2: a row is 1,024 x (34 x 12 x 768 + 3 x 50,304) x 4 bytes = 1.78 GiB, of .6 of the memory
+    assert rows(140) == 47
+    assert rows(24) == 8
+    assert rows(140, chunked_loss=True) == 70
+    assert rows(140, chunked_loss=True, gradient_checkpointing=True) > 500
+    assert rows(1) == 1
+    assert rows(100, num_layers=32, width=4096) == 3
+
+
+def test_the_learning_rate_of_a_model_of_ones_own_follows_its_width():
+    def rate(width, **settings):
+        return plan_schedule(TrainConfig(model="x", **settings), 256, 8192, 10**6, 1, width=width).learning_rate
+
+    assert [rate(preset.width) for preset in PRESETS.values()] == [p.learning_rate for p in PRESETS.values()]
+    assert [rate(width) for width in (16, 64, 96)] == [0.01, 0.004, 0.0027]
+    assert rate(512) == pytest.approx(7.7e-4, rel=0.02)
+    assert rate(4096) == pytest.approx(1.2e-4, rel=0.1) and rate(12288) == pytest.approx(6e-5, rel=0.1)  # GPT-3's
+    assert rate(64, learning_rate=0.02) == 0.02
+    assert rate(64, init_from="checkpoint") == 3e-4 and rate(4096, init_from="checkpoint") == rate(4096)
+    assert TrainConfig(model="tiny").preset.learning_rate == plan().learning_rate == 2e-3
+
+
+def test_a_run_updates_the_weights_80_times():
+    assert [plan(max_steps=n).interval for n in (5, 80, 600, 8000)] == [1, 1, 7, 100]
+    assert plan(max_steps=600, interval=50).interval == 50
+
+
+def test_evaluations_take_a_tenth_of_the_time():
+    def number(eval_tokens, **settings):
+        schedule = plan_schedule(TrainConfig(max_steps=800, **settings), 256, 8192, 10**6, 1, eval_tokens=eval_tokens)
+        assert schedule.eval_every % schedule.interval == 0 or "eval_every" in settings
+        return schedule.max_steps // schedule.eval_every
+
+    trained = 800 * 8 * 256
+    assert number(0) == number(trained * 0.3 / 90) == 80  # a third of the work of training on as many tokens
+    assert 15 <= number(trained * 0.3 / 20) <= 20
+    assert number(trained) == 5
+    assert number(trained, eval_every=1) == 800
+    assert number(0, interval=400) == 2
+
+
+def test_warm_up_is_a_twentieth_rounded_up():
+    assert [plan(max_steps=n).warmup_steps for n in (1, 20, 21, 40, 41, 10_000, 20_000)] == [1, 1, 2, 2, 3, 500, 500]
 
 
 def test_fewer_rows_than_ranks():

@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import pytest
+import torch
 
 from toremi_cli.errors import TrainingError
-from toremi_cli.runs.record import RUN_FILE
+from toremi_cli.runs.record import RUN_FILE, update_run
+from toremi_cli.train.announce import slow_checkpoint
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.folder import check_replaceable
 from toremi_cli.train.start import settle
+from toremi_cli.train.worker import failure, is_out_of_memory
 
 
 @pytest.fixture
@@ -17,6 +22,40 @@ def folder(tmp_path):
 def settled(folder, overwrite):
     config = TrainConfig(workdir=str(folder.parents[1]), name=folder.name)
     return settle(config, {}, set(), resume=False, overwrite=overwrite)[1:]
+
+
+def test_what_changes_no_number_may_be_added_to_a_run(folder):
+    """The line about memory names these flags."""
+    old = TrainConfig(workdir=str(folder.parents[1]), name=folder.name)
+    update_run(folder, config=old.to_json(), status="running")
+    flags = {"chunked_loss": True, "compile": True, "gradient_checkpointing": True, "grad_accumulation": 4}
+    more = replace(old, **flags)
+    config, resume, done = settle(more, more.to_json(), set(flags), resume=True, overwrite=False)
+    assert (config, resume, done) == (more, True, None)
+    assert settle(more, more.to_json(), set(flags), resume=False, overwrite=False)[1]
+    with pytest.raises(TrainingError, match="precision was auto, is bf16"):
+        settle(replace(old, precision="bf16"), {}, {"precision"}, resume=True, overwrite=False)
+
+
+def test_no_memory_left_names_the_flags_that_need_less():
+    with pytest.raises(RuntimeError) as problem:
+        torch.empty(2**60, dtype=torch.uint8)
+    for found in (problem.value, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")):
+        assert is_out_of_memory(found)
+        line, code = failure(found, TrainConfig(chunked_loss=True, grad_accumulation=2))
+        assert "run the same command again, with --gradient-checkpointing or --grad-accumulation above 2" in line
+        assert code == 1
+    assert not is_out_of_memory(RuntimeError("shapes"))
+
+
+def test_a_checkpoint_that_torchrun_would_cut_off_is_told():
+    by_torchrun = {"TORCHELASTIC_RUN_ID": "1"}
+    assert "torchrun ends its ranks 30 seconds after SIGTERM: start it with --shutdown-timeout 120" in (
+        slow_checkpoint(40.0, by_torchrun) or ""
+    )
+    assert slow_checkpoint(5.0, by_torchrun) is None
+    assert slow_checkpoint(40.0, {}) is None
+    assert slow_checkpoint(40.0, {**by_torchrun, "TOREMI_LAUNCH_FOLDER": "x"}) is None, "it sends signals itself"
 
 
 def test_a_run_whose_record_is_damaged_can_be_trained_anew(folder):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from accelerate import FullyShardedDataParallelPlugin
+from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from toremi_cli.reweight import other_tokens
 from toremi_cli.train import token_loss
 from toremi_cli.train.cross_entropy import token_cross_entropy
-from toremi_cli.train.token_loss import TokenLoss
+from toremi_cli.train.token_loss import TokenLoss, chunk_logits, compute_losses_in_forward
 
 
 def gpt2():
@@ -51,6 +53,38 @@ OPTIONS = [
     {"chunked": True},
     {"chunked": True, "sensitivity": True},
 ]
+
+
+@pytest.mark.parametrize("make", [gpt2, llama])
+def test_accelerate_makes_each_block_a_unit_of_its_own(make):
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    losses = TokenLoss(make())
+    plugin.set_auto_wrap_policy(losses)
+    is_unit = fsdp2_prepare_auto_wrap_policy(plugin, losses)
+    body = losses.model.base_model
+    blocks = body.h if make is gpt2 else body.layers
+    assert [module for module in losses.modules() if is_unit(module)] == list(blocks)
+
+
+def test_chunks_grow_with_the_gpu():
+    sizes = [chunk_logits(gib * 2**30) for gib in (0, 4, 24, 80, 140)]
+    assert sizes == [2**25, 2**25, 24 * 2**22, 80 * 2**22, 2**29]
+
+
+def test_chunks_of_a_bf16_head_add_up_their_gradients_in_float32(monkeypatch):
+    """As under FSDP, whose parameters are bf16 while they are used: 1 added 2,000 times in bf16 comes to 256."""
+    torch.manual_seed(0)
+    head, hidden, targets = torch.nn.Linear(4, 8, bias=False), torch.rand(1, 2000, 4), torch.zeros(1, 2000).long()
+    head(hidden).flatten(0, 1).log_softmax(-1)[:, 0].neg().sum().backward()
+    short = torch.nn.Linear(4, 8, bias=False)
+    short.load_state_dict(head.state_dict())
+    short = short.bfloat16()
+    compute_losses_in_forward(short)
+    monkeypatch.setattr(token_loss, "CHUNK_LOGITS", 16)
+    losses, _ = short(hidden.bfloat16(), targets, targets)
+    assert losses.dtype == torch.float32
+    losses.sum().backward()
+    torch.testing.assert_close(short.weight.grad.float(), head.weight.grad, rtol=0.02, atol=0.1)
 
 
 @pytest.mark.parametrize("make", [gpt2, llama])

@@ -14,8 +14,10 @@ from tokenizers import Tokenizer
 
 from toremi_cli.errors import TrainingError
 from toremi_cli.lm.fingerprint import corpus_fingerprint
+from toremi_cli.provenance import provenance_of
+from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import ANNOTATED, TRAIN, VALIDATION
-from toremi_cli.tables import TableReader
+from toremi_cli.tables import MANIFEST, TableReader, shard_name, write_json, write_table
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.policy import build_policy
 from toremi_cli.train.tokens import open_cache
@@ -54,6 +56,23 @@ def test_topics_by_every_mode(cache, rows):
         assert topics_of(cache.topic_pairs("source"), i) == {row["source"]: 1.0}
         soft = topics_of(cache.topic_pairs("soft"), i)
         assert soft == pytest.approx({names[t]: p for t, p in enumerate(row["probs"]) if p > 0}, rel=1e-5)
+
+
+def test_mixtures_are_cut_and_made_whole_again(tmp_path, workdir):
+    """Parts below one percent are left out, and what is left adds up to 1, as everywhere else."""
+    shutil.copytree(workdir, tmp_path / "other", ignore=shutil.ignore_patterns("tokens", "runs", "annotated"))
+    row = {**TableReader(workdir / "annotated", ANNOTATED).read().to_pylist()[0], "split": TRAIN}
+    mixtures = [[0.009, 0.591, 0.4], [0.2, 0.3, 0.5], [0.008, 0.009, 0.5]]
+    rows = [{**row, "sample_id": f"{i}#0", "probs": probs} for i, probs in enumerate(mixtures)]
+    provenance = provenance_of(ANNOTATED, "toremi annotate", {}, {})
+    write_table(tmp_path / "other" / "annotated" / shard_name(0), ANNOTATED, rows, provenance)
+    write_json(tmp_path / "other" / "annotated" / MANIFEST, {"fingerprint": provenance.fingerprint, "num_shards": 1})
+    cache = open_cache(tmp_path / "other", tmp_path / "other" / "annotated", tmp_path / "other" / "tokenizer")
+    pairs, of = cache.topic_pairs("soft"), SampleTopics("soft", tmp_path / "other" / "topics.parquet").of
+    found = [topics_of(pairs, i) for i in range(3)]
+    assert found[0] == pytest.approx({"vote": 0.591 / 0.991, "court": 0.4 / 0.991}, rel=1e-5)
+    assert found[2] == {"court": 1.0}
+    assert found == [pytest.approx(of(row), rel=1e-5) for row in rows]
 
 
 def test_crowding_is_that_of_the_topics_trained_on(tmp_path, workdir, cache):

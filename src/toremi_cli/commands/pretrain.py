@@ -8,6 +8,7 @@ import typer
 
 from toremi_cli import console
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
+from toremi_cli.commands.options import AUTO
 
 _MODEL, _POLICY, _LENGTH, _OPTIMIZER, _RUN, _MACHINE = (
     "Model",
@@ -27,6 +28,20 @@ POLICY_FIELDS = (
 
 def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, **more)
+
+
+def _steps(value: str | int) -> int:
+    """A number of steps, 0 for `auto`.
+
+    Raises:
+        BadParameter: neither.
+    """
+    text = str(value)
+    if text in (AUTO, "0"):  # 0 is the default as typer gives it
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise typer.BadParameter(f"{text!r} is neither a number of steps nor 'auto'.")
+    return int(text)
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +84,16 @@ def register(app: typer.Typer) -> None:
                 "policies, else fine.",
             ),
         ] = "auto",
-        interval: Annotated[int, _option(_POLICY, "Steps between two updates of the weights.", min=1)] = 100,
+        interval: Annotated[
+            int,
+            _option(
+                _POLICY,
+                "Steps between two updates of the weights; auto: 80 updates.",
+                parser=_steps,
+                metavar="STEPS",
+                show_default="auto",
+            ),
+        ] = 0,
         alpha: Annotated[float, _option(_POLICY, "Step size of an update.")] = 1.0,
         w_min: Annotated[float, _option(_POLICY, "Lower bound of a weight.")] = 0.1,
         w_max: Annotated[float, _option(_POLICY, "Upper bound of a weight.")] = 5.0,
@@ -126,7 +150,7 @@ def register(app: typer.Typer) -> None:
             int, _option(_LENGTH, "Micro-steps a step; 0: as memory asks.", "--grad-accumulation", min=0)
         ] = 0,
         # Optimizer
-        learning_rate: Annotated[float, _option(_OPTIMIZER, "Its peak; 0: the preset's.", "--learning-rate")] = 0.0,
+        learning_rate: Annotated[float, _option(_OPTIMIZER, "Its peak; 0: by the model.", "--learning-rate")] = 0.0,
         min_learning_rate: Annotated[float, _option(_OPTIMIZER, "Where the decay ends, as a fraction.")] = 0.1,
         schedule: Annotated[str, _option(_OPTIMIZER, "cosine, linear or constant.")] = "cosine",
         warmup_steps: Annotated[int, _option(_OPTIMIZER, "Linear warm-up; -1: 5%, at most 500.")] = -1,
@@ -134,7 +158,7 @@ def register(app: typer.Typer) -> None:
         beta1: Annotated[float, _option(_OPTIMIZER, "AdamW's beta1.")] = 0.9,
         beta2: Annotated[float, _option(_OPTIMIZER, "AdamW's beta2.")] = 0.95,
         grad_clip: Annotated[float, _option(_OPTIMIZER, "Largest gradient norm; 0: none.")] = 1.0,
-        precision: Annotated[str, _option(_OPTIMIZER, "auto (bf16 where the GPU has it), bf16, fp32.")] = "auto",
+        precision: Annotated[str, _option(_OPTIMIZER, "auto (bf16 where the GPU has it), bf16, tf32, fp32.")] = "auto",
         compile_model: Annotated[bool, _option(_MACHINE, "Compile the model with torch.compile.", "--compile")] = False,
         gradient_checkpointing: Annotated[
             bool, _option(_MACHINE, "Less memory for activations, a third more work.", "--gradient-checkpointing")
@@ -144,10 +168,10 @@ def register(app: typer.Typer) -> None:
         name: Annotated[str, _option(_RUN, "Name of the run; without it, the policy's.", "--name", "-n")] = "",
         resume: Annotated[bool, _option(_RUN, "Go on from the last whole checkpoint.", "--resume")] = False,
         overwrite: Annotated[bool, _option(_RUN, "Replace a run of this name.", "--overwrite")] = False,
-        eval_every: Annotated[int, _option(_RUN, "Steps between evaluations; 0: the interval.", min=0)] = 0,
+        eval_every: Annotated[int, _option(_RUN, "Steps between evaluations; 0: a tenth of the time.", min=0)] = 0,
         eval_samples: Annotated[
             int, _option(_RUN, "Validation samples a source, at most; 0: no evaluation.", min=0)
-        ] = 64,
+        ] = 32,
         checkpoint_every: Annotated[int, _option(_RUN, "Steps between checkpoints.", min=1)] = 500,
         keep_checkpoints: Annotated[int, _option(_RUN, "How many of the newest stay; 0: all.", min=0)] = 2,
         log_every: Annotated[int, _option(_RUN, "Steps between logged losses.", min=1)] = 10,
@@ -159,6 +183,7 @@ def register(app: typer.Typer) -> None:
         # Machine
         gpus: Annotated[int, _option(_MACHINE, "GPUs of this machine; -1: all; 0: the CPU.", min=-1)] = -1,
         processes: Annotated[int, _option(_MACHINE, "Processes where there is no GPU.", min=1)] = 1,
+        rank_timeout: Annotated[float, _option(_MACHINE, "Minutes that a process waits for the others.")] = 120.0,
         accelerate_config: Annotated[
             str, _option(_MACHINE, "A config file of accelerate (FSDP, several machines).", metavar="FILE")
         ] = "",

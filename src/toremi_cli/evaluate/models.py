@@ -96,7 +96,7 @@ def load_model(folder: Path, auto_class: str, kind: str, **settings: Any) -> Any
     """A model in float32 by one of transformers' auto classes; `settings` go into its config.
 
     Raises:
-        TrainingError: transformers can't make that `kind` of model of the folder.
+        TrainingError: transformers can't make that `kind` of model of the folder; a language model lacks tensors.
     """
     import transformers
 
@@ -105,11 +105,20 @@ def load_model(folder: Path, auto_class: str, kind: str, **settings: Any) -> Any
     transformers.logging.disable_progress_bar()
     try:
         loader = getattr(transformers, auto_class)
-        return loader.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **settings)
+        model, found = loader.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, **settings
+        )
     except Exception as problem:  # transformers and safetensors raise many kinds
         raise TrainingError(f"{folder}: transformers can't load it as {kind} ({reason(problem)})") from None
     finally:
         transformers.logging.set_verbosity(level)
+    # transformers starts afresh what it doesn't find; of a language model all has to be there, of a classifier not.
+    missing = sorted(found["missing_keys"]) if auto_class == "AutoModelForCausalLM" else []
+    if missing:
+        raise TrainingError(
+            f"{folder}: not the model of its config.json: tensors missing ({len(missing)}), such as {missing[0]}"
+        )
+    return model
 
 
 def _load_encoder(folder: Path, workdir: Workdir) -> Encoder:

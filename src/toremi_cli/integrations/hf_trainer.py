@@ -31,6 +31,7 @@ from toremi_cli.reweight import (
     normalizer,
     other_tokens,
     sample_weights,
+    sums_device,
 )
 
 STATE_FILE = "toremi_reweighting.json"
@@ -79,8 +80,8 @@ class TopicReweighting(TrainerCallback):
         self._place(torch.device("cpu"))
 
     def _place(self, device: torch.device) -> None:
-        self.statistics = TopicStatistics(len(self.policy.topics), device, self.policy.topics)
-        self.weights = self.policy.weights.to(device)
+        self.statistics = TopicStatistics(len(self.policy.topics), sums_device(device), self.policy.topics)
+        self.weights = self.policy.weights.to(sums_device(device))
 
     def loss(
         self, token_losses: Tensor, batch: BatchTopics, step: int, shuffled_losses: Tensor | None = None
@@ -93,7 +94,8 @@ class TopicReweighting(TrainerCallback):
             step: optimizer steps done.
             shuffled_losses: (N,) nats of other tokens of the same sample under the same predictions, 0 likewise.
         """
-        if self.statistics.buffer.device != token_losses.device:
+        place = sums_device(token_losses.device)
+        if self.statistics.buffer.device != place:
             sums = self.statistics.buffer
             self._place(token_losses.device)
             self.statistics.buffer.copy_(sums)
@@ -101,20 +103,20 @@ class TopicReweighting(TrainerCallback):
         sums = token_losses.new_zeros(size).index_add(0, batch.segment, token_losses)
         sample_loss = sums / batch.num_tokens.clamp_min(1)
         is_sample = (batch.num_tokens > 0).to(sample_loss.dtype)
-        pairs = batch.pair_sample, batch.pair_topic, batch.pair_prob
+        pairs = batch.pair_sample.to(place), batch.pair_topic.to(place), batch.pair_prob.to(place)
         shuffled = None
         if shuffled_losses is not None:
-            shuffled = shuffled_losses.new_zeros(size).index_add(0, batch.segment, shuffled_losses)
+            shuffled = shuffled_losses.new_zeros(size).index_add(0, batch.segment, shuffled_losses).to(place)
+        counts = is_sample.to(place)
         self.statistics.add(
-            sample_loss,
-            is_sample,
+            sample_loss.detach().to(place),
+            counts,
             *pairs,
-            sample_tokens=batch.num_tokens,
+            sample_tokens=batch.num_tokens.to(place),
             sample_shuffled_nats=shuffled,
-            sample_begins=is_sample,
+            sample_begins=counts,
         )
-        weights = sample_weights(self.weights, batch.pair_sample, batch.pair_topic, batch.pair_prob, size)
-        factors = weights.to(sample_loss.dtype)
+        factors = sample_weights(self.weights, *pairs, size).to(sample_loss.dtype).to(sample_loss.device)
         if self.policy.sample_level:
             factors = factors * self.policy.sample_factors(sample_loss.detach(), step)
         return self.loss_scale * (factors * sample_loss * is_sample).sum()
@@ -251,9 +253,11 @@ class ReweightingTrainer(Trainer):
         kept = [*(self._signature_columns or []), *KEYS]
         self._signature_columns = list(dict.fromkeys(kept))  # type: ignore[assignment]
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.reweighting.load(Path(resume_from_checkpoint), self.args.process_index == 0)
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # Every way of resuming comes here; `_load_from_checkpoint` isn't called under DeepSpeed.
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.reweighting.load(Path(checkpoint), self.args.process_index == 0)
 
 
 def _shuffled_losses(logits: Tensor, losses: Tensor, labels: Tensor, batch: BatchTopics) -> Tensor:

@@ -91,7 +91,8 @@ def score_samples(
     windows = [w for i, s in enumerate(samples) for w in windows_of(i, len(s), context_length, stride)]
     windows.sort(key=lambda w: (-w.length, w.sample, w.start))  # the longest first: too large a batch fails at once
     device = torch.device(device)
-    sums = torch.zeros(len(windows), dtype=torch.float64, device=device)
+    place = torch.device("cpu") if device.type == "mps" else device  # which has no float64
+    sums = torch.zeros(len(windows), dtype=torch.float64, device=place)
     was_training = model.training
     model.eval()
     batches = list(_batches(windows, _most_positions(model, device, batch_tokens)))
@@ -101,7 +102,7 @@ def score_samples(
             begin, batch = batches[min(number, len(batches) - 1)]
             found = _score_batch(forward or _logits_of(model), samples, batch, bos_id, device)
             if number < len(batches):
-                sums[begin : begin + len(batch)] = found
+                sums[begin : begin + len(batch)] = found.to(place).double().sum(1)
             if on_progress is not None:
                 on_progress(sum(w.end - w.first for w in batch))
     finally:
@@ -136,7 +137,7 @@ def _score_batch(
     bos_id: int,
     device: torch.device,
 ) -> Tensor:
-    """Summed loss of each window's counted tokens: (num_windows,) float64 on `device`."""
+    """Losses of each window's tokens, 0 where one is not counted: (num_windows, length) float32 on `device`."""
     length = batch[0].length
     inputs = torch.full((len(batch), length), bos_id, dtype=torch.int64)
     targets = torch.full((len(batch), length), -100, dtype=torch.int64)
@@ -151,4 +152,4 @@ def _score_batch(
     losses = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), targets.to(device).flatten(), ignore_index=-100, reduction="none"
     )
-    return losses.view(len(batch), length).double().sum(1)
+    return losses.view(len(batch), length)

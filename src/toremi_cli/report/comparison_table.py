@@ -49,7 +49,7 @@ def comparison_rows(comparison: Comparison) -> list[TableRow]:
         _row("steps", groups, lambda g: f"{g.mean('step'):,.0f}"),
         _row("tokens", groups, lambda g: compact(g.mean("tokens"))),
         _row("training FLOPs", groups, lambda g: f"{g.mean('flops'):.2e}"),
-        _row("training time", groups, lambda g: duration(g.mean("seconds"))),
+        _row("time, evaluation apart", groups, lambda g: duration(g.mean("seconds"))),
     ]
     return rows + _held_out(comparison) + _differences(comparison) + _savings(comparison) + _tasks(groups)
 

@@ -22,7 +22,7 @@ from toremi_cli.reweight.sample_weights import normalizer, sample_weights
 from toremi_cli.reweight.sampling import Strata, StratumDraws, build_strata, importance, sampling_shares
 from toremi_cli.reweight.sensitivity import segment_mean
 from toremi_cli.reweight.stage_switch import StageSwitch
-from toremi_cli.reweight.stats import IntervalStats, TopicStatistics
+from toremi_cli.reweight.stats import IntervalStats, TopicStatistics, sums_device
 from toremi_cli.reweight.worth import other_tokens, worth
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "sample_weights",
     "sampling_shares",
     "segment_mean",
+    "sums_device",
     "weight_course",
     "weight_health",
     "worth",

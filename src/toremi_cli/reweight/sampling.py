@@ -131,11 +131,14 @@ def sampling_shares(
         if left.sum() <= 1:
             return left / left.sum() if left.sum() > 0 else natural
         high = np.minimum(high, left)
-    return shares_between(wanted, np.minimum(low, high), high)
+    return shares_between(wanted, low, high)
 
 
 def shares_between(wanted: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Shares clip(c * wanted, low, high) with the factor c that makes them add up to 1; sum(low) <= 1 <= sum(high)."""
+    """Shares clip(c * wanted, low, high) with the factor c that makes them add up to 1; sum(low) <= 1 <= sum(high).
+
+    Where a low bound exceeds the high one, the high one holds, as np.clip has it.
+    """
     wanted = np.where(
         high > 0, np.maximum(wanted, 1e-12), 0.0
     )  # so that a weight of 0 can grow where others are capped

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 
+def sums_device(device: torch.device) -> torch.device:
+    """Where float64 sums are kept: on the device, or on the CPU beside Apple's, which has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 @dataclass(frozen=True)
 class IntervalStats:
     """The topics as one interval saw them, over all ranks and micro-batches. All tensors are on the CPU."""

@@ -14,7 +14,8 @@ FINISHED = "finished"
 RUNTIME_FIELDS = frozenset(
     {
         "workdir", "annotated", "tokenizer", "name", "grad_accumulation", "checkpoint_every", "keep_checkpoints",
-        "gpus", "processes", "log_with", "gradient_checkpointing", "accelerate_config", "quiet", "debug",
+        "gpus", "processes", "log_with", "gradient_checkpointing", "chunked_loss", "compile", "rank_timeout",
+        "accelerate_config", "quiet", "debug",
     }
 )  # fmt: skip
 """Settings that a resumed run may change: they don't change what is trained."""

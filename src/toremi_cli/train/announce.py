@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from toremi_cli import console
-from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.outcome import LAUNCH_FOLDER_ENV
 from toremi_cli.train.run import Run
-from toremi_cli.train.schedule import Schedule
+from toremi_cli.train.schedule import UPDATES, Schedule
 from toremi_cli.train.sharding import fsdp_is_asked_for, is_sharded
 
+TORCHRUN_SECONDS = 30
+"""How long torchrun waits for its ranks after SIGTERM, if it isn't told otherwise."""
 FEW_INTERVALS = 10
-MEASURED_INTERVALS = 80
-"""Updates of the weights in the paper's run, and in those that `docs/results.md` tells of."""
 
 
 def announce(run: Run) -> None:
@@ -30,7 +32,7 @@ def announce(run: Run) -> None:
         console.warn(
             "the config of accelerate asks for FSDP, which it offers on GPUs only: every rank holds the whole model"
         )
-    warn_of_few_updates(config, schedule, run.policy.name)
+    warn_of_few_updates(schedule, run.policy.name)
     most = run.policy.config.max_repeats
     if run.sampling is not None and 0 < most < schedule.epochs:
         console.warn(
@@ -41,15 +43,28 @@ def announce(run: Run) -> None:
         console.warn("no validation samples: nothing is evaluated during the run, and a plateau is never seen")
 
 
-def warn_of_few_updates(config: TrainConfig, schedule: Schedule, policy: str) -> None:
+def warn_of_few_updates(schedule: Schedule, policy: str) -> None:
     """Say so where the weights change too seldom for a policy to do anything."""
-    intervals = schedule.max_steps // config.interval
+    intervals = schedule.max_steps // schedule.interval
     if intervals < FEW_INTERVALS and policy != "uniform":
-        interval = max(schedule.max_steps // MEASURED_INTERVALS, 1)
+        better = max(schedule.max_steps // UPDATES, 1)
         console.warn(
             f"the weights change only {intervals} time{'s' if intervals != 1 else ''} in {schedule.max_steps} steps; "
-            + (f"try --interval {interval}" if interval < config.interval else "train for more of them, of fewer rows")
+            + (f"try --interval {better}" if better < schedule.interval else "train for more of them, of fewer rows")
         )
+
+
+def slow_checkpoint(seconds: float, environment: Mapping[str, str]) -> str | None:
+    """What to say of a checkpoint that torchrun would not wait for after SIGTERM; None where there is nothing to say.
+
+    Below toremi's own launcher, which sends its signals to the ranks themselves, there is no such limit.
+    """
+    if "TORCHELASTIC_RUN_ID" not in environment or LAUNCH_FOLDER_ENV in environment or seconds < TORCHRUN_SECONDS / 2:
+        return None
+    return (
+        f"a checkpoint takes {seconds:.0f} seconds, and torchrun ends its ranks {TORCHRUN_SECONDS} seconds after "
+        f"SIGTERM: start it with --shutdown-timeout {max(round(seconds * 3), TORCHRUN_SECONDS * 2)}"
+    )
 
 
 def note_repetition(run: Run) -> None:

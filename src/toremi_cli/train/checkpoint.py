@@ -23,8 +23,10 @@ from toremi_cli.tables import read_json, write_json
 from toremi_cli.train.sharding import like
 
 STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
-STATE_VERSION = 7
+STATE_VERSION = 8
 """Of what `trainer_state.json` holds and of what a run does with it."""
+WRAPPERS = frozenset({"_checkpoint_wrapped_module", "_orig_mod"})
+"""Parts of names that activation checkpointing and torch.compile add."""
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.*"),
     *("vocab.*", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece*.model", "tokenization_*.py"),
@@ -42,7 +44,8 @@ def save_checkpoint(
     step: int,
     *,
     model: nn.Module,
-    model_state: Mapping[str, Tensor] | None,
+    model_state: Mapping[str, Tensor],
+    shapes: Mapping[str, torch.Size],
     optimizer: Mapping[str, Tensor],
     accumulators: Mapping[str, Tensor],
     state: Mapping[str, Any],
@@ -55,7 +58,8 @@ def save_checkpoint(
         run: the run's folder.
         step: optimizer steps done.
         model: the transformers model.
-        model_state: its gathered parameters where it is sharded, None to take the model's own.
+        model_state: its whole tensors, by `model_tensors`.
+        shapes: what these have to be, by `shapes_of` the model before anything wrapped it.
         optimizer: by `optimizer_tensors`.
         accumulators: sums of the interval and the log window under way.
         state: JSON-able rest.
@@ -63,8 +67,10 @@ def save_checkpoint(
         keep: checkpoints to keep.
 
     Raises:
-        TrainingError: the disk is full or cannot be written; earlier checkpoints are intact.
+        TrainingError: the disk is full or cannot be written, or the tensors aren't the model's; earlier checkpoints are
+            intact.
     """
+    _check_tensors(run, step, model_state, optimizer, shapes)
     final = run / f"checkpoint-{step}"
     temporary = run / f".checkpoint-{step}.tmp-{os.getpid()}"
     try:
@@ -72,8 +78,8 @@ def save_checkpoint(
         temporary.mkdir()
         _copy_tokenizer(tokenizer, temporary)
         model.save_pretrained(temporary, state_dict=model_state)  # type: ignore[operator]
-        save_file(_plain(optimizer), temporary / OPTIMIZER)
-        save_file(_plain(accumulators), temporary / ACCUMULATORS)
+        save_file(_contiguous(optimizer), temporary / OPTIMIZER)
+        save_file(_contiguous(accumulators), temporary / ACCUMULATORS)
         write_json(temporary / STATE, {**state, "step": step, "version": STATE_VERSION})
         _sync(temporary)
         _discard(final)
@@ -125,27 +131,70 @@ def load_tensors(checkpoint: Path, name: str, device: torch.device) -> dict[str,
         ) from None
 
 
+def plain_name(name: str) -> str:
+    """A tensor's name in the bare model, without what torch's wrappers of a module put into it."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
 def model_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Parameters, those that go by two names once, and persistent buffers, as named tensors."""
-    known = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
-    yield from ((name, tensor) for name, tensor in model.state_dict().items() if name in known)
+    known = {plain_name(name) for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    for name, tensor in model.state_dict().items():  # some wrappers show in the one list and not in the other
+        if plain_name(name) in known:
+            yield plain_name(name), tensor
+
+
+def shapes_of(model: nn.Module) -> dict[str, torch.Size]:
+    """Names and shapes of `model_tensors`: what a checkpoint of the model has to hold."""
+    return {name: tensor.shape for name, tensor in model_tensors(model)}
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
     """The optimizer's state as named tensors: 'NAME/exp_avg', …"""
     for name, parameter in model.named_parameters():
-        yield from ((f"{name}/{key}", value) for key, value in optimizer.state.get(parameter, {}).items())
+        yield from ((f"{plain_name(name)}/{key}", value) for key, value in optimizer.state.get(parameter, {}).items())
 
 
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave."""
-    by_parameter: dict[str, dict[str, Tensor]] = {}
+    """Put back what `optimizer_tensors` gave.
+
+    Raises:
+        ValueError: names or shapes aren't the model's.
+    """
+    parameters = {plain_name(name): parameter for name, parameter in model.named_parameters()}
+    problem = _misfit(tensors, {name: parameter.shape for name, parameter in parameters.items()})
+    if problem:
+        raise ValueError(problem)
     for key, value in tensors.items():
         name, _, slot = key.rpartition("/")
-        by_parameter.setdefault(name, {})[slot] = value
-    for name, parameter in model.named_parameters():
-        if name in by_parameter:
-            optimizer.state[parameter] = {slot: like(value, parameter) for slot, value in by_parameter[name].items()}
+        optimizer.state[parameters[name]][slot] = like(value, parameters[name])
+
+
+def _misfit(optimizer: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> str | None:
+    """What of an optimizer's tensors belongs to no parameter; the count of steps has no shape."""
+    for key, value in optimizer.items():
+        expected = shapes.get(key.rpartition("/")[0])
+        if expected is None:
+            return f"{key} belongs to no tensor of the model"
+        if value.dim() and value.shape != expected:
+            return f"{key} is {tuple(value.shape)}, expected {tuple(expected)}"
+    return None
+
+
+def _check_tensors(
+    run: Path, step: int, model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]
+) -> None:
+    """Refuse to write what could not be read again: a reader would start what is missing afresh."""
+    found = {name: tensor.shape for name, tensor in model.items()}
+    problem = _misfit(optimizer, shapes)
+    if found != shapes:
+        odd = sorted(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))
+        problem = f"{len(odd)} of {len({*found, *shapes})} tensors aren't as the model has them, such as {odd[0]}"
+    if problem:
+        raise TrainingError(
+            f"{run}: no checkpoint of step {step}: {problem}; a wrapper that this version doesn't know hides them: "
+            "train without it"
+        )
 
 
 def remove_leftovers(run: Path) -> None:
@@ -163,8 +212,9 @@ def _discard(checkpoint: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as safetensors takes them; it copies those of a GPU itself, those on the CPU need no copy."""
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
 def _copy_tokenizer(folder: Path, to: Path) -> None:

@@ -20,7 +20,7 @@ from toremi_cli.train.accelerate_config import read_accelerate_config
 
 AUTO = "auto"
 SCHEDULES = ("cosine", "linear", "constant")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 LOSS_AVERAGES = ("sample", "token")
 TRACKERS = ("tensorboard", "wandb", "trackio")
 
@@ -50,7 +50,7 @@ PRESETS = {
 }
 """`--model` names. The vocabulary is the corpus's, padded to a multiple of 64."""
 FALLBACK = Preset(0, 0, 0, 1024, 64, 3e-4)
-"""Row length, batch and learning rate for a model that is no preset."""
+"""Row length and batch for a model that is no preset, and the largest learning rate for one that is trained already."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class TrainConfig:
     """What a sample's topics are: its `labels`, the one `fine` topic, the `soft` mixture, or its `source`."""
     policy: Mapping[str, Any] = field(default_factory=lambda: {"name": "toremi-2"})
     """Settings of the reweighting policy (`reweight.config.PolicyConfig`)."""
-    interval: int = 100
-    """Steps between two updates of the topic weights."""
+    interval: int = 0
+    """Steps between two updates of the topic weights; 0: as many as make 80 updates."""
     loss_average: str = "sample"
     """The step's loss: mean over samples (ToReMi), or over tokens, each times its sample's weight."""
     mask_documents: bool = False
@@ -97,8 +97,8 @@ class TrainConfig:
     batch_tokens: int = 0
     """Tokens a step, instead of `batch_size`."""
     grad_accumulation: int = 0
-    """Micro-steps a step; 0: as many as keep a micro-step's logits below a gigabyte, or, with `chunked_loss`, its
-    activations below 16."""
+    """Micro-steps a step; 0: as many as fit a GPU's memory by an estimate; on the CPU, as keep a micro-step's logits
+    below a gigabyte, or, with `chunked_loss`, its activations below 16."""
     max_steps: int = 0
     """Optimizer steps to train for."""
     max_tokens: int = 0
@@ -107,7 +107,7 @@ class TrainConfig:
     """Passes over the training samples, instead of `max_steps`; one where none of the three is given."""
 
     learning_rate: float = 0.0
-    """Peak learning rate."""
+    """Peak learning rate; 0: the preset's, or by the model's width."""
     min_learning_rate: float = 0.1
     """Where the decay ends, as a fraction of the peak."""
     schedule: str = "cosine"
@@ -123,7 +123,8 @@ class TrainConfig:
     grad_clip: float = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     precision: str = "auto"
-    """bf16 autocast, or fp32; `auto`: bf16 where a GPU has it, not where it only emulates it (V100, T4)."""
+    """`bf16` autocast; `fp32`, strictly; `tf32`: fp32 whose matrix products a GPU rounds to TF32; `auto`: bf16 where a
+    GPU has it, not where it only emulates it (V100, T4)."""
     compile: bool = False
     """Compile the model with torch.compile."""
     gradient_checkpointing: bool = False
@@ -132,8 +133,9 @@ class TrainConfig:
     """Never hold all logits in memory: the same losses, some tokens at a time; the head's forward pass runs twice."""
 
     eval_every: int = 0
-    """Steps between two evaluations on the validation split; 0: every interval."""
-    eval_samples: int = 64
+    """Steps between two evaluations on the validation split; 0: the fewest intervals with which all evaluations take
+    at most a tenth of the training's time, but at least five evaluations."""
+    eval_samples: int = 32
     """Validation samples a source in such an evaluation, at most; 0: none at all."""
     checkpoint_every: int = 500
     """Steps between two checkpoints; the last step always leaves one."""
@@ -148,6 +150,8 @@ class TrainConfig:
     """GPUs on this machine; -1: every one there is; 0: train on the CPU."""
     processes: int = 1
     """Processes where there is no GPU."""
+    rank_timeout: float = 120.0
+    """Minutes that a process waits for the others, such as for the first one to write a checkpoint."""
     accelerate_config: str = ""
     """A config file of accelerate (FSDP, several machines), passed through."""
     log_with: str = ""
@@ -218,8 +222,8 @@ def check_config(config: TrainConfig) -> None:
         raise UsageError("--batch-size and --batch-tokens: give one of the two")
     if sum(bool(v) for v in (config.max_steps, config.max_tokens, config.epochs)) > 1:
         raise UsageError("--max-steps, --max-tokens and --epochs: give one of the three")
-    if config.interval < 1 or config.log_every < 1 or config.checkpoint_every < 1:
-        raise UsageError("--interval, --log-every and --checkpoint-every must be at least 1 step")
+    if config.interval < 0 or config.log_every < 1 or config.checkpoint_every < 1:
+        raise UsageError("--interval, --log-every and --checkpoint-every: expected at least 1 step")
     if config.processes < 1:
         raise UsageError(f"--processes {config.processes}: must be at least 1")
     if config.init_from and not (Path(config.init_from) / "config.json").is_file():
@@ -244,6 +248,7 @@ def _check_numbers(config: TrainConfig) -> None:
         ("--beta2", config.beta2, 0 <= config.beta2 < 1, "at least 0 and below 1"),
         ("--grad-clip", config.grad_clip, 0 <= config.grad_clip < math.inf, "a number of at least 0"),
         ("--epochs", config.epochs, 0 <= config.epochs < math.inf, "a number of at least 0"),
+        ("--rank-timeout", config.rank_timeout, 0 < config.rank_timeout < math.inf, "a number of minutes above 0"),
         ("--seed", config.seed, 0 <= config.seed < 2**32, "between 0 and 4294967295"),
     )
     for flag, found, ok, expected in ranges:

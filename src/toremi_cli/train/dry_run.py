@@ -9,20 +9,19 @@ import torch
 
 from toremi_cli.train.announce import warn_of_few_updates
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.device import gpu_memory
 from toremi_cli.train.run import Plan, plan_run
-from toremi_cli.train.schedule import FLOAT_BYTES, activation_floats
-from toremi_cli.train.token_loss import CHUNK_LOGITS
+from toremi_cli.train.schedule import BYTES_PER_PARAMETER, FLOAT_BYTES, LOGITS_COPIES, activation_floats
+from toremi_cli.train.token_loss import chunk_logits
 from toremi_cli.train.tokens import TokenCache
 
-BYTES_PER_PARAMETER = 16
-"""float32 parameter, gradient and AdamW's two moments."""
 
-
-def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int) -> dict[str, Any]:
+def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gpus: bool = False) -> dict[str, Any]:
     """Parameters, tokens, steps, epochs by source, memory and arithmetic of a run."""
-    plan = plan_run(config, cache, world_size)
+    memory = gpu_memory(torch.device("cuda" if on_gpus else "cpu"))
+    plan = plan_run(config, cache, world_size, memory)
     schedule = plan.schedule
-    warn_of_few_updates(config, schedule, plan.policy.name)
+    warn_of_few_updates(schedule, plan.policy.name)
     with torch.device("meta"):
         from transformers import AutoModelForCausalLM
 
@@ -45,11 +44,12 @@ def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int) -> di
         "micro_steps": schedule.num_micro_steps,
         "tokens_per_step": schedule.batch_tokens,
         "steps": schedule.max_steps,
-        "intervals": schedule.max_steps // config.interval,
+        "intervals": schedule.max_steps // schedule.interval,
         "tokens": total,
         "epochs": schedule.epochs,
+        "evaluations": -(-schedule.max_steps // schedule.eval_every),
         "learning_rate": schedule.learning_rate,
-        "memory_gib_per_process": _memory_bytes(config, plan, num_parameters, world_size) / 2**30,
+        "memory_gib_per_process": _memory_bytes(config, plan, num_parameters, world_size, memory) / 2**30,
         "flops": float(flops * total),
         "sources": _sources(cache, plan, total),
     }
@@ -61,13 +61,15 @@ def _attention_units(plan: Plan) -> int:
     return int(shape.num_hidden_layers * shape.hidden_size * plan.schedule.context_length)
 
 
-def _memory_bytes(config: TrainConfig, plan: Plan, num_parameters: int, world_size: int) -> float:
+def _memory_bytes(config: TrainConfig, plan: Plan, num_parameters: int, world_size: int, memory: int) -> float:
     schedule, shape = plan.schedule, plan.shape
     rows = -(-schedule.batch_size // world_size // schedule.num_micro_steps)
     tokens = rows * schedule.context_length
     kept = activation_floats(shape.num_hidden_layers, shape.hidden_size, config.gradient_checkpointing)
-    logits = min(tokens * shape.vocab_size, CHUNK_LOGITS) if config.chunked_loss else tokens * shape.vocab_size
-    floats = tokens * kept + 3 * logits  # logits, their softmax, their gradient
+    logits = tokens * shape.vocab_size
+    if config.chunked_loss:
+        logits = min(logits, chunk_logits(memory))
+    floats = tokens * kept + LOGITS_COPIES * logits
     return num_parameters * BYTES_PER_PARAMETER + floats * FLOAT_BYTES
 
 

@@ -6,6 +6,7 @@ rows only. So the step's normaliser is known without communication.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from toremi_cli.train.packing import Rows, RowStream, micro_batch_rows
 from toremi_cli.train.tokens import TokenCache, TopicPairs
+
+BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,39 @@ class MicroBatch:
     """(P,) int64"""
     pair_prob: Tensor
     """(P,) float32"""
+    buffer: Tensor | None = None
+    """uint8: all of these end to end, where they are to be copied as one."""
+
+    def packed(self) -> MicroBatch:
+        """The same in one buffer, pinned where there is a GPU: one copy to it instead of one for each tensor."""
+        tensors = self._tensors().values()
+        pinned = torch.cuda.is_available()
+        buffer = torch.empty(sum(t.nbytes for t in tensors), dtype=torch.uint8, pin_memory=pinned)
+        packed = self._over(buffer)
+        for name, tensor in self._tensors().items():
+            getattr(packed, name).copy_(tensor)
+        return packed
 
     def to(self, device: torch.device) -> MicroBatch:
         """Copy to a device, without waiting where it has a queue."""
         if device.type == "cpu":
             return self
-        pinned = device.type == "cuda"
-        moved = {}
-        for f in fields(self):
-            tensor = getattr(self, f.name)
-            moved[f.name] = (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=pinned)
-        return MicroBatch(**moved)
+        if self.buffer is not None:
+            return self._over(self.buffer.to(device, non_blocking=self.buffer.is_pinned()))
+        return MicroBatch(**{name: tensor.to(device) for name, tensor in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Those of 8 bytes first: each begins where its type may."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "buffer"}
+        return dict(sorted(found.items(), key=lambda item: -item[1].element_size()))
+
+    def _over(self, buffer: Tensor) -> MicroBatch:
+        """Tensors of the same types and shapes that are views of a buffer."""
+        views, begin = {}, 0
+        for name, tensor in self._tensors().items():
+            end = begin + tensor.nbytes
+            views[name], begin = buffer[begin:end].view(tensor.dtype).view(tensor.shape), end
+        return MicroBatch(**views, buffer=buffer)
 
 
 @dataclass(frozen=True)
@@ -91,11 +116,14 @@ class BatchBuilder:
         rank: int,
         num_micro_steps: int,
         stratum_of: np.ndarray | None = None,
+        packs: bool = False,
     ) -> None:
         """Read `batch_size` rows a step from `stream`, of which rank `rank` of `world_size` builds its stride.
 
-        `stratum_of` is the stratum of every sample of the cache, where samples are drawn by strata.
+        `stratum_of` is the stratum of every sample of the cache, where samples are drawn by strata; `packs`: have each
+        micro-batch in one buffer.
         """
+        self.packs = packs
         self.cache, self.pairs, self.stream, self.stratum_of = cache, pairs, stream, stratum_of
         self.batch_size = batch_size
         self.parts = micro_batch_rows(batch_size, world_size, rank, num_micro_steps)
@@ -119,7 +147,7 @@ class BatchBuilder:
         mass = rows.length / predicted
         pair_segment, pair_topic, pair_prob = self._pairs(rows.sample)
         strata = np.zeros_like(rows.sample) if self.stratum_of is None else self.stratum_of[rows.sample]
-        return MicroBatch(
+        batch = MicroBatch(
             inputs=torch.from_numpy(inputs),
             targets=torch.from_numpy(targets),
             segment=torch.from_numpy(np.repeat(np.arange(len(rows.sample)), rows.length)),
@@ -134,6 +162,7 @@ class BatchBuilder:
             pair_topic=torch.from_numpy(pair_topic),
             pair_prob=_float(pair_prob),
         )
+        return batch.packed() if self.packs else batch
 
     def _tokens(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Targets and inputs, both (num_rows, row_length) int64."""
@@ -163,15 +192,18 @@ def _float(values: np.ndarray) -> Tensor:
 
 
 def prefetch(builder: BatchBuilder, steps: range, may_look_ahead: Callable[[int], bool]) -> Iterator[StepBatch]:
-    """Yield a batch for each of `steps`, built by a thread while the one before it is trained on.
+    """Yield a batch for each of `steps`, built by a thread while those before it are trained on.
 
     `may_look_ahead(step)` tells whether the batch of `step` can be built before the step before it has ended: not
     where the end of that step may change what is drawn.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
-        ahead: Future[StepBatch] | None = None
+        ahead: deque[Future[StepBatch]] = deque()
         for step in steps:
-            batch = ahead.result() if ahead is not None else builder.next_batch()
-            following = step + 1
-            ahead = pool.submit(builder.next_batch) if following in steps and may_look_ahead(following) else None
+            batch = ahead.popleft().result() if ahead else builder.next_batch()
+            while len(ahead) < BATCHES_AHEAD:
+                following = step + len(ahead) + 1
+                if following not in steps or not may_look_ahead(following):
+                    break
+                ahead.append(pool.submit(builder.next_batch))
             yield batch

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -15,9 +16,9 @@ from toremi_cli import console
 from toremi_cli.errors import TrainingError
 from toremi_cli.lm.streams import derive_seed
 from toremi_cli.reweight import normalizer
-from toremi_cli.runs.checkpoints import how_to_go_on
 from toremi_cli.runs.record import update_run
 from toremi_cli.schemas import ALL_DOMAINS, MACRO
+from toremi_cli.train.agreement import agree_on_shares, agree_on_weights
 from toremi_cli.train.announce import note_repetition
 from toremi_cli.train.clock import Clock
 from toremi_cli.train.evaluation import evaluate
@@ -33,7 +34,7 @@ from toremi_cli.train.loss import (
 )
 from toremi_cli.train.run import Run, put_in_force
 from toremi_cli.train.schedule import learning_rate
-from toremi_cli.train.sharding import whole
+from toremi_cli.train.sharding import is_sharded, whole
 from toremi_cli.train.signals import StopRequest
 from toremi_cli.train.snapshot import add_metric, snapshot
 from toremi_cli.train.state import save
@@ -45,13 +46,13 @@ def train(run: Run, begin: Callable[[], None]) -> int:
     `begin` is called after the first step, before anything is written.
     """
     config, schedule = run.config, run.schedule
-    stop = StopRequest(run.accelerator.num_processes)
+    stop = StopRequest(run.accelerator.num_processes, timedelta(minutes=config.rank_timeout))
     clock = Clock()
     steps = range(run.step, schedule.max_steps)
     with console.progress("training", schedule.max_steps, "steps") as progress:
         progress.advance(run.step)
         # Where weights decide what is drawn, the first batch of an interval waits for the end of the one before.
-        for batch in prefetch(run.builder, steps, lambda s: run.sampling is None or s % config.interval != 0):
+        for batch in prefetch(run.builder, steps, lambda s: run.sampling is None or s % schedule.interval != 0):
             set_learning_rate(run, learning_rate(run.step, schedule, config.schedule, config.min_learning_rate))
             train_step(run, batch)
             if run.step == steps.start:
@@ -65,9 +66,9 @@ def train(run: Run, begin: Callable[[], None]) -> int:
                 log_losses(run, clock)
                 progress.describe(f"training, loss {run.last_train_loss:.3f}")
             with clock.paused():
-                if run.step % (config.eval_every or config.interval) == 0 or is_last:
+                if run.step % schedule.eval_every == 0 or is_last:
                     log_evaluation(run)
-                if run.step % config.interval == 0:
+                if run.step % schedule.interval == 0:
                     update_weights(run)
                 if run.step % config.checkpoint_every == 0 or is_last or received:
                     check_finite(run)
@@ -90,26 +91,28 @@ def train_step(run: Run, batch: StepBatch) -> None:
     factors = batch_factors(run, batch, micro_batches) if run.policy.sample_level else None
     for index, micro in enumerate(micro_batches):
         is_last = index + 1 == len(micro_batches)
-        weights = segment_weights(micro, run.loss_weights, run.stratum_factors)  # (S,)
+        counted = micro if run.sums_device == run.device else batch.micro_batches[index]  # beside the float64 sums
+        weights = segment_weights(counted, run.loss_weights, run.stratum_factors).to(run.device)  # (S,)
         if factors is not None:
             weights = weights * factors[micro.batch_sample]
-        with nullcontext() if is_last else run.accelerator.no_sync(run.token_loss):
+        with nullcontext() if is_last or is_sharded(run.accelerator) else run.accelerator.no_sync(run.token_loss):
             token_losses = run.token_loss(micro.inputs, micro.targets, micro.segment)  # (b, T)
             sums = segment_losses(token_losses, micro)  # (S,)
             loss = scale * objective(sums, micro, weights, run.config.loss_average)
             run.accelerator.backward(loss)
         run.window.add_losses(token_losses, loss / run.accelerator.num_processes)
+        sensitivity = segment_sensitivity(run.losses, micro, scale * weights, run.config.loss_average)
         run.statistics.add(
-            sample_losses(sums, micro),
-            micro.mass,
-            micro.pair_segment,
-            micro.pair_topic,
-            micro.pair_prob * run.propensities[micro.stratum[micro.pair_segment]],
-            sample_tokens=micro.num_tokens,
-            sample_bytes=micro.num_bytes,
-            sample_shuffled_nats=shuffled_sums(run.losses, micro),
-            sample_sensitivity=segment_sensitivity(run.losses, micro, scale * weights, run.config.loss_average),
-            sample_begins=micro.begins,
+            sample_losses(sums, micro).detach().to(run.sums_device),
+            counted.mass,
+            counted.pair_segment,
+            counted.pair_topic,
+            counted.pair_prob * run.propensities[counted.stratum[counted.pair_segment]],
+            sample_tokens=counted.num_tokens,
+            sample_bytes=counted.num_bytes,
+            sample_shuffled_nats=shuffled_sums(run.losses, micro).to(run.sums_device),
+            sample_sensitivity=None if sensitivity is None else sensitivity.to(run.sums_device),
+            sample_begins=counted.begins,
         )
     run.window.end_step(clip_gradients(run))
     run.optimizer.step()
@@ -123,13 +126,14 @@ def batch_factors(run: Run, batch: StepBatch, micro_batches: list[MicroBatch]) -
     A policy that weighs samples against each other needs the losses of all ranks and micro-steps before the first
     backward pass.
     """
-    sums = torch.zeros(2, batch.num_samples, dtype=torch.float64, device=run.device)  # losses and masses
+    sums = torch.zeros(2, batch.num_samples, dtype=torch.float64, device=run.sums_device)  # losses and masses
     for micro in micro_batches:
         losses = sample_losses(segment_losses(run.losses(micro.inputs, micro.targets, micro.segment), micro), micro)
-        sums.index_add_(1, micro.batch_sample, torch.stack((losses, micro.mass)).double())
+        found = torch.stack((losses, micro.mass)).to(run.sums_device)
+        sums.index_add_(1, micro.batch_sample.to(run.sums_device), found.double())
     if dist.is_initialized():
         dist.all_reduce(sums)
-    return run.policy.sample_factors(sums[0] / sums[1], run.step).float()
+    return run.policy.sample_factors(sums[0] / sums[1], run.step).float().to(run.device)
 
 
 def clip_gradients(run: Run) -> Tensor:
@@ -193,12 +197,12 @@ def update_weights(run: Run) -> None:
     stage = run.policy.stage_of(run.switch.stage_for(run.step))
     if stage > run.stage:
         enter_stage(run, stage)
-    weights = run.policy.update(stats, stage)
-    assert_ranks_agree(run, weights)
+    weights = agree_on_weights(run, run.policy.update(stats, stage))
     if run.policy.config.normalize and run.sampling is None:
         run.loss_scale = normalizer(weights, stats, run.config.loss_average)
     if run.sampling is not None:
         run.sampling.update(weights, run.remaining_tokens, run.interval_tokens)
+        agree_on_shares(run)
         run.stream_state = run.builder.stream.state_dict()  # now with the new shares
     put_in_force(run)
     snapshot(run, weights, stats, stage)
@@ -210,21 +214,6 @@ def enter_stage(run: Run, stage: int) -> None:
     if run.is_main:
         console.note(f"step {run.step:,}: stage {stage} begins ({run.switch.reason})")
         update_run(run.folder, stage_switch={"step": run.step, "reason": run.switch.reason})
-
-
-def assert_ranks_agree(run: Run, weights: Tensor) -> None:
-    """Make sure that every rank trains on with the same weights.
-
-    Raises:
-        TrainingError: they differ: a fault of the machine or of a policy that isn't deterministic.
-    """
-    if not dist.is_initialized():
-        return
-    mark = float(derive_seed(weights.tolist()) % 2**50)
-    marks = torch.tensor([mark, -mark], dtype=torch.float64, device=run.device)
-    dist.all_reduce(marks, dist.ReduceOp.MAX)
-    if float(marks.sum()) != 0:
-        raise TrainingError(f"step {run.step}: the ranks' topic weights differ; {how_to_go_on(run.folder)}")
 
 
 def check_finite(run: Run) -> None:

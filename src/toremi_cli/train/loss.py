@@ -17,9 +17,9 @@ from toremi_cli.train.token_loss import TokenLoss
 
 
 def segment_losses(token_losses: Tensor, batch: MicroBatch) -> Tensor:
-    """(S,) sum of each segment's token losses, from (b, T)."""
-    zeros = token_losses.new_zeros(batch.mass.shape[0])
-    return zeros.index_add(0, batch.segment, token_losses.flatten())
+    """(S,) sum of each segment's token losses, from (b, T); at least float32, whatever comes in."""
+    zeros = token_losses.new_zeros(batch.mass.shape[0], dtype=torch.promote_types(token_losses.dtype, torch.float32))
+    return zeros.index_add(0, batch.segment, token_losses.flatten().to(zeros.dtype))
 
 
 def shuffled_sums(losses: TokenLoss, batch: MicroBatch) -> Tensor:

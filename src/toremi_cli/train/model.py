@@ -113,18 +113,36 @@ def build_model(config: TrainConfig, shape: Any) -> nn.Module:
     return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
 
 
-def load_checkpoint_model(folder: Path) -> nn.Module:
-    """The model of a checkpoint folder, in float32.
+def load_checkpoint_model(folder: Path, exact: bool = False) -> nn.Module:
+    """The model of a checkpoint folder, in float32; `exact`: the folder may hold nothing besides, either.
 
     Raises:
-        TrainingError: the folder holds no whole model.
+        TrainingError: the folder holds no whole model, or names and shapes of its tensors aren't those of its config.
     """
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, json.JSONDecodeError) as problem:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, json.JSONDecodeError) as problem:
         raise TrainingError(f"{folder}: cannot load the model ({reason(problem)})") from None
+    model, found = loaded
+    # transformers starts afresh what it doesn't find, and only logs that.
+    for what in ("missing", "unexpected") if exact else ("missing",):
+        if odd := sorted(found[f"{what}_keys"]):
+            raise TrainingError(
+                f"{folder}: not the model of its config.json: tensors {what} ({len(odd)}), such as {odd[0]}"
+            )
+    return model
+
+
+def count_parameters(shape: Any) -> int:
+    """Parameters of the model of a transformers config, tied ones once; nothing is allocated."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return sum(p.numel() for p in AutoModelForCausalLM.from_config(shape).parameters())
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:

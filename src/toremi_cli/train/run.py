@@ -12,10 +12,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from toremi_cli.layout import Workdir
-from toremi_cli.reweight import Policy, StageSwitch, TopicStatistics
+from toremi_cli.reweight import Policy, StageSwitch, TopicStatistics, sums_device
 from toremi_cli.schemas import TRAIN
 from toremi_cli.train.attention import attend_without_waiting
+from toremi_cli.train.checkpoint import shapes_of
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.device import smallest_gpu_memory
 from toremi_cli.train.evaluation import choose_samples
 from toremi_cli.train.growing_table import GrowingTable
 from toremi_cli.train.loader import BatchBuilder
@@ -23,6 +25,7 @@ from toremi_cli.train.model import (
     build_model,
     build_optimizer,
     context_length_of,
+    count_parameters,
     load_checkpoint_model,
     model_config,
 )
@@ -31,7 +34,8 @@ from toremi_cli.train.packing import RowStream
 from toremi_cli.train.policy import build_policy
 from toremi_cli.train.resuming import find_checkpoint
 from toremi_cli.train.sampling import AdaptiveSampling
-from toremi_cli.train.schedule import Schedule, activation_floats, plan_schedule
+from toremi_cli.train.schedule import BYTES_PER_PARAMETER, Schedule, activation_floats, plan_schedule
+from toremi_cli.train.sharding import is_sharded
 from toremi_cli.train.token_loss import TokenLoss
 from toremi_cli.train.tokens import TokenCache, TopicPairs
 from toremi_cli.train.window import LossWindow
@@ -51,7 +55,9 @@ class Run:
     sampling: AdaptiveSampling | None
     """None where every sample comes once an epoch."""
     model: nn.Module
-    """The bare transformers model."""
+    """The transformers model; preparation may have put wrappers into it."""
+    shapes: dict[str, torch.Size]
+    """Names and shapes of its tensors before that."""
     losses: TokenLoss
     """The model behind its loss."""
     token_loss: nn.Module
@@ -105,6 +111,11 @@ class Run:
         return sum(p.numel() for p in self.model.parameters())
 
     @property
+    def sums_device(self) -> torch.device:
+        """Where it keeps float64 sums."""
+        return sums_device(self.device)
+
+    @property
     def tokens_seen(self) -> int:
         """Tokens trained on so far, all ranks."""
         return self.step * self.schedule.batch_tokens
@@ -117,7 +128,7 @@ class Run:
     @property
     def interval_tokens(self) -> int:
         """Tokens of the interval that begins after this step, all ranks."""
-        return min(self.config.interval * self.schedule.batch_tokens, self.remaining_tokens)
+        return min(self.schedule.interval * self.schedule.batch_tokens, self.remaining_tokens)
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,8 @@ class Plan:
     """The transformers config."""
     samples: np.ndarray
     """(n,) indices of the training samples."""
+    eval_samples: np.ndarray
+    """(m,) indices of the validation samples that are evaluated on."""
     num_predicted: np.ndarray
     """(num_samples,) predicted tokens of every sample of the cache."""
     pairs: TopicPairs
@@ -136,8 +149,8 @@ class Plan:
     switch: StageSwitch
 
 
-def plan_run(config: TrainConfig, cache: TokenCache, world_size: int) -> Plan:
-    """Fill in what the config leaves open.
+def plan_run(config: TrainConfig, cache: TokenCache, world_size: int, memory: int = 0, shards: int = 1) -> Plan:
+    """Fill in what the config leaves open; a GPU of `memory` bytes (0: none) holds one of the model's `shards`.
 
     Raises:
         UsageError: settings that do not fit each other or the corpus.
@@ -145,13 +158,24 @@ def plan_run(config: TrainConfig, cache: TokenCache, world_size: int) -> Plan:
     shape = model_config(config, cache.meta["vocab_size"], cache.meta["eos_id"])
     samples, num_predicted = cache.samples_of(TRAIN), cache.length.astype(np.int64) + 1
     epoch_tokens = int(num_predicted[samples].sum())
+    eval_samples = choose_samples(cache, config.eval_samples)
     kept = 0
-    if config.chunked_loss:
+    if memory or config.chunked_loss:
         kept = activation_floats(shape.num_hidden_layers, shape.hidden_size, config.gradient_checkpointing)
-    schedule = plan_schedule(config, context_length_of(config, shape), shape.vocab_size, epoch_tokens, world_size, kept)
+    schedule = plan_schedule(
+        config,
+        context_length_of(config, shape),
+        shape.vocab_size,
+        epoch_tokens,
+        world_size,
+        kept,
+        memory and memory - BYTES_PER_PARAMETER * count_parameters(shape) // shards,
+        width=int(getattr(shape, "hidden_size", 0) or 0),
+        eval_tokens=int(num_predicted[eval_samples].sum()),
+    )
     pairs = cache.topic_pairs(config.topics)
     policy, switch = build_policy(config, cache, pairs, samples, schedule.max_steps)
-    return Plan(shape, samples, num_predicted, pairs, schedule, policy, switch)
+    return Plan(shape, samples, eval_samples, num_predicted, pairs, schedule, policy, switch)
 
 
 def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, resume: bool) -> tuple[Run, Path | None]:
@@ -162,11 +186,13 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         UsageError: settings that do not fit each other.
     """
     device, workdir = accelerator.device, Workdir(Path(config.workdir))
-    plan = plan_run(config, cache, accelerator.num_processes)
+    ranks = accelerator.num_processes
+    plan = plan_run(config, cache, ranks, smallest_gpu_memory(device), ranks if is_sharded(accelerator) else 1)
     folder = workdir.run(config.run_name)
     last = find_checkpoint(folder, accelerator, cache, resume)
-    model = load_checkpoint_model(last) if last else build_model(config, plan.shape)
+    model = load_checkpoint_model(last, exact=True) if last else build_model(config, plan.shape)
     model.to(device).train()  # from_pretrained leaves dropout off
+    shapes = shapes_of(model)
     attend_without_waiting(model)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
@@ -189,14 +215,15 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         builder=_builder(config, cache, plan, sampling, accelerator),
         sampling=sampling,
         model=model,
+        shapes=shapes,
         losses=losses,
         token_loss=token_loss,
         optimizer=optimizer,
         policy=plan.policy,
         switch=plan.switch,
-        statistics=TopicStatistics(len(plan.pairs.names), device, plan.pairs.names),
-        window=LossWindow(config.log_every, device),
-        eval_samples=choose_samples(cache, config.eval_samples),
+        statistics=TopicStatistics(len(plan.pairs.names), sums_device(device), plan.pairs.names),
+        window=LossWindow(config.log_every, sums_device(device)),
+        eval_samples=plan.eval_samples,
         tokenizer=Path(config.tokenizer) if config.tokenizer else workdir.tokenizer,
         unseen_intervals=[0] * len(plan.pairs.names),
         holdout_loss=torch.full((len(plan.pairs.names),), torch.nan, dtype=torch.float64),
@@ -211,13 +238,13 @@ def put_in_force(run: Run) -> None:
     """Let the policy's weights and the sampling's shares act from the next step on."""
     weights = run.policy.weights
     if run.sampling is None:
-        run.loss_weights = weights.to(run.device)
-        run.stratum_factors = torch.ones(1, dtype=torch.float64, device=run.device)
+        run.loss_weights = weights.to(run.sums_device)
+        run.stratum_factors = torch.ones(1, dtype=torch.float64, device=run.sums_device)
         run.propensities = run.stratum_factors
     else:
-        run.loss_weights = torch.ones_like(weights, device=run.device)
-        run.stratum_factors = run.sampling.loss_factors(weights).to(run.device)
-        run.propensities = run.sampling.propensities().to(run.device)
+        run.loss_weights = torch.ones_like(weights, device=run.sums_device)
+        run.stratum_factors = run.sampling.loss_factors(weights).to(run.sums_device)
+        run.propensities = run.sampling.propensities().to(run.sums_device)
 
 
 def _sampling(config: TrainConfig, cache: TokenCache, plan: Plan) -> AdaptiveSampling | None:
@@ -251,4 +278,5 @@ def _builder(
         rank=accelerator.process_index,
         num_micro_steps=plan.schedule.num_micro_steps,
         stratum_of=sampling.stratum_of if sampling else None,
+        packs=accelerator.device.type == "cuda",
     )

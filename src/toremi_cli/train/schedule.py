@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from toremi_cli.errors import UsageError
-from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.config import FALLBACK, PRESETS, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class Schedule:
     """Its peak."""
     epoch_tokens: int
     """Predicted tokens of one pass over the training samples."""
+    interval: int
+    """Steps between two updates of the weights."""
+    eval_every: int
+    """Steps between two evaluations."""
 
     @property
     def batch_tokens(self) -> int:
@@ -39,10 +45,21 @@ class Schedule:
         return self.max_steps * self.batch_tokens / self.epoch_tokens
 
 
+UPDATES = 80
+"""Of the weights, in the paper's run and in those of `docs/evidence.md`."""
+EVALUATION_SHARE, FEWEST_EVALUATIONS = 0.1, 5
+"""Of the time of training that evaluations may take, and how many there are in any case."""
 FLOAT_BYTES = 4
+BYTES_PER_PARAMETER = 16
+"""float32 parameter, gradient and AdamW's two moments."""
 LARGEST_LOGITS_BYTES = 2**30
+"""On the CPU, where more rows at once are no faster."""
 LARGEST_ACTIVATIONS_BYTES = 2**34
 """By `activation_floats`, which counts float32; half of it, or less, in bf16."""
+USED_MEMORY = 0.6
+"""Of what parameters and optimizer leave of a GPU: the rest is for casts, communication and fragmentation."""
+LOGITS_COPIES = 3
+"""Logits, their softmax, their gradient."""
 ACTIVATION_FLOATS = 34
 """Values kept for the backward pass for each token, layer and unit of width, attention scores left out (arXiv
 2205.05198, table 2, without the score terms that fused attention doesn't keep)."""
@@ -60,6 +77,10 @@ def plan_schedule(
     epoch_tokens: int,
     world_size: int,
     token_activations: int = 0,
+    memory: int = 0,
+    *,
+    width: int = 0,
+    eval_tokens: int = 0,
 ) -> Schedule:
     """Fill in what the config leaves open.
 
@@ -69,7 +90,10 @@ def plan_schedule(
         vocab_size: of the model, for the size of a micro-step's logits.
         epoch_tokens: predicted tokens of one pass over the training samples.
         world_size: number of ranks.
-        token_activations: by `activation_floats`; for the size of a micro-step that never holds its logits.
+        token_activations: by `activation_floats`.
+        memory: bytes of a GPU beside parameters and optimizer; 0 on the CPU.
+        width: of the model.
+        eval_tokens: predicted tokens of an evaluation.
 
     Raises:
         UsageError: fewer rows a step than ranks and micro-steps.
@@ -77,10 +101,7 @@ def plan_schedule(
     batch_size = config.batch_size or config.batch_tokens // context_length or config.preset.batch_size
     if config.batch_tokens and config.batch_tokens < context_length:
         raise UsageError(f"--batch-tokens {config.batch_tokens}: less than one row of {context_length} tokens")
-    most_rows = LARGEST_LOGITS_BYTES // (context_length * vocab_size * FLOAT_BYTES)
-    if config.chunked_loss and token_activations:
-        most_rows = max(most_rows, LARGEST_ACTIVATIONS_BYTES // (context_length * token_activations * FLOAT_BYTES))
-    most_rows = max(most_rows, 1)
+    most_rows = max(_most_tokens(config, vocab_size, token_activations, memory) // context_length, 1)
     num_micro_steps = config.grad_accumulation or math.ceil(batch_size / world_size / most_rows)
     if batch_size < world_size * num_micro_steps:
         raise UsageError(
@@ -94,15 +115,58 @@ def plan_schedule(
     else:
         max_steps = max(int((config.epochs or 1.0) * epoch_tokens / batch_tokens), 1)
     warmup_steps = config.warmup_steps if config.warmup_steps >= 0 else min(math.ceil(0.05 * max_steps), 500)
+    interval = config.interval or max(max_steps // UPDATES, 1)
     return Schedule(
-        context_length,
-        batch_size,
-        num_micro_steps,
-        max_steps,
-        warmup_steps,
-        config.learning_rate or config.preset.learning_rate,
-        epoch_tokens,
+        context_length=context_length,
+        batch_size=batch_size,
+        num_micro_steps=num_micro_steps,
+        max_steps=max_steps,
+        warmup_steps=warmup_steps,
+        learning_rate=config.learning_rate or default_learning_rate(config, width),
+        epoch_tokens=epoch_tokens,
+        interval=interval,
+        eval_every=config.eval_every or _evaluation_steps(max_steps, interval, batch_tokens, eval_tokens),
     )
+
+
+def default_learning_rate(config: TrainConfig, width: int) -> float:
+    """The preset's peak; for another model, by its width: on the lines between the presets, in logarithms.
+
+    Wider ones follow GPT-3's table (arXiv 2005.14165, table 2.1), about width^-0.6; narrower ones width^-1, to 0.01.
+    One that is trained already gets 3e-4 at most.
+    """
+    if config.preset.width or not width:
+        return config.preset.learning_rate
+    known = sorted((preset.width, preset.learning_rate) for preset in PRESETS.values())
+    (narrowest, high), (widest, low) = known[0], known[-1]
+    if width < narrowest:
+        rate = min(high * narrowest / width, 0.01)
+    elif width > widest:
+        rate = low * (widest / width) ** 0.6
+    else:
+        rate = math.exp(np.interp(math.log(width), *np.log(known).T))
+    rate = float(f"{rate:.2g}")
+    return min(rate, FALLBACK.learning_rate) if config.init_from else rate
+
+
+def _evaluation_steps(max_steps: int, interval: int, batch_tokens: int, eval_tokens: int) -> int:
+    """Steps between evaluations: whole intervals, as few as `EVALUATION_SHARE` allows."""
+    updates = max(max_steps // interval, 1)
+    # A forward pass is a third of a training step's work.
+    affordable = int(EVALUATION_SHARE * max_steps * batch_tokens * 3 / max(eval_tokens, 1))
+    number = min(max(affordable, FEWEST_EVALUATIONS), updates)
+    return interval * -(-updates // number)
+
+
+def _most_tokens(config: TrainConfig, vocab_size: int, activations: int, memory: int) -> int:
+    """Tokens of a micro-step at most."""
+    if memory:
+        floats = activations + (0 if config.chunked_loss else LOGITS_COPIES * vocab_size)
+        return int(USED_MEMORY * memory) // (floats * FLOAT_BYTES)
+    by_logits = LARGEST_LOGITS_BYTES // (vocab_size * FLOAT_BYTES)
+    if config.chunked_loss and activations:
+        return max(by_logits, LARGEST_ACTIVATIONS_BYTES // (activations * FLOAT_BYTES))
+    return by_logits
 
 
 def learning_rate(step: int, schedule: Schedule, kind: str, floor: float) -> float:

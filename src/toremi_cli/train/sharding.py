@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from toremi_cli.errors import UsageError
@@ -22,14 +24,21 @@ def fsdp_is_asked_for() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
-def check_sharding(accelerator: Accelerator) -> None:
-    """Refuse the first FSDP: it hides the parameters in flat ones, whose state has no names.
+def set_up_sharding(accelerator: Accelerator) -> None:
+    """Have FSDP keep its sums exact: in bf16, parameters are cast for use, gradients are reduced in float32.
+
+    Accelerate would reduce in bf16 too, and cast every unit's outputs to it, the losses among them.
 
     Raises:
-        UsageError: says what to set instead.
+        UsageError: the first FSDP, which hides the parameters in flat ones, whose state has no names; says what to set.
     """
-    if is_sharded(accelerator) and not accelerator.is_fsdp2:
+    if not is_sharded(accelerator):
+        return
+    if not accelerator.is_fsdp2:
         raise UsageError("FSDP version 1 is not supported; set `fsdp_version: 2` in the config of accelerate")
+    if accelerator.mixed_precision == "bf16":
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        accelerator.state.fsdp_plugin.mixed_precision_policy = policy
 
 
 def whole(tensor: Tensor) -> Tensor:

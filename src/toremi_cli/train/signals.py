@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
@@ -17,9 +18,10 @@ class StopRequest:
     `poll` returns what was requested before the previous poll.
     """
 
-    def __init__(self, world_size: int) -> None:
+    def __init__(self, world_size: int, timeout: timedelta) -> None:
+        """`timeout` is how long a rank may wait for another: the others wait here while one writes a checkpoint."""
         self._received = 0
-        self._group = dist.new_group(backend="gloo") if world_size > 1 else None
+        self._group = dist.new_group(timeout=timeout, backend="gloo") if world_size > 1 else None
         self._pending: Any = None
         self._flag = torch.zeros(1, dtype=torch.int64)
         self._before = {n: signal.signal(n, self._on_signal) for n in (signal.SIGTERM, signal.SIGINT)}

@@ -65,12 +65,12 @@ def plan_only(values: Mapping[str, Any]) -> dict[str, Any]:
     config = _config(resolve_auto(values), debug=False)
     check_config(config)
     _check_inputs(config)
-    _, processes = resolve_devices(config)
+    gpus, processes = resolve_devices(config)
     from toremi_cli.train.dry_run import describe_plan
     from toremi_cli.train.worker import open_run_cache, silence_libraries
 
     silence_libraries()
-    return describe_plan(config, open_run_cache(config, build=True), processes)
+    return describe_plan(config, open_run_cache(config, build=True), processes, on_gpus=gpus > 0)
 
 
 def settle(
@@ -126,7 +126,18 @@ def _merged(
     policy = dict(old["policy"]) | {key: values[key] for key in given & set(config.policy) - {"name"}}
     if "policy" in given:
         policy["name"] = config.policy["name"]
-    here = {"workdir", "annotated", "tokenizer", "name", "quiet", "debug", "gpus", "processes", "accelerate_config"}
+    here = {
+        "workdir",
+        "annotated",
+        "tokenizer",
+        "name",
+        "quiet",
+        "debug",
+        "gpus",
+        "processes",
+        "rank_timeout",
+        "accelerate_config",
+    }
     names = {f.name for f in fields(TrainConfig)} - {"policy"}
     taken = {key: getattr(config, key) for key in names & (set(given) | (here & RUNTIME_FIELDS))}
     return replace(TrainConfig.from_json(old), **taken, policy=policy)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from pathlib import Path
 
 import torch
@@ -10,19 +12,22 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
+from toremi_cli import console
+from toremi_cli.errors import TrainingError
 from toremi_cli.train import checkpoint as ckpt
+from toremi_cli.train.announce import slow_checkpoint
 from toremi_cli.train.run import Run, put_in_force
 from toremi_cli.train.sharding import gathered, is_sharded
 
 
 def save(run: Run) -> None:
     """Write a checkpoint of the run as it stands; every rank calls it, the first writes."""
+    began = time.monotonic()
     accumulators = {
         "statistics": _of_all_ranks(run.statistics.buffer),
         "window": _of_all_ranks(run.window.buffer),
     }
-    sharded = is_sharded(run.accelerator)
-    model_state = dict(gathered(ckpt.model_tensors(run.model), run.is_main)) if sharded else None
+    model_state = dict(gathered(ckpt.model_tensors(run.model), run.is_main))
     optimizer = dict(gathered(ckpt.optimizer_tensors(run.model, run.optimizer), run.is_main))
     if not run.is_main:
         return
@@ -33,6 +38,7 @@ def save(run: Run) -> None:
         run.step,
         model=run.model,
         model_state=model_state,
+        shapes=run.shapes,
         optimizer=optimizer,
         accumulators=accumulators,
         state={
@@ -52,14 +58,26 @@ def save(run: Run) -> None:
         tokenizer=run.tokenizer,
         keep=run.config.keep_checkpoints,
     )
+    slow = slow_checkpoint(time.monotonic() - began, os.environ)
+    if slow and "slow checkpoint" not in run.warned:
+        run.warned.add("slow checkpoint")
+        console.warn(slow)
 
 
 def restore(run: Run, checkpoint: Path) -> None:
-    """Put everything but the parameters, which are loaded already, back to where the checkpoint was."""
+    """Put everything but the parameters, which are loaded already, back to where the checkpoint was.
+
+    Raises:
+        TrainingError: a file is damaged, or holds another model's state.
+    """
     state = ckpt.load_state(checkpoint)
     # Parts of what is sharded go to the device one by one: all of it might not fit there.
     device = torch.device("cpu") if is_sharded(run.accelerator) else run.device
-    ckpt.restore_optimizer(run.model, run.optimizer, ckpt.load_tensors(checkpoint, ckpt.OPTIMIZER, device))
+    moments = ckpt.load_tensors(checkpoint, ckpt.OPTIMIZER, device)
+    try:
+        ckpt.restore_optimizer(run.model, run.optimizer, moments)
+    except ValueError as problem:
+        raise TrainingError(f"{checkpoint / ckpt.OPTIMIZER}: {problem}; delete {checkpoint} and resume") from None
     sums = ckpt.load_tensors(checkpoint, ckpt.ACCUMULATORS, run.device)
     run.statistics.buffer.copy_(_own_share(sums["statistics"], run.accelerator))
     run.window.buffer.copy_(_own_share(sums["window"], run.accelerator))

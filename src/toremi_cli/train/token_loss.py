@@ -13,10 +13,11 @@ from torch.utils.checkpoint import checkpoint
 from toremi_cli.errors import UsageError
 from toremi_cli.reweight import other_tokens
 from toremi_cli.train.cross_entropy import token_cross_entropy
+from toremi_cli.train.device import gpu_memory
 from toremi_cli.train.documents import document_inputs
 
-CHUNK_LOGITS = 2**25
-"""Logits that `chunked` holds at a time: 128 MiB in float32."""
+CHUNK_LOGITS, GPU_CHUNK_LOGITS = 2**25, 2**29
+"""Logits that `chunked` holds at a time: 128 MiB in float32; on a GPU 2 GiB, or a 64th of its memory."""
 
 
 class TokenLoss(nn.Module):
@@ -56,6 +57,10 @@ class TokenLoss(nn.Module):
             raise UsageError(f"{what}: {type(model).__name__} is no plain body with a linear head; leave it out")
         whole: Callable[..., Any] = model.base_model if self.is_split else model  # type: ignore[assignment]
         self._forward = [torch.compile(whole) if compile_body else whole]  # in a list: not a second submodule
+        self._no_split_modules = _blocks_of(model)
+        """Class names of the blocks, each of which FSDP's preparation makes a unit of its own."""
+        if chunked:
+            compute_losses_in_forward(model.get_output_embeddings())  # type: ignore[operator]
         self.shuffled_losses: Tensor | None = None
         """(b, T) of the last micro-batch: the losses of other tokens of the same segment under the same predictions."""
         self.token_sensitivity: Tensor | None = None
@@ -89,8 +94,8 @@ class TokenLoss(nn.Module):
             hidden.register_hook(self._keep_gradient_norm)
         head = self.model.get_output_embeddings()  # type: ignore[operator]
         if self.chunked:
-            losses, self.shuffled_losses = _chunked_losses(hidden, head, targets, others)
-            return losses
+            losses, self.shuffled_losses = head(hidden, targets, others)
+            return cast("Tensor", losses)
         return self._losses(head(hidden), targets, others)
 
     def tie_weights(self) -> None:
@@ -116,6 +121,30 @@ class TokenLoss(nn.Module):
         self.token_sensitivity = torch.linalg.vector_norm(gradient, dim=-1, dtype=torch.float32)
 
 
+def _blocks_of(model: nn.Module) -> list[str]:
+    """Those of the classes that transformers says to be blocks which the model has: not every model has all."""
+    there = {type(module).__name__ for module in model.modules()}
+    return sorted(there & set(getattr(model, "_no_split_modules", None) or ()))
+
+
+def compute_losses_in_forward(head: nn.Linear) -> None:
+    """Let `head(hidden, targets, others)` give `_chunked_losses`, and `head(hidden)` still the logits.
+
+    Within its own forward pass the head's parameters are whole and of the right type, whoever shards or casts them.
+    """
+    logits = head.forward
+
+    def forward(hidden: Tensor, *tokens: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return _chunked_losses(hidden, head, *tokens) if tokens else logits(hidden)
+
+    head.forward = forward  # type: ignore[assignment]
+
+
+def chunk_logits(memory: int) -> int:
+    """How many logits `chunked` holds at a time on a GPU of `memory` bytes; 0: on the CPU."""
+    return min(max(memory // 64 // 4, CHUNK_LOGITS), GPU_CHUNK_LOGITS) if memory else CHUNK_LOGITS
+
+
 def _chunked_losses(hidden: Tensor, head: nn.Linear, targets: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Both losses of `TokenLoss._losses`, (b, T), some tokens at a time; the backward pass makes their logits anew.
 
@@ -123,13 +152,12 @@ def _chunked_losses(hidden: Tensor, head: nn.Linear, targets: Tensor, others: Te
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    size = max(CHUNK_LOGITS // head.weight.shape[0], 1)
+    weight = head.weight.float()  # FSDP's is bf16, in which the chunks' gradients must not be added up
+    size = max(chunk_logits(gpu_memory(hidden.device)) // weight.shape[0], 1)
     parts = zip(*(x.split(size) for x in (hidden.flatten(0, 1), targets.flatten(), others.flatten())), strict=True)
     losses, shuffled = zip(
         *(
-            checkpoint(
-                _head_losses, *part, head.weight, head.bias, dtype, use_reentrant=False, preserve_rng_state=False
-            )
+            checkpoint(_head_losses, *part, weight, head.bias, dtype, use_reentrant=False, preserve_rng_state=False)
             for part in parts
         ),
         strict=True,
@@ -147,6 +175,12 @@ def _head_losses(
         return token_cross_entropy(logits.float(), targets, others)
 
 
+def few_tokens(model: nn.Module) -> Tensor:
+    """(1, n) int64 tokens to try a model on: 4, or as many as it has positions."""
+    positions = getattr(model.config, "max_position_embeddings", None) or 4
+    return torch.arange(min(positions, 4), device=next(model.parameters()).device).unsqueeze(0)
+
+
 @torch.no_grad()
 def is_body_and_head(model: nn.Module) -> bool:
     """Whether the model's logits are its linear head on its body's last hidden state, tried on a few tokens."""
@@ -155,7 +189,7 @@ def is_body_and_head(model: nn.Module) -> bool:
         return False
     was_training = model.training
     model.eval()
-    inputs = torch.arange(4, device=head.weight.device).unsqueeze(0)
+    inputs = few_tokens(model)
     whole = model(input_ids=inputs, use_cache=False).logits
     parts = head(model.base_model(input_ids=inputs, use_cache=False)[0])  # type: ignore[operator]
     model.train(was_training)

@@ -36,13 +36,13 @@ class LossWindow:
 
     def add_losses(self, token_losses: Tensor, objective: Tensor) -> None:
         """Add a micro-batch to the step under way. Nothing here waits for the device."""
-        self.buffer[self.count, _NATS] += token_losses.detach().sum(dtype=torch.float64)
-        self.buffer[self.count, _OBJECTIVE] += objective.detach()
+        self.buffer[self.count, _NATS] += token_losses.detach().to(self.buffer.device).sum(dtype=torch.float64)
+        self.buffer[self.count, _OBJECTIVE] += objective.detach().to(self.buffer.device)
 
     def end_step(self, grad_norm: Tensor) -> None:
         """Close the step."""
         if not dist.is_initialized() or dist.get_rank() == 0:  # the same on all ranks, and rows are summed over them
-            self.buffer[self.count, _GRAD_NORM] = grad_norm.detach()
+            self.buffer[self.count, _GRAD_NORM] = grad_norm.detach().to(self.buffer.device)
         self.count += 1
 
     def summarize(self, step: int, tokens_per_step: int) -> WindowSummary:

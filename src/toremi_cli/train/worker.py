@@ -69,6 +69,7 @@ def _train(config: TrainConfig, folder: Path, resume: bool, overwrite: bool) -> 
 
     from toremi_cli.runs.record import FINISHED, RUN_FILE, update_run
     from toremi_cli.tables import remove_temporaries_of
+    from toremi_cli.train.agreement import agree_on_shares
     from toremi_cli.train.announce import announce
     from toremi_cli.train.device import make_accelerator
     from toremi_cli.train.folder import check_replaceable, open_folder
@@ -84,6 +85,7 @@ def _train(config: TrainConfig, folder: Path, resume: bool, overwrite: bool) -> 
         if not (resume or overwrite) and (folder / RUN_FILE).exists():
             raise BusyError(f"{folder}: another process has begun this run since; name another with --name")
     run, checkpoint = assemble(config, accelerator, cache, resume)
+    agree_on_shares(run)
     if checkpoint is not None:
         restore(run, checkpoint)
     if run.is_main:
@@ -179,7 +181,7 @@ def leave(problem: Exception, config: TrainConfig) -> NoReturn:
     The other ranks wait for it in the middle of an exchange and learn of it by its end. An orderly one would wait for
     them first, to take down the process group together.
     """
-    message, code = _failure(problem, config)
+    message, code = failure(problem, config)
     if config.debug:
         traceback.print_exc()
     elif outcome.LAUNCH_FOLDER_ENV not in os.environ:
@@ -190,7 +192,7 @@ def leave(problem: Exception, config: TrainConfig) -> NoReturn:
     os._exit(code)
 
 
-def _failure(problem: Exception, config: TrainConfig) -> tuple[str, int]:
+def failure(problem: Exception, config: TrainConfig) -> tuple[str, int]:
     """One line about it, and the exit code."""
     from toremi_cli.layout import Workdir
     from toremi_cli.runs.checkpoints import how_to_go_on
@@ -198,12 +200,36 @@ def _failure(problem: Exception, config: TrainConfig) -> tuple[str, int]:
     how = how_to_go_on(Workdir(Path(config.workdir)).run(config.run_name))
     if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
         return f"{problem.filename or 'disk'}: no space left on the device; free some, then {how}", 1
+    if is_out_of_memory(problem):
+        return f"{reason(problem, 200)}; {how}, with {less_memory(config)}", 1
     if isinstance(problem, ToremiError):
         return str(problem), problem.exit_code
     found = f"{type(problem).__name__}: {reason(problem, 500)}"
     if isinstance(problem, RuntimeError) and any(words in found for words in PEER_HAS_ENDED):
         return f"another rank has ended, its own message says why ({found}); {how}", 1
     return found, 1
+
+
+def is_out_of_memory(problem: Exception) -> bool:
+    """Whether a device or the machine had no memory left; torch's CPU allocator has no error type of its own."""
+    return (
+        type(problem).__name__ == "OutOfMemoryError"
+        or isinstance(problem, MemoryError)
+        or (isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem))
+    )
+
+
+def less_memory(config: TrainConfig) -> str:
+    """The flags that make a run need less memory, those left out which it has already."""
+    flags = []
+    if not config.chunked_loss:
+        flags.append("--chunked-loss")
+    if not config.gradient_checkpointing:
+        flags.append("--gradient-checkpointing")
+    more = (
+        f"--grad-accumulation above {config.grad_accumulation}" if config.grad_accumulation else "--grad-accumulation N"
+    )
+    return " or ".join([*flags, f"{more} (micro-steps a step)"])
 
 
 if __name__ == "__main__":
