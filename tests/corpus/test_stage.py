@@ -18,6 +18,7 @@ from toremi_cli.corpus.stage import build_samples
 from toremi_cli.errors import CorpusError, TableError
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import SAMPLES
+from toremi_cli.stage import HUB_CARD
 from toremi_cli.tables import MANIFEST, TableReader
 
 SMALL = {"vocab_size": 600, "max_tokens": 64}
@@ -278,7 +279,8 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, how, capsys):
     assert rows == expected_rows
     for key in ("sources", "totals", "num_shards", "num_documents_read"):
         assert manifest[key] == expected[key]
-    assert not list(samples.glob(".*")) and not (samples / "_parts").exists(), "nothing half-made is left"
+    hidden = [path for path in samples.glob(".*") if path.name != HUB_CARD]
+    assert not hidden and not (samples / "_parts").exists(), "nothing half-made is left"
 
 
 def test_a_damaged_shard_is_made_again(news, tmp_path):

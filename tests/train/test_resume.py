@@ -130,7 +130,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(workdir, pretrain
     process = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, env=environment()
     )
-    assert_one_line_error(process, "cannot write the checkpoint", "--resume")
+    assert_one_line_error(process, "cannot write the checkpoint", "make room, then run the same command again")
     assert not list((workdir / "runs" / "full").glob("checkpoint-*"))
     resumed = pretrain("--name", "full")
     assert resumed.returncode == 0, resumed.stderr

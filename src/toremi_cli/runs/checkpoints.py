@@ -48,7 +48,7 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
 
 def how_to_go_on(run: Path) -> str:
     """What to do about a run that ended early, as part of an error."""
-    return "go on with --resume" if list_checkpoints(run) else "it has no checkpoint yet: run the same command again"
+    return "go on with --resume" if list_checkpoints(run) else "run the same command again"
 
 
 def what_is_wrong(folder: Path) -> str | None:
