@@ -111,8 +111,8 @@ def test_resume_goes_on_the_same(tmp_path):
     resumed = trainer(tmp_path / "cut", arguments=saving)
     resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
     assert resumed.reweighting.history == whole.reweighting.history
-    under_deepspeed = trainer(tmp_path / "cut", arguments=saving)  # it loads the model by itself
-    under_deepspeed.is_deepspeed_enabled = True
+    # DeepSpeed loads the model by itself; this is all that is called besides.
+    under_deepspeed = trainer(tmp_path / "cut", arguments=saving)
     under_deepspeed.create_optimizer_and_scheduler(9)
     under_deepspeed._load_optimizer_and_scheduler(str(tmp_path / "cut" / "checkpoint-4"))
     saved_weights = [row["weight"] for row in whole.reweighting.history if row["step"] == 3]
