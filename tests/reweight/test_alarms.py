@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from toremi_cli.reweight import IntervalStats, PolicyConfig, alarms, weight_health
+from toremi_cli.reweight import IntervalStats, PolicyConfig, alarms, held_down, weight_health
 
 
 def test_equal_weights_are_healthy():
@@ -37,3 +37,13 @@ def test_an_alarm_when_training_draws_together_on_few_topics():
     assert "few topics: as spread as 34%" in found
     evened = weight_health(1 / (10 * natural.cumsum(0)), PolicyConfig(), natural=natural.cumsum(0) / 4.5)
     assert evened["mixture_effective_topics"] > 1  # stratifying spreads, however uneven its weights
+
+
+def test_topics_that_weigh_less_than_half_are_named_the_largest_first():
+    natural = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    weights = torch.tensor([0.2, 0.49, 0.5, 3.0], dtype=torch.float64)
+    found = held_down(weights, natural, ["a", "b", "c", "d"])
+    assert found == "2 of 4 topics, 30% of the text, weigh less than half: b, a"
+    assert held_down(torch.ones(4), natural, ["a", "b", "c", "d"]) == ""
+    many = held_down(torch.zeros(9), torch.ones(9), [f"t{k}" for k in range(9)])
+    assert many.endswith("9 of 9 topics, 100% of the text, weigh less than half: t0, t1, t2, t3, t4, …")

@@ -14,7 +14,7 @@ A training loop, its own or somebody else's, uses four things:
     statistics.reset()
 """
 
-from toremi_cli.reweight.alarms import alarms, weight_health
+from toremi_cli.reweight.alarms import alarms, held_down, weight_health
 from toremi_cli.reweight.config import PolicyConfig
 from toremi_cli.reweight.policies import POLICIES, MissingNeed, Policy, PolicyData, make_policy
 from toremi_cli.reweight.policies.data import weight_course
@@ -38,6 +38,7 @@ __all__ = [
     "TopicStatistics",
     "alarms",
     "build_strata",
+    "held_down",
     "importance",
     "make_policy",
     "normalizer",

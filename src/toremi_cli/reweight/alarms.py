@@ -14,6 +14,7 @@ LONG_UNSEEN_INTERVALS = 10
 AT_BOUND_ALARM = 0.5
 LEARNING_RATE_ALARM = 1.5
 CONCENTRATION_ALARM = 0.5
+HALF, NAMED = 0.5, 5
 
 
 def weight_health(
@@ -90,3 +91,20 @@ def alarms(
         if count == LONG_UNSEEN_INTERVALS:
             found.append(f"topic {topic!r} has not been seen for {count} intervals; its weight stands still")
     return found
+
+
+def held_down(weights: Tensor, natural: Tensor, topics: Sequence[str]) -> str:
+    """Which topics weigh less than half of what they began with, and how much of the text they are; '' for none.
+
+    Args:
+        weights: (num_topics,)
+        natural: (num_topics,) the topics' shares of the text.
+        topics: their names.
+    """
+    low = (weights < HALF).nonzero().flatten().tolist()
+    if not low:
+        return ""
+    low.sort(key=lambda k: -float(natural[k]))
+    names = ", ".join(topics[k] for k in low[:NAMED]) + (", …" if len(low) > NAMED else "")
+    part = float(natural[low].sum() / natural.sum())
+    return f"{len(low)} of {len(topics)} topics, {part:.0%} of the text, weigh less than half: {names}"

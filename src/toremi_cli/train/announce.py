@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from toremi_cli import console
+from toremi_cli.reweight import held_down
 from toremi_cli.train.outcome import LAUNCH_FOLDER_ENV
 from toremi_cli.train.run import Run
 from toremi_cli.train.schedule import UPDATES, Schedule
@@ -74,3 +75,10 @@ def note_repetition(run: Run) -> None:
         run.warned.add("epoch")
         if run.is_main:
             console.note(f"step {run.step:,}: every sample has been seen; they come again, in another order each time")
+
+
+def note_held_down(run: Run) -> None:
+    """Say at the end which topics the policy held down: a user should look whether they deserve it."""
+    found = held_down(run.policy.weights, run.policy.natural, run.policy.topics)
+    if found and run.is_main:
+        console.note(f"{found}; `toremi weights {run.config.run_name}` shows all")

@@ -70,7 +70,7 @@ def _train(config: TrainConfig, folder: Path, resume: bool, overwrite: bool) -> 
     from toremi_cli.runs.record import FINISHED, RUN_FILE, update_run
     from toremi_cli.tables import remove_temporaries_of
     from toremi_cli.train.agreement import agree_on_shares
-    from toremi_cli.train.announce import announce
+    from toremi_cli.train.announce import announce, note_held_down
     from toremi_cli.train.device import make_accelerator
     from toremi_cli.train.folder import check_replaceable, open_folder
     from toremi_cli.train.loop import train
@@ -94,6 +94,7 @@ def _train(config: TrainConfig, folder: Path, resume: bool, overwrite: bool) -> 
     last_step = run.step if checkpoint else -1
     received = train(run, partial(open_folder, run, last_step, overwrite))
     summary = _summary(run, first_step, time.perf_counter() - started)
+    note_held_down(run)
     if run.is_main:
         update_run(folder, status="stopped" if received else FINISHED, result=summary)
     accelerator.end_training()  # not after a failure: it waits for the other ranks
