@@ -142,7 +142,7 @@ def value_of(losses, shuffled):
         if middle is None and reached >= total / 2:
             middle = worth[k]
     gain = sum(NATURAL[k] * max(shuffled[k] - losses[k], 0) for k in known) / total
-    return [min(max(worth[k] / (0.8 * middle), 0.01), 1) if k in known else 1.0 for k in range(5)], gain
+    return [min(worth[k] / (0.8 * middle), 1) if k in known else 1.0 for k in range(5)], gain
 
 
 def toremi(courses):
@@ -160,7 +160,7 @@ def toremi(courses):
         means = [(low / n, high / n) if n else (None, None) for low, high, n in sums]
         value, gain = value_of(*zip(*means, strict=True))
         count = min(1, gain / gain_before)
-        wanted = [s * (a * b**count) ** 4 for s, a, b in zip(even, before, value, strict=True)]
+        wanted = [s * max(a * b**count, 0.2) ** 4 for s, a, b in zip(even, before, value, strict=True)]
         yield [w / sum(wanted) / n for w, n in zip(wanted, NATURAL, strict=True)]
 
 

@@ -3,7 +3,7 @@
     worth_l = L_l (S_l - L_l)                     nats squared a token: what is left to learn x what context tells;
                                                   see `reweight/worth.py`
     v_l     = min(1, worth_l / (ENOUGH m))        m: the median of worth over the text; 1 where worth is not known
-    share_l ~ b_l (v0_l v_l^k)^STEEP              v0 by n-grams before the first step, v by the model's own losses
+    share_l ~ b_l max(v0_l v_l^k, LEAST)^STEEP    v0 by n-grams before the first step, v by the model's own losses
     k       = min(1, mean of S - L over that of n-grams)
     b_l     = equal shares, those of a kind share one (`crowding`), none below FLOOR of its natural share
 
@@ -36,8 +36,9 @@ STEEP = 4.0
 """How steeply shares fall below that: at half of ENOUGH to a sixteenth."""
 MEMORY = 4.0
 """What was measured after n of N tokens counts (n/N)^MEMORY: for the most part, the last fifth of what was seen."""
-LEAST = 1e-2
-"""Least v: what is worth nothing now can still come back."""
+LEAST = 0.2
+"""Least v0 v^k, to the power of STEEP a share of 0.0016: well below the floor of the sampling, so that nothing less is
+ever drawn."""
 
 
 class Toremi(Policy):
@@ -78,7 +79,7 @@ class Toremi(Policy):
         before, gain_before = self._value(self.before)
         value, gain = self._value(self.sums[:2] / self.sums[2])  # 0 / 0 = NaN: not known
         count = min(1.0, gain / gain_before) if gain_before > 0 else float(gain > 0)
-        shares = self.base * (before * value**count) ** STEEP
+        shares = self.base * (before * value**count).clamp_min(LEAST) ** STEEP
         shares = shares / shares.sum()
         if self.apply == "loss":
             low, high = self.config.w_min * self.natural, self.config.w_max * self.natural
@@ -99,7 +100,7 @@ class Toremi(Policy):
         gain = float((text * (losses[1] - losses[0])[known].clamp_min(0)).sum())
         enough = ENOUGH * median(values[known], text)
         relative = torch.where(known & (enough > 0), values / enough.clamp_min(1e-300), 1.0)
-        return relative.clamp(LEAST, 1.0), gain
+        return relative.clamp_max(1.0), gain
 
 
 def median(values: Tensor, text: Tensor) -> Tensor:
