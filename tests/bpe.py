@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tests.realtext import news_articles
-from toremi_cli.tables import write_json
+from toremi_cli.files import write_json
 
 
 def make_tokenizer(folder: Path, vocab_size: int = 400, texts: Sequence[str] | None = None) -> Path:

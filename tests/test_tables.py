@@ -8,20 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from toremi_cli.errors import TableError
+from toremi_cli.files import atomic_file, atomic_folder, find_json, remove_temporaries_in
 from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TABLES, WEIGHTS
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import (
-    TableReader,
-    atomic_file,
-    atomic_folder,
-    find_json,
-    open_shard,
-    read_manifest,
-    remove_temporaries_in,
-    shard_writer,
-    write_table,
-)
+from toremi_cli.tables import TableReader, open_shard, read_manifest, shard_writer, write_table
 
 
 def sample_rows(count, start=0):

@@ -17,21 +17,12 @@ import pyarrow.parquet as pq
 
 from toremi_cli import console
 from toremi_cli.errors import TableError, ToremiError
+from toremi_cli.files import find_json, remove_temporaries_in, remove_temporaries_of, write_json
 from toremi_cli.layout import Workdir
 from toremi_cli.locks import locked
 from toremi_cli.provenance import Provenance, explain_difference, read_record
 from toremi_cli.schemas import Table
-from toremi_cli.tables import (
-    MANIFEST,
-    ShardWriter,
-    find_json,
-    read_manifest,
-    remove_temporaries_in,
-    remove_temporaries_of,
-    shard_name,
-    shard_writer,
-    write_json,
-)
+from toremi_cli.tables import MANIFEST, ShardWriter, read_manifest, shard_name, shard_writer
 
 PLAN = "_plan.json"
 """What is being made: settings, and the fingerprint of the provenance."""

@@ -7,12 +7,8 @@ finished when its `_manifest.json` stands beside them; Parquet readers ignore na
 
 from __future__ import annotations
 
-import glob
-import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toremi_cli.errors import TableError, reason
+from toremi_cli.files import atomic_file, read_json
 from toremi_cli.filling import completed, filled, sources_of
-from toremi_cli.locks import lock_beside, locked
 from toremi_cli.provenance import Provenance, digest, read_record
 from toremi_cli.schemas import Table
 
@@ -32,107 +28,6 @@ COMPRESSION = "zstd"
 def shard_name(index: int) -> str:
     """Name of shard `index` in any folder of tables."""
     return f"part-{index:05d}.parquet"
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, renamed to it on success and removed on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new temporary folder beside `path`, put into its place on success and removed on failure.
-
-    What stands there stays until then. The caller sees to it that no other process writes the same folder.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_temporaries_of(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        earlier = _aside(path)
-        if path.exists():
-            path.rename(earlier)
-        temporary.rename(path)
-        shutil.rmtree(earlier, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def output_folder(path: Path) -> Iterator[Path]:
-    """`atomic_folder` for a folder that the user names, held against other commands.
-
-    Raises:
-        BusyError: another command is writing it.
-    """
-    with locked(lock_beside(path), path, "let it end, or name another --out"), atomic_folder(path) as temporary:
-        yield temporary
-
-
-def _aside(path: Path) -> Path:
-    """Where a folder stands in the moment that another takes its place."""
-    return path.with_name(f".{path.name}.old")
-
-
-def remove_temporaries_of(path: Path) -> None:
-    """Remove what killed writers of `path` left; a folder that one of them had just put aside comes back."""
-    earlier = _aside(path)
-    if earlier.exists() and not path.exists():
-        earlier.rename(path)
-    leftovers = list(path.parent.glob(f".{glob.escape(path.name)}.tmp-*"))
-    for leftover in [earlier, *leftovers] if earlier.exists() else leftovers:
-        _remove(leftover)
-
-
-def remove_temporaries_in(folder: Path) -> None:
-    """Remove what killed writers of files below `folder` left. No other process may be writing there."""
-    for leftover in list(folder.rglob(".*.tmp-*")):
-        _remove(leftover)
-    for earlier in list(folder.rglob(".*.old")):
-        remove_temporaries_of(earlier.with_name(earlier.name[1:].removesuffix(".old")))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """Read what `write_json` wrote.
-
-    Raises:
-        OSError: it isn't there.
-        ValueError: it is damaged.
-    """
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def find_json(path: Path) -> Any:
-    """Read what `write_json` wrote; None where it isn't there or is damaged."""
-    with suppress(OSError, ValueError):
-        return read_json(path)
-    return None
 
 
 class ShardWriter:

@@ -8,9 +8,10 @@ import pytest
 
 from tests.shell import assert_one_line_error, toremi
 from toremi_cli.commands.weights import sparkline
+from toremi_cli.files import write_json
 from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import WEIGHTS
-from toremi_cli.tables import write_json, write_table
+from toremi_cli.tables import write_table
 
 
 @pytest.fixture

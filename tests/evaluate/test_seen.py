@@ -10,10 +10,11 @@ from tests.shell import toremi
 from tests.train.smallrun import ARGUMENTS, write_workdir
 from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.evaluate import evaluate_runs
+from toremi_cli.files import write_json
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import ANNOTATED
-from toremi_cli.tables import MANIFEST, write_json, write_table
+from toremi_cli.tables import MANIFEST, write_table
 
 
 @pytest.fixture(scope="module")

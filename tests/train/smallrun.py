@@ -11,9 +11,10 @@ import pytest
 
 from tests.bpe import make_tokenizer
 from tests.realtext import news_articles
+from toremi_cli.files import write_json
 from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import ANNOTATED, METRICS, TOPICS, WEIGHTS, Table
-from toremi_cli.tables import MANIFEST, TableReader, shard_name, write_json, write_table
+from toremi_cli.tables import MANIFEST, TableReader, shard_name, write_table
 
 NUM_SAMPLES = 90
 LABELS = [["Sports"], ["Politics", "Law"], ["Law"]]

@@ -9,13 +9,12 @@ from toremi_cli.errors import UsageError
 from toremi_cli.train import machine
 from toremi_cli.train.config import TrainConfig
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
-
 
 @pytest.fixture
 def devices(monkeypatch, tmp_path):
     """A machine without any devices yet, and nothing that hides them."""
     monkeypatch.setattr(machine, "DEVICES", tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in machine.HIDING:
         monkeypatch.delenv(name, raising=False)
     return tmp_path

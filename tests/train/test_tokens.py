@@ -13,11 +13,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from toremi_cli.errors import TrainingError
+from toremi_cli.files import write_json
 from toremi_cli.lm.fingerprint import corpus_fingerprint
 from toremi_cli.provenance import provenance_of
 from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import ANNOTATED, TRAIN, VALIDATION
-from toremi_cli.tables import MANIFEST, TableReader, shard_name, write_json, write_table
+from toremi_cli.tables import MANIFEST, TableReader, shard_name, write_table
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.policy import build_policy
 from toremi_cli.train.tokens import open_cache

@@ -81,7 +81,7 @@ def register(app: typer.Typer) -> None:
         """
         from toremi_cli.export.corpus import write_corpus
         from toremi_cli.export.formats import missing_data, render
-        from toremi_cli.tables import atomic_file
+        from toremi_cli.files import atomic_file
 
         place = layout.Workdir(workdir)
         if to == "tokens":

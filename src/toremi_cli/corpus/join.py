@@ -22,9 +22,9 @@ from toremi_cli.corpus.hashing import HashSet
 from toremi_cli.corpus.parts import Parts
 from toremi_cli.engine import run_shards
 from toremi_cli.errors import TableError
+from toremi_cli.files import atomic_file, read_json, write_json
 from toremi_cli.schemas import SAMPLES
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import atomic_file, read_json, write_json
 
 
 @dataclass(frozen=True)

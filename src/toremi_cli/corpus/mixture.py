@@ -27,8 +27,8 @@ from toremi_cli.corpus.shards import JsonlShards
 from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.corpus.tokenizer import TextTokenizer, fetch_tokenizer, tokenizer_fingerprint, train_tokenizer
 from toremi_cli.errors import CorpusError, UsageError
+from toremi_cli.files import find_json, output_folder, write_json
 from toremi_cli.provenance import digest
-from toremi_cli.tables import find_json, output_folder, write_json
 
 NUM_BUCKETS = 1 << 16
 """A threshold is exact to this part of a source, or to one document."""

@@ -26,9 +26,9 @@ from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.parts import Parts
 from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.engine import run_shards
+from toremi_cli.files import atomic_file, read_json, write_json
 from toremi_cli.schemas import TEST, TRAIN, VALIDATION
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import atomic_file, read_json, write_json
 
 SHINGLE_WORDS = 13
 SHINGLE_CHARS = 24

@@ -17,8 +17,8 @@ from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.listing import CorpusFile, Paths
 from toremi_cli.corpus.readers import Corpus
 from toremi_cli.engine import run_shards
+from toremi_cli.files import find_json, read_json, write_json
 from toremi_cli.provenance import Provenance
-from toremi_cli.tables import find_json, read_json, write_json
 
 FOLDER = "_parts"
 FILES = "files.json"

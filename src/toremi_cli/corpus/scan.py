@@ -27,7 +27,7 @@ from toremi_cli.corpus.split import FLOOR_DOCUMENTS, MIN_DOCUMENTS, CutFinder, h
 from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.corpus.tokenizer import TRAINING_BYTES
 from toremi_cli.errors import CorpusError
-from toremi_cli.tables import atomic_file, read_json, write_json
+from toremi_cli.files import atomic_file, read_json, write_json
 
 BATCH_DOCUMENTS = 1024
 BATCH_CHARS = 4_000_000

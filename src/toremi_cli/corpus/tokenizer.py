@@ -12,9 +12,9 @@ from typing import Any
 from toremi_cli import console
 from toremi_cli.corpus.hub import fetch_snapshot
 from toremi_cli.errors import CorpusError, reason
+from toremi_cli.files import atomic_folder, find_json, write_json
 from toremi_cli.provenance import digest
 from toremi_cli.schemas import END_OF_TEXT
-from toremi_cli.tables import atomic_folder, find_json, write_json
 
 TRAINING_BYTES = 16_000_000
 """Text that the tokenizer is trained on, in bytes, all sources alike as far as they have it."""

@@ -15,12 +15,13 @@ from toremi_cli.evaluate.bootstrap import DocumentScores
 from toremi_cli.evaluate.data import EvalSet
 from toremi_cli.evaluate.intervals import intervals
 from toremi_cli.evaluate.scores import DomainScore, TextScores, eval_rows
+from toremi_cli.files import remove_temporaries_of
 from toremi_cli.locks import lock_beside, locked
 from toremi_cli.provenance import Provenance, provenance_of
 from toremi_cli.runs.checkpoints import Checkpoint
 from toremi_cli.runs.run import Run
 from toremi_cli.schemas import CONDITIONS, EVAL, SCORES, Table
-from toremi_cli.tables import TableReader, remove_temporaries_of, write_table
+from toremi_cli.tables import TableReader, write_table
 
 EVAL_FILE = "eval.parquet"
 SCORES_FILE = "scores.parquet"

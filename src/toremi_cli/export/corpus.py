@@ -16,7 +16,8 @@ from toremi_cli.corpus.shards import JsonlShards
 from toremi_cli.errors import UsageError
 from toremi_cli.export.shares import Mixture, SampleWeigher, training_rows
 from toremi_cli.export.shuffle import KEY_DIGITS, in_key_order
-from toremi_cli.tables import ShardWriter, output_folder, shard_name, write_json
+from toremi_cli.files import output_folder, write_json
+from toremi_cli.tables import ShardWriter, shard_name
 
 FORMATS = ("parquet", "jsonl.zst")
 RECORD = "_export.json"

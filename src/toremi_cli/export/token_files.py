@@ -24,9 +24,10 @@ from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.export.formats import file_names
 from toremi_cli.export.shares import NO_LABEL, training_rows
+from toremi_cli.files import output_folder, write_json
 from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
 from toremi_cli.sample_topics import SampleTopics
-from toremi_cli.tables import ShardWriter, output_folder, write_json
+from toremi_cli.tables import ShardWriter
 
 FORMATS = ("megatron", "numpy")
 RECORD = "_tokens.json"

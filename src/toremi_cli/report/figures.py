@@ -15,13 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from toremi_cli.errors import TableError, UsageError
+from toremi_cli.files import atomic_file
 from toremi_cli.report.numbers import compact
 from toremi_cli.report.page_data import CROPPED_START
 from toremi_cli.report.seed_groups import SeedGroup, chosen_topics, seed_groups
 from toremi_cli.report.style import COLOURS, GREY, INK, RC, label_ends, label_inches, shortened
 from toremi_cli.runs.history import CURVE, History
 from toremi_cli.schemas import MACRO
-from toremi_cli.tables import atomic_file
 
 KINDS = ("overview", "weights", "curves")
 FORMATS = ("png", "svg", "pdf")

@@ -16,6 +16,7 @@ import numpy as np
 from toremi_cli import __version__
 from toremi_cli.evaluate.compare import Comparison, Group, compare_runs
 from toremi_cli.evaluate.intervals import Interval
+from toremi_cli.files import atomic_file
 from toremi_cli.layout import Workdir
 from toremi_cli.report.alarms import alarms
 from toremi_cli.report.comparison_table import LEGEND, comparison_rows, percent, signed
@@ -24,7 +25,6 @@ from toremi_cli.report.page_data import corpus_facts, curve_data, map_data, run_
 from toremi_cli.report.seed_groups import SeedGroup, chosen_topics, seed_groups
 from toremi_cli.runs.history import History
 from toremi_cli.schemas import MACRO
-from toremi_cli.tables import atomic_file
 
 FOLLOWS = frozenset({"result.run", "result.checkpoint"})
 """Entries of run.json that say no more than the run's name."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from toremi_cli.errors import TrainingError
-from toremi_cli.tables import read_json, write_json
+from toremi_cli.files import read_json, write_json
 
 RUN_FILE = "run.json"
 FINISHED = "finished"

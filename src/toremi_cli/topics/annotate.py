@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from toremi_cli import console
 from toremi_cli.engine import run_shards
 from toremi_cli.errors import TableError, UsageError
+from toremi_cli.files import atomic_file, find_json, write_json
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import ANNOTATED, CLUSTERS, NO_TOPIC, SAMPLES, TOPICS, Table
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import TableReader, atomic_file, find_json, read_manifest, write_json
+from toremi_cli.tables import TableReader, read_manifest
 from toremi_cli.topics.joining import BATCH_ROWS, rebatched
 from toremi_cli.topics.keywords import topic_name
 from toremi_cli.topics.labelling import MAPPER_VERSION, TopicLabels, WordVectors, map_topics

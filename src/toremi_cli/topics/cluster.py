@@ -20,11 +20,12 @@ from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.corpus.tokenizer import TextTokenizer, load_tokenizer
 from toremi_cli.engine import run_shards
 from toremi_cli.errors import CorpusError, TableError
+from toremi_cli.files import write_json
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES, TRAIN
 from toremi_cli.stage import StageFolder, planned
-from toremi_cli.tables import TableReader, read_manifest, write_json
+from toremi_cli.tables import TableReader, read_manifest
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
 from toremi_cli.topics.joining import BATCH_ROWS, joined_batches

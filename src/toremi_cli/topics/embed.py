@@ -14,11 +14,12 @@ from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.engine import check_engine, run_shards
 from toremi_cli.errors import TableError, UsageError
+from toremi_cli.files import atomic_folder, find_json, write_json
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TRAIN
 from toremi_cli.stage import StageFolder, planned
-from toremi_cli.tables import TableReader, atomic_folder, find_json, read_manifest, write_json
+from toremi_cli.tables import TableReader, read_manifest
 from toremi_cli.topics.vectors import BACKENDS, DEFAULT_BACKEND, DEFAULT_DIM, load_backend, make_backend
 from toremi_cli.topics.vectors.base import VectorBackend
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from toremi_cli import __version__, console
 from toremi_cli.errors import TableError
+from toremi_cli.files import atomic_file
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES
-from toremi_cli.tables import TableReader, atomic_file
+from toremi_cli.tables import TableReader
 from toremi_cli.topics.map_places import GRID, MapConfig, project
 
 SNIPPET_CHARACTERS = 240

@@ -13,8 +13,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from toremi_cli.errors import UsageError
+from toremi_cli.files import atomic_file
 from toremi_cli.provenance import digest
-from toremi_cli.tables import atomic_file
 
 PROJECTIONS = ("umap", "pca")
 FEW_POINTS = 15

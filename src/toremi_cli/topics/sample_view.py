@@ -21,8 +21,8 @@ import numpy as np
 from toremi_cli.corpus.hashing import text_hashes
 from toremi_cli.corpus.tokenizer import TextTokenizer
 from toremi_cli.errors import TableError, reason
+from toremi_cli.files import atomic_file
 from toremi_cli.ngrams import Level, TokenRows
-from toremi_cli.tables import atomic_file
 
 FILE = "sample_view.npz"
 MOST_TOKENS = 8_000_000

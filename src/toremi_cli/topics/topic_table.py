@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toremi_cli.errors import TableError
+from toremi_cli.files import atomic_file, read_json
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, provenance_of
 from toremi_cli.schemas import CLUSTERS, NO_TOPIC, SAMPLES, TOPICS
-from toremi_cli.tables import COMPRESSION, TableReader, atomic_file, read_json
+from toremi_cli.tables import COMPRESSION, TableReader
 from toremi_cli.topics.joining import BATCH_ROWS, rebatched
 from toremi_cli.topics.keywords import topic_name
 from toremi_cli.topics.topic_entropy import topic_entropies

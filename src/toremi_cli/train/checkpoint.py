@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from toremi_cli.errors import TrainingError, reason
+from toremi_cli.files import read_json, write_json
 from toremi_cli.runs.checkpoints import Checkpoint, how_to_go_on, list_checkpoints
-from toremi_cli.tables import read_json, write_json
 from toremi_cli.train.sharding import like
 
 STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"

@@ -14,10 +14,10 @@ import torch
 
 from toremi_cli import __version__
 from toremi_cli.errors import TrainingError
+from toremi_cli.files import atomic_folder, remove_temporaries_in, remove_temporaries_of, write_json
 from toremi_cli.provenance import digest, provenance_of
 from toremi_cli.runs.record import RUN_FILE, update_run
 from toremi_cli.schemas import METRICS, RUN_WEIGHTS, Table
-from toremi_cli.tables import atomic_folder, remove_temporaries_in, remove_temporaries_of, write_json
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.growing_table import GrowingTable, cut_back
 from toremi_cli.train.run import Run

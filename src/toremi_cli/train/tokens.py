@@ -19,12 +19,13 @@ import pyarrow as pa
 
 from toremi_cli import console
 from toremi_cli.errors import TrainingError, UsageError
+from toremi_cli.files import atomic_folder, read_json, write_json
 from toremi_cli.lm.fingerprint import data_fingerprint
 from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
 from toremi_cli.locks import lock_beside, locked
 from toremi_cli.sample_topics import MIN_PROBABILITY, FineTopics, read_fine_topics, topic_name
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TRAIN, VALIDATION
-from toremi_cli.tables import TableReader, atomic_folder, read_json, write_json
+from toremi_cli.tables import TableReader
 from toremi_cli.train.npy import NpyAppender, read_npy
 from toremi_cli.train.waiting import PATIENCE_SECONDS, wait_for
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from toremi_cli.files import atomic_file
 from toremi_cli.lm.streams import permutation
 from toremi_cli.ngrams import TokenRows, fair_rates, mean_costs
-from toremi_cli.tables import atomic_file
 from toremi_cli.train.sampling import pairs_of
 from toremi_cli.train.tokens import TokenCache, TopicPairs
 

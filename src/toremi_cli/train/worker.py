@@ -67,8 +67,8 @@ def run_worker(config: TrainConfig, resume: bool, overwrite: bool = False) -> di
 def _train(config: TrainConfig, folder: Path, resume: bool, overwrite: bool) -> dict[str, Any]:
     cache = open_run_cache(config, build=is_first())
 
+    from toremi_cli.files import remove_temporaries_of
     from toremi_cli.runs.record import FINISHED, RUN_FILE, update_run
-    from toremi_cli.tables import remove_temporaries_of
     from toremi_cli.train.agreement import agree_on_shares
     from toremi_cli.train.announce import announce, note_held_down
     from toremi_cli.train.device import make_accelerator

@@ -21,7 +21,7 @@ import scipy.sparse as sp
 
 from toremi_cli import console
 from toremi_cli.errors import CorpusError, TableError
-from toremi_cli.tables import atomic_file, write_json
+from toremi_cli.files import atomic_file, write_json
 from toremi_cli.topics.kmeans import one_thread
 from toremi_cli.topics.vectors.bags import Vocabulary, min_documents_for, normalize_rows, tfidf, word_lists
 from toremi_cli.topics.vectors.base import DESCRIPTION

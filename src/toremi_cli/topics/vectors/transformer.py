@@ -16,7 +16,7 @@ import numpy as np
 from toremi_cli import console
 from toremi_cli.corpus.hub import fetch_snapshot
 from toremi_cli.errors import MissingExtraError, UsageError, reason
-from toremi_cli.tables import write_json
+from toremi_cli.files import write_json
 from toremi_cli.topics.vectors.bags import normalize_rows
 from toremi_cli.topics.vectors.base import DESCRIPTION
 
