@@ -1,6 +1,6 @@
 """How often do intervals of two runs that differ in nothing leave out zero? 5% is promised.
 
-    python benchmarks/interval_coverage.py [--trials 2000]
+    python benchmarks/interval_coverage.py [one] [several] [--trials 2000]
 
 Documents have lognormal lengths. A document's difference a byte is drawn anew for each, by a normal, a Laplace or a
 skewed (gamma) law, with a spread that does not depend on its length, or falls with its root. For `paired_differences`
@@ -93,15 +93,16 @@ def print_table(cases: Sequence[tuple[int, ...]], trials: int) -> None:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables asked for."""
+    cases = {"one": [(size,) for size in SIZES], "several": MIXTURES}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=list(cases), help="one source, the macro of several; default: both")
     parser.add_argument("--trials", type=int, default=2000)
     arguments = parser.parse_args()
     error = math.sqrt(0.05 * 0.95 / arguments.trials)
-    print(f"one source; {arguments.trials} trials of each cell, standard error {error:.3f}")
-    print_table([(size,) for size in SIZES], arguments.trials)
-    print("\nmacro of several sources")
-    print_table(MIXTURES, arguments.trials)
+    for part in arguments.parts:
+        print(f"\n{part}: {arguments.trials} trials of each law and spread, standard error {error:.3f}\n")
+        print_table(cases[part], arguments.trials)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,3 @@
-import errno
 import json
 
 import numpy as np
@@ -8,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from toremi_cli.errors import TableError
-from toremi_cli.files import atomic_file, atomic_folder, find_json, remove_temporaries_in
 from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TABLES, WEIGHTS
 from toremi_cli.stage import StageFolder
@@ -144,48 +142,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
         raise RuntimeError("the power went out")
     assert TableReader(path, SAMPLES).num_rows == 1
     assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
-
-
-def test_a_full_disk_is_an_oserror_and_leaves_nothing(tmp_path):
-    with pytest.raises(OSError) as caught, atomic_file(tmp_path / "x") as temporary:
-        temporary.symlink_to("/dev/full")
-        with temporary.open("wb", buffering=0) as file:
-            file.write(b"data")
-    assert caught.value.errno == errno.ENOSPC
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    def fill(value, fail=False):
-        with atomic_folder(tmp_path / "x") as temporary:
-            (temporary / "value").write_text(value)
-            if fail:
-                raise KeyError("stop")
-
-    fill("one")
-    with pytest.raises(KeyError):
-        fill("two", fail=True)
-    assert (tmp_path / "x" / "value").read_text() == "one"
-    fill("three")
-    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["three"]
-    assert list(tmp_path.iterdir()) == [tmp_path / "x"]
-
-
-def test_a_folder_that_was_put_aside_in_the_moment_of_a_kill_comes_back(tmp_path):
-    (tmp_path / ".x.old").mkdir()
-    (tmp_path / ".x.old" / "value").write_text("one")
-    (tmp_path / ".x.tmp-1").mkdir()
-    (tmp_path / ".y.tmp-1").touch()
-    remove_temporaries_in(tmp_path)
-    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["x", "x/value"]
-
-
-def test_json_that_is_missing_or_damaged_is_none(tmp_path):
-    assert find_json(tmp_path / "x") is None
-    (tmp_path / "x").write_text("{broken")
-    assert find_json(tmp_path / "x") is None
-    (tmp_path / "x").write_text('{"a": 1}')
-    assert find_json(tmp_path / "x") == {"a": 1}
 
 
 def test_the_wrong_table_is_named_with_what_is_missing(tmp_path):

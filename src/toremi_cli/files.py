@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from toremi_cli.locks import lock_beside, locked
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, renamed to it on success and removed on failure."""
+    """Yield an empty temporary file beside `path`, renamed to it on success and removed on failure.
+
+    What killed writers of `path` left is removed first. Write into the file; don't put another in its place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    _remove_abandoned(path)
+    temporary, owner = _owned_temporary(path)
+    with owner:
+        try:
+            yield temporary
+            os.fsync(owner.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def _owned_temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new temporary of `path`, locked as long as it is open: the lock goes with its writer, however that ends."""
+    while True:
+        temporary = path.with_name(f".{path.name}.tmp-{secrets.randbelow(10**9)}")
+        owner = temporary.open("xb")
+        with suppress(OSError):  # a file system without locks: there nobody can tell, and nobody removes
+            fcntl.flock(owner, fcntl.LOCK_EX)
+        if os.fstat(owner.fileno()).st_nlink:  # else another writer took it for abandoned before it was locked
+            return temporary, owner
+        owner.close()
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove those temporaries of a file whose writers are gone."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
+        with suppress(OSError), leftover.open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
+            leftover.unlink()
 
 
 @contextmanager

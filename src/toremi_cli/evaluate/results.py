@@ -15,7 +15,6 @@ from toremi_cli.evaluate.bootstrap import DocumentScores
 from toremi_cli.evaluate.data import EvalSet
 from toremi_cli.evaluate.intervals import intervals
 from toremi_cli.evaluate.scores import DomainScore, TextScores, eval_rows
-from toremi_cli.files import remove_temporaries_of
 from toremi_cli.locks import lock_beside, locked
 from toremi_cli.provenance import Provenance, provenance_of
 from toremi_cli.runs.checkpoints import Checkpoint
@@ -98,7 +97,6 @@ def _replace_rows(
     checkpoint, suite, conditions = here
     full = table.with_optional(CONDITIONS)
     found = pa.Table.from_pylist([{**row, CONDITIONS: conditions} for row in rows], schema=full.arrow_schema())
-    remove_temporaries_of(path)
     if path.exists():
         old = _read(path, table)
         same = pc.and_(pc.equal(old["checkpoint"], checkpoint), pc.equal(old["suite"], suite))

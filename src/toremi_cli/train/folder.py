@@ -14,7 +14,7 @@ import torch
 
 from toremi_cli import __version__
 from toremi_cli.errors import TrainingError
-from toremi_cli.files import atomic_folder, remove_temporaries_in, remove_temporaries_of, write_json
+from toremi_cli.files import atomic_folder, remove_temporaries_in, write_json
 from toremi_cli.provenance import digest, provenance_of
 from toremi_cli.runs.record import RUN_FILE, update_run
 from toremi_cli.schemas import METRICS, RUN_WEIGHTS, Table
@@ -49,7 +49,6 @@ def open_folder(run: Run, last_step: int, overwrite: bool) -> None:
             with atomic_folder(run.folder) as folder:
                 write_json(folder / RUN_FILE, _record(run))
         else:
-            remove_temporaries_of(run.folder / RUN_FILE)  # an evaluation may be writing beside it
             ckpt.remove_leftovers(run.folder)
             for table in (RUN_WEIGHTS, METRICS):
                 growing = _growing_table(run, table)
