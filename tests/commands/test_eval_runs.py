@@ -155,6 +155,26 @@ def test_sliding_windows_see_more_context(own_workdir):
     assert [r["num_tokens"] for r in again["results"]] == [r["num_tokens"] for r in disjoint["results"]]
 
 
+def test_two_processes_that_share_the_text_measure_what_one_does(own_workdir):
+    small = ("plain", "-w", own_workdir, "--stride", "8", "--batch-tokens", "100")
+    one, _ = run_json(*small, "--device", "cpu")
+    two, _ = run_json(*small, "--device", "cpu,cpu")
+    for mine, plain in zip(two["results"], one["results"], strict=True):
+        assert mine.pop("loss") == pytest.approx(plain.pop("loss"), rel=1e-6)
+        assert mine["num_tokens"] == plain["num_tokens"] and mine["domain"] == plain["domain"]
+    process = toremi_eval("plain", "-w", own_workdir, "--device", "cpu,cuda:7")
+    assert_one_line_error(process, "--device cuda:7: no device of this machine")
+
+
+def test_precision_is_recorded_unless_it_is_strict(own_workdir):
+    strict, _ = run_json("plain", "-w", own_workdir, "--device", "cpu")
+    short, _ = run_json("plain", "-w", own_workdir, "--device", "cpu", "--precision", "bf16")
+    losses = [[row["loss"] for row in result["results"]] for result in (strict, short)]
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=1e-2)
+    rows = pq.read_table(own_workdir / "runs" / "plain" / "eval.parquet").to_pylist()
+    assert {row["conditions"] for row in rows} == {"context length 32", "context length 32, precision bf16"}
+
+
 def test_an_empty_held_out_domain_is_named(own_workdir):
     shutil.rmtree(own_workdir / "annotated")
     make_annotated(own_workdir, held_out_sources=("paper", "wire"))
@@ -225,6 +245,10 @@ def test_wrong_arguments(own_workdir, tmp_path):
     fails("plain", "--split", "train", parts=["--split train: expected test or validation"])
     fails("plain", "--topics", "x", parts=["--topics x"])
     fails("plain", "--stride", "64", parts=["--stride 64: run plain reads 32 tokens at once"])
+    fails("plain", "--precision", "fp8", parts=["--precision fp8: expected one of fp32, tf32, bf16"])
+    fails("plain", "--precision", "tf32", "--device", "cpu", parts=["--precision tf32: GPUs alone have it; use fp32"])
+    fails("plain", "--precision", "bf16", "--finetune", "rte", parts=["--finetune trains in fp32"])
+    fails("plain", "--device", "cpu,cpu", "--tasks", "piqa", parts=["--tasks and --finetune use one device"])
     fails("plain", "--context-length", "64", parts=["reads at most 32 tokens"])
     fails("plain", "--data", str(tmp_path / "none"), parts=["none"])
     (own_workdir / "runs" / "plain" / "eval.parquet").write_bytes(b"PAR1")

@@ -55,7 +55,15 @@ def register(app: typer.Typer) -> None:
             int, typer.Option(metavar="TOKENS", help="Slide the window by so many tokens; 0: disjoint windows.")
         ] = 0,
         batch_tokens: Annotated[int, typer.Option(min=1, metavar="TOKENS", help="Most tokens in a batch.")] = 16384,
-        device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the GPU if there is one.")] = "",
+        device: Annotated[
+            str,
+            typer.Option(
+                metavar="NAME,…", help="cpu, cuda, cuda:1; several share the text. Default: all GPUs, else the CPU."
+            ),
+        ] = "",
+        precision: Annotated[
+            str, typer.Option(metavar="fp32|tf32|bf16", help="What matrices are multiplied in; fp32 is strict.")
+        ] = "fp32",
         finetune: Annotated[
             str, _tuning("Fine-tune on GLUE tasks instead: cola, sst2, …, each with train and validation.", "NAME,…")
         ] = "",
@@ -116,6 +124,7 @@ def register(app: typer.Typer) -> None:
             stride=stride,
             batch_tokens=batch_tokens,
             device=device,
+            precision=precision,
         )
         if config.noise:
             from toremi_cli.evaluate.noise import noise_reports

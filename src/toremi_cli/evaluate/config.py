@@ -9,6 +9,7 @@ from toremi_cli.schemas import TEST, VALIDATION
 
 SPLITS = (TEST, VALIDATION)
 TOPIC_MODES = ("labels", "fine", "none")
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,19 @@ class EvalConfig:
     limit: int = 0
     """Items of each task (of each split, where it is fine-tuned on), at most; 0: all."""
     device: str = ""
-    """'cpu', 'cuda', 'cuda:1'; empty: the GPU if there is one."""
+    """'cpu', 'cuda', 'cuda:1', or several that share the text, 'cuda:0,cuda:1'; empty: the GPUs if there are any."""
+    precision: str = "fp32"
+    """What matrices are multiplied in: strict 'fp32', 'tf32' or 'bf16'."""
+
+    @property
+    def devices(self) -> list[str]:
+        """Those named."""
+        return [name.strip() for name in self.device.split(",")]
+
+    @property
+    def recorded_precision(self) -> str:
+        """As it stands in the conditions: strict float32 goes without saying."""
+        return "" if self.precision == "fp32" else self.precision
 
 
 def check_config(config: EvalConfig) -> None:
@@ -65,3 +78,9 @@ def check_config(config: EvalConfig) -> None:
         raise UsageError("--context-length, --stride and --batch-tokens must be positive")
     if config.context_length and config.stride > config.context_length:
         raise UsageError(f"--stride {config.stride}: must be at most the context length, {config.context_length}")
+    if config.precision not in PRECISIONS:
+        raise UsageError(f"--precision {config.precision}: expected one of {', '.join(PRECISIONS)}")
+    if config.finetune and config.precision != "fp32":
+        raise UsageError(f"--precision {config.precision}: --finetune trains in fp32; leave it out")
+    if len(config.devices) > 1 and (config.tasks or config.finetune):
+        raise UsageError(f"--device {config.device}: --tasks and --finetune use one device; name one")

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from toremi_cli import console
-from toremi_cli.errors import TrainingError, UsageError
+from toremi_cli.errors import TrainingError
 from toremi_cli.evaluate.config import EvalConfig, check_config
 from toremi_cli.evaluate.data import EvalSet, corpus_texts, held_out
-from toremi_cli.evaluate.models import LoadedModel, load
+from toremi_cli.evaluate.measuring import measure
 from toremi_cli.evaluate.results import conditions_of, keep_scores
 from toremi_cli.evaluate.scores import DomainScore, TextScores, score_domains
 from toremi_cli.evaluate.seeds import but_for_the_seed
 from toremi_cli.evaluate.seen import why_maybe_seen
 from toremi_cli.layout import Workdir
-from toremi_cli.lm.perplexity import score_samples
 from toremi_cli.runs.checkpoints import Checkpoint, what_is_wrong
 from toremi_cli.runs.run import Run, find_runs
 
@@ -91,15 +92,15 @@ def evaluate_runs(config: EvalConfig, workdir: Workdir) -> EvalResult:
     if not (config.suite or config.data):
         _tell_maybe_seen(result, chosen, texts, workdir)
     for run, checkpoint in chosen:
-        loaded = load(run, checkpoint, workdir, config.device, config.context_length)
-        if config.stride > loaded.context_length:
-            raise UsageError(f"--stride {config.stride}: run {run.name} reads {loaded.context_length} tokens at once")
-        scores = score_texts(loaded, texts, config, f"{run.name} {checkpoint.name}")
+        found = measure(run, checkpoint, texts, config, workdir)
+        scores = TextScores(found.nats, found.num_tokens, np.array(texts.num_bytes, dtype=np.int64))
         domains = score_domains(texts, scores)
-        conditions = conditions_of(context_length=loaded.context_length, stride=config.stride)
+        conditions = conditions_of(
+            context_length=found.context_length, stride=config.stride, precision=config.recorded_precision
+        )
         keep_scores(run, checkpoint, texts, scores, domains, conditions)
-        tokenizer, settings = loaded.encoder.fingerprint, but_for_the_seed(run)
-        result.scores.append(RunScores(run.name, checkpoint, tokenizer, loaded.context_length, domains, settings))
+        settings = but_for_the_seed(run)
+        result.scores.append(RunScores(run.name, checkpoint, found.tokenizer, found.context_length, domains, settings))
     _compare_conditions(result)
     return result
 
@@ -136,25 +137,6 @@ def choose_checkpoints(config: EvalConfig, workdir: Workdir, result: EvalResult)
     if not chosen:
         raise TrainingError(f"{workdir.root / 'runs'}: no finished run there; name one to measure it as it is")
     return chosen
-
-
-def score_texts(loaded: LoadedModel, texts: EvalSet, config: EvalConfig, title: str) -> TextScores:
-    """Summed losses of a model over all texts."""
-    import numpy as np
-
-    ids = loaded.encoder.encode(texts.texts)
-    with console.progress(title, total=sum(map(len, ids)), unit="tokens") as bar:
-        nats, num_tokens = score_samples(
-            loaded.model,
-            ids,
-            bos_id=loaded.encoder.eos_id,
-            context_length=loaded.context_length,
-            device=loaded.device,
-            batch_tokens=config.batch_tokens,
-            stride=config.stride or None,
-            on_progress=bar.advance,
-        )
-    return TextScores(nats.numpy(), num_tokens.numpy(), np.array(texts.num_bytes, dtype=np.int64))
 
 
 def _tell_maybe_seen(

@@ -45,14 +45,23 @@ class LoadedModel:
     device: torch.device
 
 
-def load(run: Run, checkpoint: Checkpoint, workdir: Workdir, device: str = "", context_length: int = 0) -> LoadedModel:
+def load(
+    run: Run,
+    checkpoint: Checkpoint,
+    workdir: Workdir,
+    device: str = "",
+    context_length: int = 0,
+    precision: str = "fp32",
+) -> LoadedModel:
     """Load a checkpoint with the tokenizer that lies in it, else the workdir's.
 
     Raises:
+        UsageError: no such device, or one that lacks the precision.
         TrainingError: the checkpoint isn't whole, can't be loaded, or has no tokenizer.
     """
     checkpoint.check()
     place = _device(device)
+    _check_precision(precision, place)
     encoder = _load_encoder(checkpoint.folder, workdir)
     if place.type == "cpu":
         reuse_freed_memory()
@@ -66,7 +75,17 @@ def load(run: Run, checkpoint: Checkpoint, workdir: Workdir, device: str = "", c
     own = _trained_with(run) or min(limit, LONGEST_CONTEXT)
     if context_length > limit:
         raise TrainingError(f"{checkpoint.folder}: reads at most {limit} tokens, not --context-length {context_length}")
+    if precision == "bf16":  # parameters stay float32, as in training
+        model.forward = torch.autocast(place.type, torch.bfloat16)(model.forward)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     return LoadedModel(model, encoder, context_length or own, place)
+
+
+def _check_precision(precision: str, place: torch.device) -> None:
+    if precision == "tf32" and place.type != "cuda":
+        raise UsageError("--precision tf32: GPUs alone have it; use fp32")
+    if precision == "bf16" and place.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise UsageError("--precision bf16: this GPU has no bf16; use fp32")
 
 
 def _device(name: str) -> torch.device:

@@ -54,7 +54,7 @@ def evaluate_tasks(config: EvalConfig, workdir: Workdir) -> TaskResult:
     chosen = choose_checkpoints(config, workdir, texts)
     result = TaskResult(notes=texts.notes)
     for run, checkpoint in chosen:
-        loaded = load(run, checkpoint, workdir, config.device, config.context_length)
+        loaded = load(run, checkpoint, workdir, config.device, config.context_length, config.precision)
         done = [run_task(loaded, task, items, config.batch_tokens) for task, items in tasks]
         scores = [score for found, _ in done for score in found]
         if foreign:
@@ -62,7 +62,10 @@ def evaluate_tasks(config: EvalConfig, workdir: Workdir) -> TaskResult:
         rows = [score.row(run.name, checkpoint.name) for score in scores]
         inputs = {"tasks": digest([(t.name, len(items)) for t, items in tasks]), "checkpoint": checkpoint.name}
         names = sorted({score.task for score in scores})
-        here = (checkpoint.name, SUITE, conditions_of(context_length=loaded.context_length, limit=config.limit))
+        conditions = conditions_of(
+            context_length=loaded.context_length, limit=config.limit, precision=config.recorded_precision
+        )
+        here = (checkpoint.name, SUITE, conditions)
         keep_rows(run, EVAL_FILE, EVAL, here, rows, inputs, names)
         if done:
             by_item = [row for _, right in done for row in score_rows(checkpoint.name, SUITE, right)]
