@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.integrations.hf_run import LENGTH, TOPICS, model, reweighting, rows, trainer
 from tests.reweight.reference import trajectory
 from tests.shell import environment
+from toremi_cli.integrations import hf_losses
 from toremi_cli.integrations.hf_batch import batch_topics
 from toremi_cli.integrations.hf_trainer import TopicReweighting
 from toremi_cli.reweight import (
@@ -144,6 +146,42 @@ def test_two_ranks_equal_one(tmp_path):
     both = run(*launch, "tests.integrations.hf_run", tmp_path / "two", "4", "1")
     assert weights_of(both["history"]) == pytest.approx(weights_of(alone["history"]), rel=1e-4)
     assert both["parameters"] == pytest.approx(alone["parameters"], rel=1e-4)
+
+
+class Float32Sizes(TorchDispatchMode):
+    """The most elements of a float32 tensor that any operation made."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        made = function(*arguments, **(keywords or {}))
+        for tensor in made if isinstance(made, list | tuple) else [made]:
+            if isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float32:
+                self.largest = max(self.largest, tensor.numel())
+        return made
+
+
+def test_losses_are_those_of_the_whole_logits_though_few_are_float32_at_a_time(monkeypatch):
+    monkeypatch.setattr(hf_losses, "CHUNK_LOGITS", 5 * 50)
+    torch.manual_seed(0)
+    logits = torch.randn(2, 17, 50, dtype=torch.bfloat16, requires_grad=True)
+    labels = torch.randint(0, 50, (2, 17))
+    labels[1, 12:] = -100
+    batch = batch_topics({"labels": labels, "topic_ids": torch.tensor([[0], [1]])})
+    factors = torch.randn(32)
+    with Float32Sizes() as sizes:
+        losses, shuffled = hf_losses.token_losses(logits, labels, batch)
+        (losses * factors).sum().backward()
+    assert 0 < sizes.largest <= 5 * 50
+    found, logits.grad = logits.grad, None
+    log_probs = torch.log_softmax(logits[:, :-1].float(), -1).flatten(0, 1)
+    targets, valid = labels[:, 1:].flatten().clamp_min(0), batch.valid
+    plain = -log_probs.gather(1, targets.unsqueeze(1)).squeeze(1) * valid
+    (plain * factors).sum().backward()
+    assert torch.allclose(losses, plain) and torch.allclose(found, logits.grad)
+    others = targets[other_tokens(torch.where(valid > 0, batch.segment, -1), 16)]
+    assert torch.allclose(shuffled, -log_probs.gather(1, others.unsqueeze(1)).squeeze(1) * valid)
+    assert not shuffled.requires_grad
 
 
 def test_topics_by_token_equal_topics_by_sample():

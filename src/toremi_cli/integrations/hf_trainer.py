@@ -19,17 +19,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import Trainer, TrainerCallback
 
-from toremi_cli.integrations.hf_batch import IGNORED, KEYS, BatchTopics, batch_topics
+from toremi_cli.integrations.hf_batch import KEYS, BatchTopics, batch_topics
+from toremi_cli.integrations.hf_losses import token_losses
 from toremi_cli.reweight import (
     IntervalStats,
     Policy,
     StageSwitch,
     TopicStatistics,
     normalizer,
-    other_tokens,
     sample_weights,
     sums_device,
 )
@@ -238,10 +237,7 @@ class ReweightingTrainer(Trainer):
         batch = batch_topics(inputs)
         labels = for_model.pop("labels")
         outputs = model(**for_model)
-        # (B, T, vocabulary) -> (B * (T - 1), vocabulary): position t predicts label t + 1
-        logits = outputs.logits[:, :-1].flatten(0, 1).float()
-        losses = functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="none", ignore_index=IGNORED)
-        shuffled = _shuffled_losses(logits.detach(), losses.detach(), labels[:, 1:], batch)
+        losses, shuffled = token_losses(outputs.logits, labels, batch)
         total = self.reweighting.loss(losses, batch, self.state.global_step, shuffled)
         divisor = batch.num_samples if num_items_in_batch is None else num_items_in_batch
         # Data parallelism averages the ranks' gradients, and this is a sum over ranks.
@@ -258,22 +254,6 @@ class ReweightingTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             self.reweighting.load(Path(checkpoint), self.args.process_index == 0)
-
-
-def _shuffled_losses(logits: Tensor, losses: Tensor, labels: Tensor, batch: BatchTopics) -> Tensor:
-    """(N,) nats of another label of each one's sample, under the prediction of the label itself; 0 where none is.
-
-    Args:
-        logits: (N, vocabulary).
-        losses: (N,) of the labels.
-        labels: (B, N / B).
-        batch: the samples.
-    """
-    targets = labels.flatten().clamp_min(0)
-    segment = torch.where(batch.valid > 0, batch.segment, -1)
-    others = targets[other_tokens(segment, labels.shape[1])]
-    gain = logits.gather(1, targets.unsqueeze(1)) - logits.gather(1, others.unsqueeze(1))
-    return (losses + gain.squeeze(1)) * batch.valid
 
 
 def _summed(values: Tensor) -> Tensor:
