@@ -44,8 +44,8 @@ demo: $(DEMO)/.harvested  ## Real text, topics, two trainings, their comparison 
 	$(BIN)/toremi eval uniform toremi-2 --workdir $(DEMO)
 	$(BIN)/toremi report uniform toremi-2 --workdir $(DEMO) -o $(DEMO)/report.png
 
-$(DEMO)/.harvested: examples/harvest_corpus.py $(TOREMI)
-	$(BIN)/python examples/harvest_corpus.py $(DEMO)/corpus
+$(DEMO)/.harvested: $(wildcard examples/harvest_corpus/*.py) $(TOREMI)
+	$(BIN)/python -m examples.harvest_corpus $(DEMO)/corpus
 	@touch $@
 
 EVIDENCE := evidence-out

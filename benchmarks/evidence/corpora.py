@@ -27,6 +27,8 @@ NUM_TOPICS = 40
 """Set, not found: so that all grids have topics of the same fineness."""
 TOLERANCE = 0.02
 UNSEEN = "unseen"
+HARVESTED = ("demo", "install")
+"""Corpora of what is installed: prose and code alone, and with all that lies around them."""
 JUNK_SOURCE = "junk_"
 """Begins the names of sources that are junk."""
 UNSEEN_CHARACTERS = 100_000
@@ -47,8 +49,9 @@ def prepare(arm: Arm, preset: Preset, out: Path, domains: Path | None, junk: Pat
     if not text.exists():
         partial = text.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        if arm.corpus == "demo":
-            subprocess.run([sys.executable, "examples/harvest_corpus.py", str(partial)], check=True)
+        if arm.corpus in HARVESTED:
+            what = ["--clean"] if arm.corpus == "demo" else ["--mark", JUNK_SOURCE]
+            subprocess.run([sys.executable, "-m", "examples.harvest_corpus", str(partial), *what], check=True)
         elif domains is None:
             raise SystemExit("the mixed corpus needs --domains DIR: a folder of JSONL files, one a source")
         else:
@@ -58,7 +61,7 @@ def prepare(arm: Arm, preset: Preset, out: Path, domains: Path | None, junk: Pat
         partial.rename(text)
     sizes = ["--max-tokens", MAX_TOKENS, "--vocab-size", preset.vocab_size, "--holdout", HOLDOUT]
     sizes += ["--num-topics", NUM_TOPICS]
-    sizes += ["--group-field", "group"] if arm.corpus == "demo" else []
+    sizes += ["--group-field", "group"] if arm.corpus in HARVESTED else []
     toremi("annotate", text, "--workdir", workdir, *sizes)
     return plant_noise(arm, workdir) if arm.noise else workdir / "annotated"
 

@@ -45,8 +45,8 @@ class Arm:
     """One corpus to train on, clean or with noise planted in some of its topics."""
 
     corpus: str = "mixed"
-    """'mixed' (a folder of domains, by flag), 'junk' (that and a folder of real junk, by flag) or 'demo' (harvested
-    from what is installed)."""
+    """'mixed' (a folder of domains, by flag), 'junk' (that and a folder of real junk, by flag), 'demo' (prose and code
+    harvested from what is installed) or 'install' (that and whatever else an install holds)."""
     topics: str = "fine"
     """'fine' (our own annotation) or 'source' (what annotation quality is worth)."""
     noise: float = 0.0
@@ -108,6 +108,7 @@ def narrow(num_layers: int, width: int, num_positions: int) -> dict[str, Any]:
 
 CLEAN, NOISY = Arm(), Arm(noise=NOISE)
 JUNK = Arm("junk", noise=NOISE, kind="mark")
+INSTALL = Arm("install", noise=NOISE, kind="mark")
 ALL_ARMS = (
     CLEAN,
     NOISY,
@@ -121,6 +122,7 @@ ALL_ARMS = (
     Arm(topics="source", noise=NOISE),
     Arm("demo"),
     Arm("demo", noise=NOISE),
+    INSTALL,
 )
 _CPU = Preset(
     model=narrow(4, 128, 256),
@@ -153,7 +155,7 @@ PRESETS = {
         steps=800,
         interval=10,
         learning_rate=4e-3,
-        arms=tuple(arm for arm in ALL_ARMS if arm.corpus != "demo"),
+        arms=tuple(arm for arm in ALL_ARMS if arm.corpus not in ("demo", "install")),
         ablations=(),
     ),
     "cpu": _CPU,

@@ -64,13 +64,13 @@ def test_the_papers_suite_is_shipped():
 
 
 def test_the_example_reads_what_the_demo_harvests(tmp_path):
-    from examples.harvest_corpus import SOURCES
+    from examples.harvest_corpus.prose_and_code import PROSE_AND_CODE
 
     example = Path(__file__).parents[2] / "examples" / "suites" / "domains.toml"
     (tmp_path / "examples" / "suites").mkdir(parents=True)
     (tmp_path / "demo-out" / "corpus").mkdir(parents=True)
     shutil.copy(example, tmp_path / "examples" / "suites")
-    for source in SOURCES:
+    for source in PROSE_AND_CODE:
         row = json.dumps({"id": "a", "source": source.name, "text": f"text of {source.name}"})
         (tmp_path / "demo-out" / "corpus" / f"{source.name}.jsonl").write_text(row)
     texts = suite_texts(load_suite(str(tmp_path / "examples" / "suites" / "domains.toml")))

@@ -1,56 +1,29 @@
-"""Harvest a demo corpus of real text from what an install of toremi already holds; no network.
-
-Encyclopaedia articles, news and newsgroup posts (gensim's test data), Python's manual, documentation of numerical and
-of machine-learning libraries (their docstrings), source code of the standard library, C++ headers, licences and package
-pages: unevenly sized, as corpora are.
-
-    python examples/harvest_corpus.py demo-out/corpus
-
-writes one JSONL file a source (fields id, source, group, text; a group is what a document is a piece of). The same
-install gives the same files.
+"""The clean half: encyclopaedia articles, news and newsgroup posts (gensim's test data), Python's manual, documentation
+of numerical and of machine-learning libraries (their docstrings), source code of the standard library, C++ headers,
+licences and package pages: unevenly sized, as corpora are.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import bz2
-import hashlib
-import importlib.metadata
-import importlib.util
-import json
 import pickletools
 import re
-import sysconfig
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-Document = tuple[str, str]
-"""An id and a text. Of a piece (see `Source.in_pieces`) the id ends with '/' and its number."""
-SHORTEST_CHARACTERS = 200
-
-
-def package_folder(name: str) -> Path:
-    """Where an installed package stands; it is not imported."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        raise SystemExit(f"harvest_corpus.py: package {name} is not installed; run `make install` first")
-    return Path(spec.origin).parent
-
-
-def shuffled(paths: Iterable[Path], root: Path) -> list[Path]:
-    """Paths in an order that depends only on their names, so that a cap takes a cross-section."""
-    return sorted(paths, key=lambda path: hashlib.sha256(path.relative_to(root).as_posix().encode()).digest())
-
-
-def read_text(path: Path) -> str:
-    """A text file's contents, empty where it isn't UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, OSError):
-        return ""
+from examples.harvest_corpus.installed import (
+    Document,
+    Harvest,
+    Source,
+    distribution_files,
+    package_folder,
+    pieces,
+    read_text,
+    shuffled,
+    standard_library,
+)
 
 
 def gensim_data(name: str) -> Path:
@@ -108,7 +81,7 @@ def python_manual() -> Iterator[Document]:
         yield name, topics[name].strip()
 
 
-def docstrings(*packages: str) -> Callable[[], Iterator[Document]]:
+def docstrings(*packages: str) -> Harvest:
     """Docstrings of packages, found by parsing their files; tests and vendored copies left out."""
 
     def harvest() -> Iterator[Document]:
@@ -135,7 +108,7 @@ def docstrings_of(path: Path, name: str) -> Iterator[Document]:
 
 def python_code() -> Iterator[Document]:
     """Modules of the standard library."""
-    root = Path(sysconfig.get_paths()["stdlib"])
+    root = standard_library()
     left_out = {"site-packages", "dist-packages", "test", "tests", "encodings", "pydoc_data", "lib2to3", "idlelib"}
     paths = [p for p in root.rglob("*.py") if not left_out & {*p.relative_to(root).parts[:-1]}]
     for path in shuffled(paths, root):
@@ -151,25 +124,12 @@ def cpp_headers() -> Iterator[Document]:
             yield path.relative_to(root).as_posix(), text.strip()
 
 
-def distribution_files(pattern: str) -> Iterator[Path]:
-    """Files inside the installed distributions' metadata folders."""
-    for distribution in sorted(importlib.metadata.distributions(), key=lambda d: str(d.metadata["Name"]).lower()):
-        for file in distribution.files or []:
-            if ".dist-info" in file.parts[0] and re.search(pattern, file.name, re.I):
-                yield Path(str(distribution.locate_file(file)))
-
-
 def licences() -> Iterator[Document]:
     """Licence texts of the installed packages, cut at blank lines into pieces of some 4,000 characters."""
     for path in distribution_files(r"licen[cs]e|copying|notice"):
-        pieces = [""]
-        for paragraph in read_text(path).split("\n\n"):
-            if len(pieces[-1]) > 4000:
-                pieces.append("")
-            pieces[-1] += paragraph + "\n\n"
         within = next(i for i, part in enumerate(path.parts) if part.endswith(".dist-info"))
-        for number, piece in enumerate(pieces):
-            yield f"{'/'.join(path.parts[within:])}/{number}", piece.strip()
+        for number, piece in enumerate(pieces(read_text(path), "\n\n")):
+            yield f"{'/'.join(path.parts[within:])}/{number}", piece
 
 
 def package_pages() -> Iterator[Document]:
@@ -179,18 +139,7 @@ def package_pages() -> Iterator[Document]:
         yield path.parent.name, description.strip()
 
 
-@dataclass(frozen=True)
-class Source:
-    """A domain of the corpus; `most_bytes` keeps it to a realistic share."""
-
-    name: str
-    most_bytes: int
-    documents: Callable[[], Iterator[Document]]
-    in_pieces: bool = False
-    """Whether documents are pieces: sections of an article, docstrings of a module, parts of a licence."""
-
-
-SOURCES = (
+PROSE_AND_CODE = (
     Source("encyclopaedia", 3_500_000, encyclopaedia, in_pieces=True),
     Source("python_code", 2_500_000, python_code),
     Source("numeric_docs", 1_800_000, docstrings("numpy", "scipy"), in_pieces=True),
@@ -202,45 +151,3 @@ SOURCES = (
     Source("newsgroups", 450_000, newsgroups),
     Source("news", 400_000, news),
 )
-
-
-def write_source(source: Source, folder: Path) -> tuple[int, int]:
-    """Write one JSONL file; return its numbers of documents and of bytes of text."""
-    seen: set[str] = set()
-    num_bytes = 0
-    temporary = folder / f".{source.name}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        for name, text in source.documents():
-            if len(text) < SHORTEST_CHARACTERS or text in seen:
-                continue
-            size = len(text.encode())
-            if num_bytes > 0.97 * source.most_bytes:
-                break
-            if num_bytes + size > source.most_bytes:
-                continue
-            seen.add(text)
-            num_bytes += size
-            identifier = f"{source.name}/{name}"
-            group = identifier.rpartition("/")[0] if source.in_pieces else identifier
-            row = {"id": identifier, "source": source.name, "group": group, "text": text}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    temporary.replace(folder / f"{source.name}.jsonl")
-    return len(seen), num_bytes
-
-
-def main() -> None:
-    """Write the corpus and print what it holds."""
-    parser = argparse.ArgumentParser(description="Harvest a demo corpus of real text from the installed packages.")
-    parser.add_argument("folder", type=Path, help="where the JSONL files go")
-    folder = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"{'source':<16}{'documents':>10}{'MB':>8}")
-    counts = []
-    for source in SOURCES:
-        counts.append(write_source(source, folder))
-        print(f"{source.name:<16}{counts[-1][0]:>10,}{counts[-1][1] / 1e6:>8.2f}", flush=True)
-    print(f"{'total':<16}{sum(c[0] for c in counts):>10,}{sum(c[1] for c in counts) / 1e6:>8.2f}")
-
-
-if __name__ == "__main__":
-    main()
