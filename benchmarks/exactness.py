@@ -70,7 +70,7 @@ def policies(seed: int) -> Iterator[Row]:
     course, topics = courses(random.Random(seed)), reference_rivals.TOPICS
     data = PolicyData(sizes=reference_rivals.SIZES, reference_loss=reference_rivals.TARGET)
     for name in ("group-dro", "shearing", "odm", "ado", "stratified", "temperature"):
-        policy = make_policy(PolicyConfig(name=name, burn_in_steps=BURN_IN), topics, data)
+        policy = make_policy(PolicyConfig(name=name, burn_in_steps=BURN_IN, temperature=10 / 3), topics, data)
         pairs = zip(course, reference_rivals.REFERENCES[name](course), strict=True)
         found = [
             (policy.update(interval(25 * i, losses)).tolist(), plain) for i, ((losses, _), plain) in enumerate(pairs, 1)

@@ -8,13 +8,15 @@ import toremi_cli
 
 SRC = Path(toremi_cli.__file__).parent
 FILES = {".".join(f.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): f for f in SRC.rglob("*.py")}
-ROOT = {file.stem for file in SRC.glob("*.py")} - {"__main__", "cli", "replay"}
+SETTINGS = {"settings", "policy_config"}
+ROOT = {file.stem for file in SRC.glob("*.py")} - {"__main__", "cli", "replay", *SETTINGS}
 LAYERS = (
-    {"root": "", "reweight": ""},
+    {"settings": ""},
+    {"root": "", "reweight": "settings"},
     {"corpus": "root", "lm": "root", "runs": "root", "replay": "root reweight", "integrations": "reweight"},
-    {"topics": "root corpus", "train": "root reweight lm runs", "evaluate": "root corpus lm runs"},
+    {"topics": "root corpus", "train": "settings root reweight lm runs", "evaluate": "root corpus lm runs"},
     {"report": "root reweight runs evaluate", "export": "root reweight lm corpus runs"},
-    {"commands": "root reweight corpus runs replay topics train evaluate report export"},
+    {"commands": "settings root reweight corpus runs replay topics train evaluate report export"},
     {"cli": "root commands"},
     {"__main__": "cli"},
 )
@@ -22,6 +24,8 @@ LAYERS = (
 
 def package_of(module):
     top = module.partition(".")[0]
+    if top in SETTINGS:
+        return "settings"
     return "root" if top in ROOT else top
 
 

@@ -94,7 +94,7 @@ def test_debug_gives_the_traceback(tmp_path):
         (["export", "--nope"], "No such option: --nope (Possible options: --to); see `"),
         (["embedd", "x"], "No such command 'embedd'. Did you mean 'embed'?; see `"),
         (["embed"], "Missing argument 'CORPUS'; see `"),
-        (["pretrain", "--interval", "x"], "Invalid value for '--interval'"),
+        (["pretrain", "--interval", "x"], "--interval x: expected a whole number of at least 1, or 'auto'"),
         (["--nope"], "No such option: --nope; see `"),
     ],
 )

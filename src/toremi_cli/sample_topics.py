@@ -10,7 +10,6 @@ from typing import Any
 from toremi_cli.schemas import NO_TOPIC, TOPICS
 from toremi_cli.tables import TableReader
 
-TOPIC_MODES = ("labels", "fine", "soft", "source")
 MIN_PROBABILITY = 0.01
 """Smaller entries of a soft mixture are dropped, and the rest sums to 1 again: they would cost most of the pairs."""
 
@@ -45,7 +44,7 @@ class SampleTopics:
     """Reads a sample's topics off a row of the annotated table."""
 
     def __init__(self, mode: str, table: Path) -> None:
-        """`mode` is one of TOPIC_MODES, `table` the workdir's `topics`."""
+        """`mode` is one of `policy_config.TOPIC_MODES`, `table` the workdir's `topics`."""
         self.mode = mode
         self.names = read_fine_topics(table).names if mode in ("fine", "soft") else []
 

@@ -24,7 +24,7 @@ def test_alarms_say_what_is_wrong():
     found = alarms(health, config, list("abcd"), [0, 0, 10, 11])
     assert len(found) == 3
     assert "75%" in found[0]
-    assert "--normalize" in found[1]
+    assert "normalize=true" in found[1]
     assert "'c'" in found[2]
 
 

@@ -25,7 +25,7 @@ from toremi_cli.train.sampling import AdaptiveSampling
 from toremi_cli.train.worker import run_worker
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "toremi": {"apply": "both", "max_repeats": 0.0},
+    "toremi": {"apply": "both", "max_repeats": None},
     "toremi-1": {"rule": "additive"},
     "toremi-2": {"stage_switch": "step:8", "normalize": True},
     "linupper": {"burn_in_steps": 4},
@@ -45,7 +45,7 @@ def config(workdir: Path, policy: str, name: str, **more: Any) -> TrainConfig:
     if policy in ("frozen", "shearing", "group-dro"):
         table = str(workdir / "runs" / f"{name}-random-weights" / "weights")
         small |= {"weights_from" if policy == "frozen" else "reference_losses": table}
-    small |= {"sensitivity": policy == "toremi", "topics": "fine"}
+    small |= {"sensitivity": policy == "toremi", "topics": "fine", "loss_average": "sample"}
     values = {"policy": {"name": policy, **SETTINGS.get(policy, {})}, "workdir": str(workdir)}
     return TrainConfig(**{**small, **values, "name": f"{name}-{policy}", **more})
 

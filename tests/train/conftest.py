@@ -33,6 +33,6 @@ def pretrain(workdir: Path):
 @pytest.fixture(scope="session")
 def uninterrupted(workdir: Path, pretrain) -> Path:
     """The run that others are compared with: one process, never interrupted."""
-    process = pretrain("--name", "whole", "--keep-checkpoints", "0")
+    process = pretrain("--name", "whole", "--keep-checkpoints", "all")
     assert process.returncode == 0, process.stderr
     return workdir / "runs" / "whole"

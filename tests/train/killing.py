@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
     "checkpoint_every": 5,
     "eval_samples": 3,
     "learning_rate": 0.01,
-    "keep_checkpoints": 0,
+    "keep_checkpoints": None,
     "gpus": 0,
     "topics": "fine",
     "quiet": True,

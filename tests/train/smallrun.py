@@ -29,6 +29,7 @@ MODEL = {
     "attn_pdrop": 0.0,
 }
 ARGUMENTS = [
+    "--paper",
     *("--context-length", "32", "--batch-size", "12", "--max-steps", "24", "--interval", "4", "--log-every", "3"),
     *("--eval-every", "6", "--checkpoint-every", "5", "--eval-samples", "3", "--learning-rate", "0.01"),
 ]

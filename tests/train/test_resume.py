@@ -23,7 +23,7 @@ from toremi_cli.runs.record import update_run
 from toremi_cli.schemas import ANNOTATED
 from toremi_cli.tables import TableReader
 
-SETTINGS = ["--keep-checkpoints", "0", "--normalize"]
+SETTINGS = ["--keep-checkpoints", "all", "--normalize"]
 
 
 def start(workdir: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -108,7 +108,7 @@ def test_another_number_of_ranks_continues_the_same_batches(workdir, uninterrupt
     record = json.loads((run / "run.json").read_text())
     record["config"]["name"], record["status"] = "elastic", "running"
     (run / "run.json").write_text(json.dumps(record))
-    process = pretrain("--name", "elastic", "--keep-checkpoints", "0", "--gpus", "0", "--processes", "2", "--resume")
+    process = pretrain("--name", "elastic", "--keep-checkpoints", "all", "--gpus", "0", "--processes", "2", "--resume")
     assert process.returncode == 0, process.stderr
     for kind in (weights, metrics):
         for a, b in zip(kind(run), kind(uninterrupted), strict=True):
@@ -188,7 +188,7 @@ def test_a_corpus_that_changed_under_a_run_is_refused(workdir, pretrain, tmp_pat
     begun = rows.slice(0, 80)
     corpus = tmp_path / "corpus.parquet"
     pq.write_table(begun, corpus)
-    arguments = ["--annotated", corpus, "--name", f"under-{change}", "--keep-checkpoints", "0"]
+    arguments = ["--annotated", corpus, "--name", f"under-{change}", "--keep-checkpoints", "all"]
     process = pretrain(*arguments)
     assert process.returncode == 0, process.stderr
     run = workdir / "runs" / f"under-{change}"

@@ -8,7 +8,7 @@ from toremi_cli.runs.record import RUN_FILE, update_run
 from toremi_cli.train.announce import slow_checkpoint
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.folder import check_replaceable
-from toremi_cli.train.start import settle
+from toremi_cli.train.start import configure, settle
 from toremi_cli.train.worker import failure, is_out_of_memory
 
 
@@ -21,20 +21,20 @@ def folder(tmp_path):
 
 def settled(folder, overwrite):
     config = TrainConfig(workdir=str(folder.parents[1]), name=folder.name)
-    return settle(config, {}, set(), resume=False, overwrite=overwrite)[1:]
+    return settle(config, {}, resume=False, overwrite=overwrite)[1:]
 
 
 def test_what_changes_no_number_may_be_added_to_a_run(folder):
     """The line about memory names these flags."""
-    old = TrainConfig(workdir=str(folder.parents[1]), name=folder.name)
+    old = configure({"workdir": str(folder.parents[1]), "name": folder.name})
     update_run(folder, config=old.to_json(), status="running")
     flags = {"chunked_loss": True, "compile": True, "gradient_checkpointing": True, "grad_accumulation": 4}
     more = replace(old, **flags)
-    config, resume, done = settle(more, more.to_json(), set(flags), resume=True, overwrite=False)
+    config, resume, done = settle(more, flags, resume=True, overwrite=False)
     assert (config, resume, done) == (more, True, None)
-    assert settle(more, more.to_json(), set(flags), resume=False, overwrite=False)[1]
+    assert settle(more, flags, resume=False, overwrite=False)[1]
     with pytest.raises(TrainingError, match="precision was auto, is bf16"):
-        settle(replace(old, precision="bf16"), {}, {"precision"}, resume=True, overwrite=False)
+        settle(replace(old, precision="bf16"), {"precision": "bf16"}, resume=True, overwrite=False)
 
 
 def test_no_memory_left_names_the_flags_that_need_less():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from toremi_cli import console
 from toremi_cli.caches import ensure_writable_caches
@@ -27,25 +28,60 @@ F = TypeVar("F", bound=Callable[..., Any])
 Workdir = Annotated[
     Path, typer.Option("--workdir", "-w", metavar="DIR", help="Folder of all tables and runs.", show_default=True)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON on stdout.")]
 _Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Only results, errors and warnings about what a table holds.")
+    bool, typer.Option("--quiet", "-q", metavar="", help="Only results, errors and warnings about what a table holds.")
 ]
-_Debug = Annotated[bool, typer.Option("--debug", help="On an error, print the full traceback.")]
+_Debug = Annotated[bool, typer.Option("--debug", metavar="", help="On an error, print the full traceback.")]
 
 
-def command(app: typer.Typer, name: str, panel: str | None = None) -> Callable[[F], F]:
+def _show_all(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        for parameter in ctx.command.params:
+            parameter.hidden = False  # type: ignore[attr-defined]
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+_HelpAll = Annotated[
+    bool,
+    typer.Option(
+        "--help-all",
+        metavar="",
+        is_eager=True,
+        callback=_show_all,
+        help="Show rare options, too, and exit; each on-off flag has its --no-.",
+    ),
+]
+
+
+class Command(TyperCommand):
+    """A command whose help names a flag once: `--no-x` goes without saying where `--x` is what one may want."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        for parameter in self.get_params(ctx):
+            if "[true]" not in (getattr(parameter, "help", None) or ""):
+                parameter.secondary_opts = []
+            if parameter.name == "help":
+                parameter.metavar = ""
+        super().format_help(ctx, formatter)
+
+
+def command(app: typer.Typer, name: str, panel: str | None = None, cls: type[Command] = Command) -> Callable[[F], F]:
     """Register a function as the command `name`, with the shared flags and error handling."""
 
     def register(function: F) -> F:
         @functools.wraps(function)
-        def wrapper(*args: Any, quiet: bool = False, debug: bool = False, **kwargs: Any) -> None:
+        def wrapper(
+            *args: Any, quiet: bool = False, debug: bool = False, help_all: bool = False, **kwargs: Any
+        ) -> None:
             console.set_quiet(quiet)
             ensure_writable_caches()
             run_guarded(functools.partial(function, *args, **kwargs), debug)
 
         wrapper.__signature__ = _with_shared_flags(function)  # type: ignore[attr-defined]
-        app.command(name, rich_help_panel=panel)(wrapper)
+        app.command(name, rich_help_panel=panel, cls=cls)(wrapper)
         return function
 
     return register
@@ -56,9 +92,14 @@ def _with_shared_flags(function: Callable[..., Any]) -> inspect.Signature:
     signature = inspect.signature(function, eval_str=True)
     flags = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
-        for name, annotation in (("quiet", _Quiet), ("debug", _Debug))
+        for name, annotation in (("quiet", _Quiet), ("debug", _Debug), ("help_all", _HelpAll))
+        if name != "help_all" or any(_is_hidden(p.annotation) for p in signature.parameters.values())
     ]
     return signature.replace(parameters=[*signature.parameters.values(), *flags])
+
+
+def _is_hidden(annotation: Any) -> bool:
+    return any(getattr(option, "hidden", False) for option in getattr(annotation, "__metadata__", ()))
 
 
 def run_guarded(action: Callable[[], Any], debug: bool) -> None:

@@ -117,8 +117,9 @@ def register(app: typer.Typer) -> None:
 
 def _token_files(place: layout.Workdir, run: str, topics: str, by: str, form: str, out: Path) -> dict[str, Any]:
     from toremi_cli.export.token_files import write_tokens
+    from toremi_cli.policy_config import TOPIC_MODES
     from toremi_cli.runs.run import find_runs
-    from toremi_cli.sample_topics import TOPIC_MODES, SampleTopics
+    from toremi_cli.sample_topics import SampleTopics
 
     if topics not in TOPIC_MODES:
         raise UsageError(f"--topics {topics}: expected one of {', '.join(TOPIC_MODES)}")
@@ -145,9 +146,9 @@ def _mixture(
 ) -> tuple[Mixture, SampleWeigher]:
     from toremi_cli.commands.replay import policy_config
     from toremi_cli.export.shares import build_mixture, static_mixture
+    from toremi_cli.policy_config import TOPIC_MODES
     from toremi_cli.runs.history import read_history
     from toremi_cli.runs.run import find_runs
-    from toremi_cli.sample_topics import TOPIC_MODES
 
     if run:
         (found,) = find_runs((run,), place)

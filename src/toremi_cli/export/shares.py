@@ -157,7 +157,7 @@ def static_mixture(config: PolicyConfig, mode: str, workdir: Workdir) -> tuple[M
 
     Args:
         config: of a policy whose weights are known before training.
-        mode: what a sample's topics are, one of `sample_topics.TOPIC_MODES`.
+        mode: what a sample's topics are, one of `policy_config.TOPIC_MODES`.
         workdir: holds the corpus.
 
     Raises:

@@ -14,8 +14,8 @@ A training loop, its own or somebody else's, uses four things:
     statistics.reset()
 """
 
+from toremi_cli.policy_config import PolicyConfig
 from toremi_cli.reweight.alarms import alarms, held_down, weight_health
-from toremi_cli.reweight.config import PolicyConfig
 from toremi_cli.reweight.policies import POLICIES, MissingNeed, Policy, PolicyData, make_policy
 from toremi_cli.reweight.policies.data import weight_course
 from toremi_cli.reweight.sample_weights import normalizer, sample_weights

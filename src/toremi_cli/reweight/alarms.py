@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from toremi_cli.reweight.config import PolicyConfig
+from toremi_cli.policy_config import PolicyConfig
 from toremi_cli.reweight.stats import IntervalStats
 
 LONG_UNSEEN_INTERVALS = 10
@@ -79,7 +79,7 @@ def alarms(
     if not config.normalize and not 1 / LEARNING_RATE_ALARM <= mean <= LEARNING_RATE_ALARM:
         found.append(
             f"the mean weight is {mean:.2f}, as if the learning rate were {mean:.2f} times what it is: "
-            "a comparison with uniform needs --normalize"
+            "a comparison with uniform needs --set normalize=true"
         )
     spread = health["mixture_effective_topics"]
     if spread < CONCENTRATION_ALARM:

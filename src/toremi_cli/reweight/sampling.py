@@ -106,7 +106,7 @@ def sampling_shares(
     sizes: np.ndarray,
     *,
     floor: float = 0.0,
-    max_repeats: float = 0.0,
+    max_repeats: float | None = None,
     drawn: np.ndarray | None = None,
     remaining: int = 0,
 ) -> np.ndarray:
@@ -116,7 +116,7 @@ def sampling_shares(
         weights: (num_strata,) objective weight of each stratum.
         sizes: (num_strata,) samples of each stratum.
         floor: lowest rate, as a fraction of the natural one (size over all sizes).
-        max_repeats: no stratum shall be drawn more often in the whole run than this times its size; 0: no cap. Where
+        max_repeats: no stratum shall be drawn more often in the whole run than this times its size; None: no cap. Where
             the run is longer than that allows, all are repeated alike beyond it.
         drawn: (num_strata,) draws so far.
         remaining: draws still to come in the run; needed for the cap.

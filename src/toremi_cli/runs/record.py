@@ -9,6 +9,8 @@ from toremi_cli.errors import TrainingError
 from toremi_cli.files import read_json, write_json
 
 RUN_FILE = "run.json"
+CONFIG_FILE = "config.toml"
+"""The run's settings, for `toremi pretrain --config`."""
 FINISHED = "finished"
 """`status` of a run that has reached its last step."""
 RUNTIME_FIELDS = frozenset(

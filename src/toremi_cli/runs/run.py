@@ -41,7 +41,7 @@ class Run:
 
     @property
     def topic_mode(self) -> str:
-        """What it took a sample's topics to be: one of `sample_topics.TOPIC_MODES`."""
+        """What it took a sample's topics to be: one of `policy_config.TOPIC_MODES`."""
         return str(self.config.get("topics", "labels"))
 
     def annotated(self, workdir: Workdir) -> Path:

@@ -51,12 +51,12 @@ def read_accelerate_config(path: str) -> dict[str, Any]:
     return found
 
 
-def trains_on_cpu(path: str) -> bool:
+def trains_on_cpu(path: str | None) -> bool:
     """Whether a config file, if there is one, keeps to the CPU."""
-    return bool(path) and bool(read_accelerate_config(path).get("use_cpu"))
+    return bool(path and read_accelerate_config(path).get("use_cpu"))
 
 
-def is_first_machine(path: str) -> bool:
+def is_first_machine(path: str | None) -> bool:
     """Whether this machine is the first, or the only one, of those that a config file, if there is one, speaks of."""
     found = read_accelerate_config(path) if path else {}
     return int(found.get("num_machines") or 1) < 2 or int(found.get("machine_rank") or 0) == 0

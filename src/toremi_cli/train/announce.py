@@ -35,9 +35,9 @@ def announce(run: Run) -> None:
         )
     warn_of_few_updates(schedule, run.policy.name)
     most = run.policy.config.max_repeats
-    if run.sampling is not None and 0 < most < schedule.epochs:
+    if run.sampling is not None and most is not None and most < schedule.epochs:
         console.warn(
-            f"{schedule.epochs:.3g} epochs are more than --max-repeats {most:g} allows: once all samples have been "
+            f"{schedule.epochs:.3g} epochs are more than max_repeats={most:g} allows: once all samples have been "
             "drawn that often, they go on being repeated, all alike"
         )
     if len(run.eval_samples) == 0:

@@ -50,9 +50,9 @@ def save_checkpoint(
     accumulators: Mapping[str, Tensor],
     state: Mapping[str, Any],
     tokenizer: Path,
-    keep: int,
+    keep: int | None,
 ) -> Path:
-    """Write `checkpoint-STEP` and remove the oldest so that `keep` stay (0: all).
+    """Write `checkpoint-STEP` and remove the oldest so that `keep` stay (None: all).
 
     Args:
         run: the run's folder.

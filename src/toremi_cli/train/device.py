@@ -26,12 +26,12 @@ def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
         UsageError: a precision that the device lacks, a tracker that is not installed, the first FSDP,
             another training loop than ours.
     """
-    if config.precision == "tf32" and (config.gpus == 0 or not torch.cuda.is_available()):
+    use_cpu = config.gpus == 0 or not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    if config.precision == "tf32" and use_cpu:
         raise UsageError("--precision tf32: GPUs alone have it; use --precision fp32")
     if config.log_with and importlib.util.find_spec(config.log_with) is None:
         raise UsageError(f"--log-with {config.log_with}: not installed; pip install {config.log_with}")
     keep_what_a_launcher_says(os.environ)
-    use_cpu = config.gpus == 0 or not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
     if use_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         os.environ["ACCELERATE_USE_CPU"] = "true"
     use_bf16 = uses_bf16(config.precision, use_cpu)
@@ -47,7 +47,7 @@ def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
             DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),
             InitProcessGroupKwargs(timeout=timedelta(minutes=config.rank_timeout)),
         ],
-        log_with=config.log_with or None,
+        log_with=config.log_with,
         project_dir=str(folder),
     )
     set_up_sharding(accelerator)

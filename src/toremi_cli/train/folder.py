@@ -14,9 +14,9 @@ import torch
 
 from toremi_cli import __version__
 from toremi_cli.errors import TrainingError
-from toremi_cli.files import atomic_folder, remove_temporaries_in, write_json
+from toremi_cli.files import atomic_file, atomic_folder, remove_temporaries_in, write_json
 from toremi_cli.provenance import digest, provenance_of
-from toremi_cli.runs.record import RUN_FILE, update_run
+from toremi_cli.runs.record import CONFIG_FILE, RUN_FILE, update_run
 from toremi_cli.schemas import METRICS, RUN_WEIGHTS, Table
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.growing_table import GrowingTable, cut_back
@@ -48,6 +48,7 @@ def open_folder(run: Run, last_step: int, overwrite: bool) -> None:
             check_replaceable(run.folder)
             with atomic_folder(run.folder) as folder:
                 write_json(folder / RUN_FILE, _record(run))
+                (folder / CONFIG_FILE).write_text(run.config.to_toml(), encoding="utf-8")
         else:
             ckpt.remove_leftovers(run.folder)
             for table in (RUN_WEIGHTS, METRICS):
@@ -59,6 +60,8 @@ def open_folder(run: Run, last_step: int, overwrite: bool) -> None:
             else:
                 facts = {key: _record(run)[key] for key in ("status", "config", "schedule", "num_parameters")}
                 update_run(run.folder, **facts)
+            with atomic_file(run.folder / CONFIG_FILE) as path:
+                path.write_text(run.config.to_toml(), encoding="utf-8")
         run.weights_table, run.metrics_table = _growing_table(run, RUN_WEIGHTS), _growing_table(run, METRICS)
     if run.config.log_with:
         run.accelerator.init_trackers("tracker")

@@ -51,7 +51,7 @@ def launch(config: TrainConfig, resume: bool, overwrite: bool = False) -> dict[s
         folder = Path(name)
         request = folder / "request.json"
         how = {"resume": resume, "overwrite": overwrite}
-        request.write_text(json.dumps({"config": {**config.to_json(), "gpus": gpus}, **how}))
+        request.write_text(json.dumps({"config": config.to_json(), **how}))
         child = subprocess.Popen(
             launch_command(config, processes, request),
             stdin=subprocess.PIPE,  # the lifeline: workers end when this end of it closes
@@ -82,7 +82,7 @@ def launch_command(config: TrainConfig, processes: int, request: Path) -> list[s
     worker = ["-m", WORKER, "--config", str(request)]
     if processes == 1 and not config.accelerate_config:
         return [sys.executable, *worker]
-    config_file = Path(config.accelerate_config)
+    config_file = Path(config.accelerate_config or "")
     if not config.accelerate_config:
         config_file = request.with_name("accelerate.json")
         write_own_config(config_file, processes)

@@ -59,12 +59,12 @@ def resolve_devices(config: TrainConfig) -> tuple[int, int]:
     """
     on_cpu = config.gpus == 0 or trains_on_cpu(config.accelerate_config)
     found = 0 if on_cpu else num_gpus()
-    if config.gpus > found:
+    if config.gpus is not None and config.gpus > found:
         raise UsageError(
             f"--gpus {config.gpus}: this machine has {found}; use --gpus {found}"
             + ("" if found else " --processes N to train on the CPU")
         )
-    gpus = found if config.gpus < 0 else config.gpus
+    gpus = found if config.gpus is None else config.gpus
     if gpus and config.processes > 1:
         raise UsageError(f"--processes {config.processes}: with GPUs, each gets one process; use --gpus or --gpus 0")
     cores = default_workers()
@@ -81,7 +81,7 @@ def check_launched(config: TrainConfig) -> None:
     """
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
     for flag, number, given in (
-        ("--gpus", config.gpus, config.gpus > 0),
+        ("--gpus", config.gpus, bool(config.gpus)),
         ("--processes", config.processes, config.processes > 1),
     ):
         if given and ranks and number != ranks:

@@ -77,7 +77,7 @@ def _hint(problem: str) -> str:
     return "; give another run's table with --weights-from" if "course" in problem else ""
 
 
-def _reference_losses(path: str, loss_unit: str, topics: list[str]) -> list[float] | None:
+def _reference_losses(path: str | None, loss_unit: str, topics: list[str]) -> list[float] | None:
     """The loss of each topic that a run ended with: over its last tenth, or where that saw none of it, the last.
 
     A single interval has a few samples of a small topic, and its loss would be theirs.
@@ -89,8 +89,8 @@ def _reference_losses(path: str, loss_unit: str, topics: list[str]) -> list[floa
         return None
     if loss_unit != "token":
         raise ValueError(
-            f"--reference-losses {path} are nats a token, not comparable with --loss-unit {loss_unit}; "
-            "use --loss-unit token"
+            f"--reference-losses {path} are nats a token, not comparable with losses by {loss_unit}; "
+            "use --set loss_unit=token"
         )
     rows = TableReader(Path(path), LOSSES).read(["step", "topic", "loss", "num_samples"]).sort_by("step").to_pylist()
     late = (1 - REFERENCE_PART) * rows[-1]["step"] if rows else 0.0
@@ -109,7 +109,7 @@ def _reference_losses(path: str, loss_unit: str, topics: list[str]) -> list[floa
     return [last[topic] for topic in topics]
 
 
-def _course(path: str, topics: list[str]) -> WeightCourse | None:
+def _course(path: str | None, topics: list[str]) -> WeightCourse | None:
     if not path:
         return None
     rows = TableReader(Path(path), WEIGHTS).read(["step", "topic", "weight"]).to_pylist()

@@ -98,7 +98,7 @@ def plan_schedule(
     Raises:
         UsageError: fewer rows a step than ranks and micro-steps.
     """
-    batch_size = config.batch_size or config.batch_tokens // context_length or config.preset.batch_size
+    batch_size = config.batch_size or (config.batch_tokens or 0) // context_length or config.preset.batch_size
     if config.batch_tokens and config.batch_tokens < context_length:
         raise UsageError(f"--batch-tokens {config.batch_tokens}: less than one row of {context_length} tokens")
     most_rows = max(_most_tokens(config, vocab_size, token_activations, memory) // context_length, 1)
@@ -114,7 +114,9 @@ def plan_schedule(
         max_steps = max(config.max_tokens // batch_tokens, 1)
     else:
         max_steps = max(int((config.epochs or 1.0) * epoch_tokens / batch_tokens), 1)
-    warmup_steps = config.warmup_steps if config.warmup_steps >= 0 else min(math.ceil(0.05 * max_steps), 500)
+    warmup_steps = config.warmup_steps
+    if warmup_steps is None:
+        warmup_steps = min(math.ceil(0.05 * max_steps), 500)
     interval = config.interval or max(max_steps // UPDATES, 1)
     return Schedule(
         context_length=context_length,

@@ -75,11 +75,11 @@ def _warn(run: Run, health: dict[str, float]) -> None:
 def _used_up(run: Run) -> list[str]:
     """Warnings about topics that adaptive sampling may hardly draw any more."""
     most = run.policy.config.max_repeats
-    if run.sampling is None or not most:
+    if run.sampling is None or most is None:
         return []
     repeats = zip(run.policy.topics, run.sampling.repeats().tolist(), strict=True)
     return [
-        f"topic {topic!r}: each of its samples has been drawn {times:.1f} times, as often as --max-repeats allows"
+        f"topic {topic!r}: each of its samples has been drawn {times:.1f} times, as often as max_repeats allows"
         for topic, times in repeats
         if times >= NEARLY_ALL * most
     ]

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Set
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from toremi_cli import console
 from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.layout import Workdir
-from toremi_cli.runs.record import FINISHED, RUNTIME_FIELDS, read_run
+from toremi_cli.policy_config import policy_settings
+from toremi_cli.runs.record import FINISHED, read_run
 from toremi_cli.train.accelerate_config import is_first_machine
-from toremi_cli.train.config import TrainConfig, check_config, differences, resolve_auto
+from toremi_cli.train.config import TrainConfig, check_config, differences
 from toremi_cli.train.launch import launch
 from toremi_cli.train.machine import check_launched, resolve_devices
 from toremi_cli.train.ranks import is_first, join_launched
 
 
-def start_run(
-    values: Mapping[str, Any], given: Set[str], *, resume: bool, overwrite: bool, debug: bool = False
-) -> dict[str, Any]:
+def start_run(given: Mapping[str, Any], *, resume: bool, overwrite: bool, debug: bool = False) -> dict[str, Any]:
     """Train, or say that there is nothing left to do; return the outcome of the run.
 
     Args:
-        values: all flags by name, `policy` as a mapping.
-        given: names of the flags that the user gave.
-        resume: go on with an existing run; flags not given are taken from it.
+        given: the settings that the user gave, fields of `TrainConfig`; of the policy, too, only those given.
+        resume: go on with an existing run; settings not given are taken from it.
         overwrite: put the run in the place of an existing one, which stays until the first step is done.
         debug: full tracebacks.
 
@@ -35,35 +33,32 @@ def start_run(
         UsageError: flags that cannot work, or that contradict the run to resume.
         TrainingError: what stopped the run, or stands in its way.
     """
-    values = resolve_auto(values)
     if resume and overwrite:
         raise UsageError("--resume and --overwrite: give one of the two")
-    config = _config(values, debug)
-    check_config(config)
+    config = configure(given, debug)
     if join_launched(os.environ, look_at_slurm=not config.accelerate_config):
-        return _as_rank(config, values, given, resume, overwrite)
+        return _as_rank(config, given, resume, overwrite)
     resolve_devices(config)
     if not is_first_machine(config.accelerate_config):
-        config, done = _follow(config, values, given, resume, overwrite)
+        config, done = _follow(config, given, resume, overwrite)
         return launch(config, resume, overwrite) if done is None else {**done, "summary": {}}
-    if overwrite or given & {"annotated", "tokenizer"}:
+    if overwrite or given.keys() & {"annotated", "tokenizer"}:
         _check_inputs(config)
-    config, resume, done = settle(config, values, given, resume=resume, overwrite=overwrite)
+    config, resume, done = settle(config, given, resume=resume, overwrite=overwrite)
     if done is not None:
         return _finished(done)
     _check_inputs(config)
     return launch(config, resume, overwrite)
 
 
-def plan_only(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run with these flags would do, without training.
+def plan_only(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run with these settings would do, without training.
 
     Raises:
         UsageError: flags that cannot work.
         TrainingError: no corpus.
     """
-    config = _config(resolve_auto(values), debug=False)
-    check_config(config)
+    config = configure(given)
     _check_inputs(config)
     gpus, processes = resolve_devices(config)
     from toremi_cli.train.dry_run import describe_plan
@@ -74,7 +69,7 @@ def plan_only(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settle(
-    config: TrainConfig, values: Mapping[str, Any], given: Set[str], *, resume: bool, overwrite: bool
+    config: TrainConfig, given: Mapping[str, Any], *, resume: bool, overwrite: bool
 ) -> tuple[TrainConfig, bool, dict[str, Any] | None]:
     """The config to run with, whether to resume, and the summary of a run that is finished already."""
     folder = Workdir(Path(config.workdir)).run(config.run_name)
@@ -84,7 +79,7 @@ def settle(
             raise TrainingError(f"{folder}: no run to resume; start it without --resume")
         return config, False, None
     if resume:
-        config = _merged(config, record["config"], values, given)
+        config = _merged(config, record["config"], given)
     changed = differences(record["config"], config)
     if changed:
         how = "--name NAME for another run, or --overwrite"
@@ -112,35 +107,30 @@ def _check_unchanged(folder: Path, record: Mapping[str, Any], config: TrainConfi
         )
 
 
-def _config(values: Mapping[str, Any], debug: bool) -> TrainConfig:
-    known = {f.name for f in fields(TrainConfig)}
-    plain: dict[str, Any] = {k: str(v) if isinstance(v, Path) else v for k, v in values.items() if k in known}
-    return TrainConfig(**{**plain, "debug": debug, "quiet": console.is_quiet()})
+def configure(given: Mapping[str, Any], debug: bool = False) -> TrainConfig:
+    """The settings of a run: those given, else the defaults.
+
+    Raises:
+        UsageError: settings that cannot work.
+    """
+    try:
+        policy = policy_settings(given.get("policy", {}))
+    except ValueError as problem:
+        raise UsageError(str(problem)) from None
+    config = TrainConfig(**{**given, "policy": policy, "debug": debug, "quiet": console.is_quiet()})
+    check_config(config)
+    return config
 
 
-def _merged(
-    config: TrainConfig, recorded: Mapping[str, Any], values: Mapping[str, Any], given: Set[str]
-) -> TrainConfig:
-    """The recorded settings, with the flags that were given and all that belongs to this machine."""
-    old = TrainConfig.from_json(recorded).to_json()
-    policy = dict(old["policy"]) | {key: values[key] for key in given & set(config.policy) - {"name"}}
-    if "policy" in given:
-        policy["name"] = config.policy["name"]
-    here = {
-        "workdir",
-        "annotated",
-        "tokenizer",
-        "name",
-        "quiet",
-        "debug",
-        "gpus",
-        "processes",
-        "rank_timeout",
-        "accelerate_config",
-    }
-    names = {f.name for f in fields(TrainConfig)} - {"policy"}
-    taken = {key: getattr(config, key) for key in names & (set(given) | (here & RUNTIME_FIELDS))}
-    return replace(TrainConfig.from_json(old), **taken, policy=policy)
+def _merged(config: TrainConfig, recorded: Mapping[str, Any], given: Mapping[str, Any]) -> TrainConfig:
+    """The recorded settings, with those that were given and all that belongs to this machine."""
+    old = TrainConfig.from_json(recorded)
+    policy = {**old.policy, **given.get("policy", {})}
+    if policy["name"] == old.policy["name"]:
+        policy = policy_settings(policy)
+    here = {"workdir", "annotated", "tokenizer", "name", "quiet", "debug", "gpus", "processes", "rank_timeout"}
+    taken = {key: getattr(config, key) for key in (given.keys() | here | {"accelerate_config"}) - {"policy"}}
+    return replace(old, **taken, policy=policy)
 
 
 def _check_inputs(config: TrainConfig) -> None:
@@ -154,17 +144,15 @@ def _check_inputs(config: TrainConfig) -> None:
         raise TrainingError(f"--tokenizer {config.tokenizer}: no such folder; expected one in Hugging Face layout")
 
 
-def _as_rank(
-    config: TrainConfig, values: Mapping[str, Any], given: Set[str], resume: bool, overwrite: bool
-) -> dict[str, Any]:
+def _as_rank(config: TrainConfig, given: Mapping[str, Any], resume: bool, overwrite: bool) -> dict[str, Any]:
     """Train as one of the ranks that torchrun or srun started; a failure ends this process at once."""
     check_launched(config)
     done: dict[str, Any] | None = None
     if is_first():
-        config, resume, result = settle(config, values, given, resume=resume, overwrite=overwrite)
+        config, resume, result = settle(config, given, resume=resume, overwrite=overwrite)
         done = None if result is None else _finished(result)
     else:
-        config, done = _follow(config, values, given, resume, overwrite)
+        config, done = _follow(config, given, resume, overwrite)
     if done is None:
         from toremi_cli.train.worker import leave, run_worker
 
@@ -176,7 +164,7 @@ def _as_rank(
 
 
 def _follow(
-    config: TrainConfig, values: Mapping[str, Any], given: Set[str], resume: bool, overwrite: bool
+    config: TrainConfig, given: Mapping[str, Any], resume: bool, overwrite: bool
 ) -> tuple[TrainConfig, dict[str, Any] | None]:
     """What the first rank's `settle` comes to, for a rank or a machine that isn't the first, without a word.
 
@@ -187,7 +175,7 @@ def _follow(
     if record is None:
         return config, None
     if resume:
-        config = _merged(config, record["config"], values, given)
+        config = _merged(config, record["config"], given)
     return config, _finished(record["result"]) if record["status"] == FINISHED else None
 
 

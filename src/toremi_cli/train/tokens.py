@@ -45,7 +45,7 @@ ARRAYS = {
     "soft_prob": np.float32,
 }
 MODE_COLUMNS = {"labels": "labels", "fine": "topic", "soft": "probs", "source": "source"}
-"""What each of `sample_topics.TOPIC_MODES` reads of the annotated table."""
+"""What each of `policy_config.TOPIC_MODES` reads of the annotated table."""
 SPLITS = {TRAIN: 0, VALIDATION: 1}
 OTHER_SPLIT = 2
 
@@ -121,7 +121,7 @@ class TokenCache:
         return self.tokens[start : start + int(self.length[sample])]
 
     def topic_pairs(self, mode: str) -> TopicPairs:
-        """The topics by one of `sample_topics.TOPIC_MODES`; topics without a training sample are left out.
+        """The topics by one of `policy_config.TOPIC_MODES`; topics without a training sample are left out.
 
         Raises:
             UsageError: the table has no column for this mode.

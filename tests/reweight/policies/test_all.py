@@ -1,5 +1,6 @@
 """What holds for every policy."""
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reweight.policies.test_toremi_paper import stats
-from toremi_cli.policy_list import POLICY_LIST
-from toremi_cli.reweight import POLICIES, MissingNeed, PolicyConfig, PolicyData, make_policy, weight_course
+from toremi_cli.policy_config import EVERY_POLICY, POLICY_LIST, SHUFFLED, settings_read
+from toremi_cli.reweight import POLICIES, MissingNeed, Policy, PolicyConfig, PolicyData, make_policy, weight_course
+from toremi_cli.reweight.policies.shuffled_topics import ShuffledTopics
 from toremi_cli.reweight.policies.uniform import Uniform
 
 TOPICS = ["a", "b", "c", "d"]
@@ -83,6 +85,61 @@ def test_a_saved_state_goes_on_the_same(name, course, split):
     assert resumed.state_dict() == whole.state_dict()
 
 
+def course_of_all():
+    """Intervals over both stages in which topics come and go, long enough for every policy to act."""
+    return [[2.0, 6.0 - i / 3, None if i % 3 else 5.0, 4.0 + i / 9] for i in range(12)]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_all_that_updates_change_is_declared_as_state(name):
+    policy = make(name)
+    before = copy.deepcopy(vars(policy))
+    run(policy, course_of_all())
+    frozen = {"config", "data"}
+    changed = {key for key in vars(policy).keys() - frozen if not same(getattr(policy, key), before[key])}
+    assert changed <= {"weights", *policy.state}, "declare it in `state`"
+    assert policy.static or policy.sample_level or changed
+
+
+def same(one, other):
+    if isinstance(one, Policy):
+        return one.state_dict() == other.state_dict()
+    if isinstance(one, torch.Tensor):
+        return torch.equal(torch.nan_to_num(one, nan=-1.0), torch.nan_to_num(other, nan=-1.0))
+    return one is other or one == other
+
+
+class Recorded:
+    """Settings that take note of which of them are read."""
+
+    def __init__(self, config):
+        self.config, self.read = config, set()
+
+    def __getattr__(self, key):
+        self.read.add(key)
+        return getattr(self.config, key)
+
+
+@pytest.mark.parametrize("name", sorted(set(POLICIES) - {SHUFFLED}))
+def test_a_policy_reads_the_settings_that_it_declares(name):
+    read = set()
+    for options in ({}, {"rule": "additive"}, {"apply": "loss"}):
+        policy = make(name)
+        recorded = Recorded(replace(policy.config, **options))
+        policy = POLICIES[name](recorded, TOPICS, DATA)
+        run(policy, course_of_all())
+        policy.sample_factors(torch.tensor([1.0, 2.0]), 5)
+        read |= recorded.read
+    by_the_run = {"stage_switch", "plateau_threshold"} if policy.num_stages == 2 else set()
+    # every update looks at its losses in the unit that is asked for; most policies go by them, some don't
+    assert read - {"seed", "loss_unit", *EVERY_POLICY} == set(POLICY_LIST[name].reads) - {"loss_unit"} - by_the_run
+    assert by_the_run <= set(POLICY_LIST[name].reads)
+
+
+def test_shuffled_topics_reads_what_its_policy_reads():
+    assert settings_read(SHUFFLED, "toremi-2") == ("of", *settings_read("toremi-2"))
+
+
 @pytest.mark.parametrize("name", sorted(set(POLICIES) - {"random-weights", "frozen", "shuffled-topics"}))
 @settings(max_examples=10)
 @given(course=LOSSES, order=st.permutations(range(4)))
@@ -136,7 +193,7 @@ def test_what_an_interval_must_measure_is_asked_for(monkeypatch):
     with pytest.raises(MissingNeed, match=expected):
         policy.update(stats([2.0] * 4))
     with pytest.raises(MissingNeed, match="policy 'shuffled-topics' needs sensitivity"):
-        make("shuffled-topics", of="needs-sensitivity").check_measures({"loss"})
+        ShuffledTopics(policy).check_measures({"loss"})
     with pytest.raises(MissingNeed, match="needs sizes"):
         make_policy(PolicyConfig(name="needs-sensitivity"), TOPICS)
 

@@ -9,7 +9,7 @@ from tests.reweight.reference import GOLDEN
 from toremi_cli.reweight import PolicyConfig, PolicyData, make_policy
 
 COURSES = ["toremi", "group-dro", "shearing", "odm", "ado", "stratified", "temperature"]
-SETTINGS = {"ado": {"burn_in_steps": 100}, "linupper": {"burn_in_steps": 0}}
+SETTINGS = {"ado": {"burn_in_steps": 100}, "linupper": {"burn_in_steps": 0}, "temperature": {"temperature": 10 / 3}}
 
 
 @pytest.mark.parametrize("name", COURSES)

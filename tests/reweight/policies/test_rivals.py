@@ -172,7 +172,7 @@ def test_shuffled_topics_permute_without_a_fixed_point():
     assert shuffled.weights.tolist() == straight.weights[shuffled.source].tolist()
     assert shuffled.stage_of(2) == 2
     assert make("shuffled-topics", of="toremi-1").stage_of(2) == 1
-    with pytest.raises(ValueError, match="another policy"):
+    with pytest.raises(ValueError, match="of shuffled-topics: expected one of uniform"):
         make("shuffled-topics", of="shuffled-topics")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from toremi_cli.reweight.config import PolicyConfig
+from toremi_cli.policy_config import PolicyConfig
 from toremi_cli.reweight.policies.ado import Ado
 from toremi_cli.reweight.policies.base import MissingNeed, Policy
 from toremi_cli.reweight.policies.data import PolicyData
@@ -57,8 +57,6 @@ def make_policy(config: PolicyConfig, topics: Sequence[str], data: PolicyData | 
     if config.name not in POLICIES:
         raise ValueError(f"policy is {config.name!r}; expected one of {', '.join(POLICIES)}")
     if config.name == ShuffledTopics.name:
-        if config.of == ShuffledTopics.name:
-            raise ValueError(f"of is {config.of!r}; expected another policy, whose weights to hand to the wrong topics")
         return ShuffledTopics(make_policy(replace(config, name=config.of), topics, data))
     return POLICIES[config.name](config, topics, data)
 

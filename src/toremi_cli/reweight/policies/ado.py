@@ -37,13 +37,15 @@ class Ado(SharePolicy):
     """Topics whose power law still falls steeply are drawn more."""
 
     name: ClassVar[str] = "ado"
+    state: ClassVar[tuple[str, ...]] = ("shares", "history", "mean_rho", "num_updates", "points")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.history = self.natural.clone()
         self.mean_rho = self.natural.clone()
         self.num_updates = 0
-        self.points: list[tuple[int, list[float | None]]] = []
+        self.points: list[list[Any]] = []
+        """[step, losses of the topics, None where not seen] of each update."""
 
     def _new_shares(self, losses: Tensor, stats: IntervalStats) -> Tensor:
         self.history = HISTORY * self.history + (1 - HISTORY) * self._shares_drawn(stats)
@@ -66,7 +68,7 @@ class Ado(SharePolicy):
 
     def _remember(self, step: int, losses: Tensor, seen: Tensor) -> None:
         row = [loss if s else None for loss, s in zip(losses.tolist(), seen.tolist(), strict=True)]
-        self.points.append((step, row))
+        self.points.append([step, row])
         if len(self.points) > MAX_POINTS:  # thin out evenly: old points are as good for a power law as new ones
             self.points = self.points[::2]
 
@@ -77,24 +79,6 @@ class Ado(SharePolicy):
         steps = torch.tensor([max(step, 1) for step, _ in self.points], dtype=torch.float64)
         table = [[float("nan") if x is None else x for x in row] for _, row in self.points]
         return fit_power_laws(steps, torch.tensor(table, dtype=torch.float64))
-
-    def state_dict(self) -> dict[str, Any]:
-        """JSON-able state."""
-        return {
-            **super().state_dict(),
-            "history": self.history.tolist(),
-            "mean_rho": self.mean_rho.tolist(),
-            "num_updates": self.num_updates,
-            "points": [[step, row] for step, row in self.points],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state that `state_dict` gave."""
-        super().load_state_dict(state)
-        self.history = torch.tensor(state["history"], dtype=torch.float64)
-        self.mean_rho = torch.tensor(state["mean_rho"], dtype=torch.float64)
-        self.num_updates = state["num_updates"]
-        self.points = [(step, row) for step, row in state["points"]]
 
 
 def fit_power_laws(n: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:

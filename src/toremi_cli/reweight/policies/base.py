@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from toremi_cli.reweight.config import PolicyConfig
+from toremi_cli.policy_config import PolicyConfig
 from toremi_cli.reweight.policies.data import PolicyData, natural_shares
 from toremi_cli.reweight.stats import IntervalStats, check_finite
 
@@ -29,7 +29,6 @@ NEEDS = {
 }
 """What a policy may need: fields of `PolicyData`, known beforehand, and of `IntervalStats`, measured in intervals."""
 MEASURES = frozenset(field.name for field in fields(IntervalStats))
-ANNEALED_UPDATES = 4
 
 
 class MissingNeed(ValueError):
@@ -59,7 +58,7 @@ class Policy(ABC):
     uses_ngrams: ClassVar[bool] = False
     """True: it is better for knowing `PolicyData.ngram_loss` and `unigram_loss`."""
     state: ClassVar[tuple[str, ...]] = ()
-    """Its tensors that change in the course of a run, besides its weights."""
+    """All its attributes that updates change, besides its weights: tensors, what JSON can hold, or a policy."""
 
     def __init__(self, config: PolicyConfig, topics: Sequence[str], data: PolicyData | None = None) -> None:
         """All weights start at 1, but for policies that set shares beforehand.
@@ -77,8 +76,6 @@ class Policy(ABC):
         self.data = data
         self.natural = natural_shares(data.sizes, len(topics))
         self.weights = torch.ones(len(topics), dtype=torch.float64)
-        self.num_stage_2 = 0
-        """Updates made by stage 2."""
 
     def update(self, stats: IntervalStats, stage: int = 1) -> Tensor:
         """Update the weights from an interval and return them: (num_topics,) float64.
@@ -96,7 +93,6 @@ class Policy(ABC):
         self.check_measures({name for name in MEASURES if getattr(stats, name) is not None})
         losses = stats.losses(self.config.loss_unit)
         check_finite(losses, stats.seen, stats.step, self.topics)
-        self._begin_stage(self.stage_of(stage))
         if bool(stats.seen.any()):
             self.weights = self._updated(losses.double(), stats, self.stage_of(stage))
         return self.weights.clone()
@@ -126,20 +122,6 @@ class Policy(ABC):
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
         """New weights: (num_topics,). `losses` are in the configured unit; at least one topic was seen."""
 
-    def _begin_stage(self, stage: int) -> None:
-        """Draw the weights to 1 at the stage switch, as `PolicyConfig.at_switch` says."""
-        if stage != 2:
-            return
-        if self.config.at_switch == "reset" and self.num_stage_2 == 0:
-            self._draw_to_one(0.0)
-        elif self.config.at_switch == "anneal" and self.num_stage_2 < ANNEALED_UPDATES:
-            self._draw_to_one(0.5)
-        self.num_stage_2 += 1
-
-    def _draw_to_one(self, power: float) -> None:
-        """Leave this fraction of each weight's logarithm."""
-        self.weights = self.weights**power
-
     @property
     def apply(self) -> str:
         """What the weights act on: `loss`, `sampling` or `both`."""
@@ -159,11 +141,9 @@ class Policy(ABC):
         return min(stage, self.num_stages)
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able state: topics and weights, and what a subclass adds."""
-        weights = self.weights.tolist()
-        own = {name: getattr(self, name).tolist() for name in self.state}
-        head = {"policy": self.name, "topics": list(self.topics), "weights": weights}
-        return {**head, "num_stage_2": self.num_stage_2, **own}
+        """JSON-able state: topics, weights and what `state` declares."""
+        head = {"policy": self.name, "topics": list(self.topics)}
+        return {**head, **{name: _saved(getattr(self, name)) for name in ("weights", *self.state)}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state that `state_dict` gave.
@@ -175,10 +155,35 @@ class Policy(ABC):
             raise ValueError(f"the state is of policy {state['policy']!r}, not of {self.name!r}")
         if tuple(state["topics"]) != self.topics:
             raise ValueError(f"the state is of {len(state['topics'])} other topics than this policy's")
-        self.weights = torch.tensor(state["weights"], dtype=torch.float64)
-        self.num_stage_2 = state["num_stage_2"]
-        for name in self.state:
-            setattr(self, name, torch.tensor(state[name], dtype=getattr(self, name).dtype))
+        for name in ("weights", *self.state):
+            setattr(self, name, _loaded(getattr(self, name), state[name]))
+
+
+def _saved(value: Any) -> Any:
+    """A part of a policy's state as JSON can hold it, which has no NaN."""
+    if isinstance(value, Policy):
+        return value.state_dict()
+    if isinstance(value, Tensor):
+        return _saved(value.tolist())
+    if isinstance(value, list):
+        return [_saved(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _loaded(current: Any, saved: Any) -> Any:
+    """What `_saved` gave, in the kind of the part as it is now."""
+    if isinstance(current, Policy):
+        current.load_state_dict(saved)
+        return current
+    if isinstance(current, Tensor):
+        return torch.tensor(_with_nan(saved), dtype=current.dtype)
+    return saved
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_nan(item) for item in value]
+    return math.nan if value is None else value
 
 
 def mean(values: Tensor) -> float:

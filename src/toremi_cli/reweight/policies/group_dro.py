@@ -18,7 +18,6 @@ the code counts the starting shares as one more.
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +33,7 @@ class GroupDro(SharePolicy):
     """Topics with the largest excess loss gain share."""
 
     name: ClassVar[str] = "group-dro"
+    state: ClassVar[tuple[str, ...]] = ("shares", "excess")
     acts_on: ClassVar[str] = "loss"
 
     def __init__(self, *args: Any) -> None:
@@ -46,17 +46,6 @@ class GroupDro(SharePolicy):
         """(num_topics,) of the interval that last saw each topic; NaN for a topic never seen."""
 
     def _new_shares(self, losses: Tensor, stats: IntervalStats) -> Tensor:
-        smoothing = SMOOTHING if self.config.smoothing == -1 else self.config.smoothing
+        smoothing = SMOOTHING if self.config.smoothing is None else self.config.smoothing
         self.excess = torch.where(stats.seen, (losses - self.reference).clamp_min(0), self.excess)
         return exponentiated(self.shares, self.config.eta * self.excess, smoothing)
-
-    def state_dict(self) -> dict[str, Any]:
-        """JSON-able state."""
-        excess = [None if math.isnan(x) else x for x in self.excess.tolist()]
-        return {**super().state_dict(), "excess": excess}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state that `state_dict` gave."""
-        super().load_state_dict(state)
-        excess = [math.nan if x is None else x for x in state["excess"]]
-        self.excess = torch.tensor(excess, dtype=torch.float64)

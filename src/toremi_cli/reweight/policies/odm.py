@@ -34,6 +34,7 @@ class Odm(SharePolicy):
     """Topics of high loss are drawn more."""
 
     name: ClassVar[str] = "odm"
+    state: ClassVar[tuple[str, ...]] = ("shares", "reward", "num_updates")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -51,16 +52,6 @@ class Odm(SharePolicy):
         before, now = exploration(num_topics, self.num_updates), exploration(num_topics, self.num_updates + 1)
         self.num_updates += 1
         return (1 - num_topics * now) * torch.softmax(before * self.reward, dim=0) + now
-
-    def state_dict(self) -> dict[str, Any]:
-        """JSON-able state."""
-        return {**super().state_dict(), "reward": self.reward.tolist(), "num_updates": self.num_updates}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state that `state_dict` gave."""
-        super().load_state_dict(state)
-        self.reward = torch.tensor(state["reward"], dtype=torch.float64)
-        self.num_updates = state["num_updates"]
 
 
 def exploration(num_topics: int, update: int) -> float:

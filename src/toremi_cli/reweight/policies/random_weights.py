@@ -17,6 +17,7 @@ class RandomWeights(Policy):
     """Every interval draws each weight anew, log-uniformly between `w_min` and `w_max`."""
 
     name: ClassVar[str] = "random-weights"
+    state: ClassVar[tuple[str, ...]] = ("num_updates",)
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -29,12 +30,3 @@ class RandomWeights(Policy):
         drawn = torch.rand(len(self.weights), generator=stream, dtype=torch.float64)
         # exp(log(bound)) may miss the bound by a rounding error
         return (low + (high - low) * drawn).exp().clamp(self.config.w_min, self.config.w_max)
-
-    def state_dict(self) -> dict[str, Any]:
-        """JSON-able state."""
-        return {**super().state_dict(), "num_updates": self.num_updates}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state that `state_dict` gave."""
-        super().load_state_dict(state)
-        self.num_updates = state["num_updates"]

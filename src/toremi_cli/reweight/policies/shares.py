@@ -21,6 +21,7 @@ class SharePolicy(Policy):
     """
 
     acts_on: ClassVar[str] = "sampling"
+    state: ClassVar[tuple[str, ...]] = ("shares",)
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -45,15 +46,6 @@ class SharePolicy(Policy):
             return self.shares
         drawn = stats.drawn_weights.double() * self.natural
         return drawn / drawn.sum()
-
-    def state_dict(self) -> dict[str, Any]:
-        """JSON-able state."""
-        return {**super().state_dict(), "shares": self.shares.tolist()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state that `state_dict` gave."""
-        super().load_state_dict(state)
-        self.shares = torch.tensor(state["shares"], dtype=torch.float64)
 
 
 def exponentiated(shares: Tensor, score: Tensor, smoothing: float) -> Tensor:

@@ -29,7 +29,7 @@ class Shearing(SharePolicy):
     needs: ClassVar[frozenset[str]] = frozenset({"reference_loss"})
 
     def _new_shares(self, losses: Tensor, stats: IntervalStats) -> Tensor:
-        smoothing = SMOOTHING if self.config.smoothing == -1 else self.config.smoothing
+        smoothing = SMOOTHING if self.config.smoothing is None else self.config.smoothing
         target = torch.tensor(list(self.data.reference_loss or ()), dtype=torch.float64)
         measured = losses if stats.holdout_loss is None else stats.holdout_loss.double()
         distance = torch.where(torch.isfinite(measured), measured - target, 0.0)

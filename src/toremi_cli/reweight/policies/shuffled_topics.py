@@ -6,7 +6,7 @@ uneven, without their meaning. If this does as well as the policy itself, the to
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ class ShuffledTopics(Policy):
 
     name: ClassVar[str] = "shuffled-topics"
     num_stages: ClassVar[int] = 2
+    state: ClassVar[tuple[str, ...]] = ("inner",)
 
     def __init__(self, inner: Policy) -> None:
         """`inner` is a policy over the same topics."""
@@ -35,9 +36,6 @@ class ShuffledTopics(Policy):
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
         return self.inner.update(stats, stage)[self.source]
 
-    def _begin_stage(self, stage: int) -> None:
-        pass  # the inner policy does
-
     @property
     def needed(self) -> frozenset[str]:
         """As the inner policy."""
@@ -51,12 +49,3 @@ class ShuffledTopics(Policy):
     def stage_of(self, stage: int) -> int:
         """As the inner policy."""
         return self.inner.stage_of(stage)
-
-    def state_dict(self) -> dict[str, Any]:
-        """JSON-able state."""
-        return {**super().state_dict(), "inner": self.inner.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state that `state_dict` gave."""
-        super().load_state_dict(state)
-        self.inner.load_state_dict(state["inner"])
