@@ -34,13 +34,13 @@ test-browser: $(READY)  ## The tests of the pages in Chromium, installed through
 
 DEMO       := demo-out
 DEMO_STEPS ?= 220
-DEMO_TRAIN := --workdir $(DEMO) --model tiny --max-steps $(DEMO_STEPS) --interval 20 --stage-switch fraction:0.7
+DEMO_TRAIN := --workdir $(DEMO) --model tiny --max-steps $(DEMO_STEPS) --interval 20 --paper
 
 # Interrupt it at any moment: the next `make demo` goes on from there.
 demo: $(DEMO)/.harvested  ## Real text, topics, two trainings, their comparison and a picture
 	$(BIN)/toremi annotate $(DEMO)/corpus --workdir $(DEMO) --holdout 0.05 --group-field group
 	$(BIN)/toremi pretrain --policy uniform $(DEMO_TRAIN)
-	$(BIN)/toremi pretrain --policy toremi-2 $(DEMO_TRAIN)
+	$(BIN)/toremi pretrain --set stage_switch=fraction:0.7 $(DEMO_TRAIN)
 	$(BIN)/toremi eval uniform toremi-2 --workdir $(DEMO)
 	$(BIN)/toremi report uniform toremi-2 --workdir $(DEMO) -o $(DEMO)/report.png
 

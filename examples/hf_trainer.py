@@ -4,7 +4,9 @@
 
 Four things are toremi's: `topic_ids` in each row, a policy, `TopicReweighting`, and `ReweightingTrainer` in place of
 `Trainer`. At the end it prints the topics' weights and writes their course as a `weights` table, so that
-`toremi replay` can check it:  toremi replay /tmp/hf-run/weights.parquet --stage-switch-step 40 --out again.parquet
+`toremi replay` can check it:
+
+    toremi replay /tmp/hf-run/weights.parquet --policy toremi-2 --set stage_switch=step:40 -o again.parquet
 """
 
 from __future__ import annotations

@@ -15,21 +15,22 @@ POLICIES = (
 PROXY = "doremi-proxy"
 """The run whose mean weights `doremi` draws by."""
 POLICY_FLAGS = {
-    "temperature": ("--temperature", "2"),
-    "toremi-1": ("--stage-switch", "never", "--normalize"),
-    "toremi-2": ("--stage-switch", "fraction:0.875", "--normalize"),  # the reference: step 7,000 of 8,000
-    "shuffled-topics": ("--of", "toremi"),
-    "doremi": ("--apply", "sampling"),
-    PROXY: ("--apply", "sampling", "--eta", "0.1"),
+    "temperature": ("--set", "temperature=2"),
+    "toremi-1": ("--set", "normalize=true"),
+    # The reference switches at step 7,000 of 8,000.
+    "toremi-2": ("--set", "stage_switch=fraction:0.875", "--set", "normalize=true"),
+    "shuffled-topics": ("--set", "of=toremi"),
+    "doremi": ("--set", "apply=sampling"),
+    PROXY: ("--set", "apply=sampling", "--set", "eta=0.1"),
 }
-"""What a policy gets besides its name. Without --normalize the paper's rule raises the learning rate as well, and its
+"""What a policy gets besides its name. Without normalize the paper's rule raises the learning rate as well, and its
 runs could not be compared with others. DoReMi's proxy weighs the loss, with a step of 1: on natural draws most of the
 batch then counts for nothing (2.749 bits a byte on validation, `uniform` 2.478; by sampling 2.485, with 0.1 2.472)."""
 TRAINED_BY = {"doremi": "frozen", PROXY: "group-dro"}
 """Policies of `toremi` for what is several runs: see `found_before` in `runs.py`."""
 ABLATIONS = {
-    "toremi-2 by sampling": ("toremi-2", "--apply", "sampling"),
-    "toremi-2 by byte": ("toremi-2", "--loss-unit", "byte"),
+    "toremi-2 by sampling": ("toremi-2", "--set", "apply=sampling"),
+    "toremi-2 by byte": ("toremi-2", "--set", "loss_unit=byte"),
 }
 """Variants: the policy they vary, and the flags that do."""
 TUNING_SEED = 100
@@ -92,8 +93,8 @@ class Preset:
     vocab_size: int = 4096
     checkpoints: int = 8
     """Checkpoints of a run at equal distances; all but the first are measured."""
-    flags: tuple[str, ...] = ("--gpus", "0", "--loss-average", "token")
-    """For every run. By token, since bits per byte are: a mean over samples trains on short ones for the most part."""
+    flags: tuple[str, ...] = ("--gpus", "0")
+    """For every run."""
 
 
 def narrow(num_layers: int, width: int, num_positions: int) -> dict[str, Any]:
@@ -173,7 +174,7 @@ PRESETS = {
         ablations=(),
         megabytes=230,
         vocab_size=16384,
-        flags=("--gpus", "1", "--loss-average", "token"),
+        flags=("--gpus", "1"),
     ),
 }
 
@@ -206,10 +207,15 @@ class Cell:
         """The policy itself, or that which an ablation varies."""
         return ABLATIONS.get(self.policy, (self.policy,))[0]
 
+    @property
+    def trained_by(self) -> str:
+        """The policy of `toremi` that it is."""
+        return TRAINED_BY.get(self.base_policy, self.base_policy)
+
     def policy_flags(self) -> list[str]:
         """Flags of `toremi pretrain` that make the policy."""
         base, varied = self.base_policy, ABLATIONS.get(self.policy, (self.policy,))[1:]
-        return ["--policy", TRAINED_BY.get(base, base), *POLICY_FLAGS.get(base, ()), *varied]
+        return ["--policy", self.trained_by, *POLICY_FLAGS.get(base, ()), *varied]
 
 
 def cells(preset: Preset) -> Iterator[Cell]:

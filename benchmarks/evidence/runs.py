@@ -11,6 +11,8 @@ from benchmarks.evidence.grid import PROXY, TUNING_SEED, Cell, Preset
 from benchmarks.evidence.rates import chosen_rate
 from benchmarks.evidence.shell import run_status, toremi
 
+from toremi_cli.policy_config import POLICY_LIST
+
 EVAL_SAMPLES = 16
 """Validation samples a source, for the curves."""
 
@@ -30,12 +32,15 @@ def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -
     workdir = workdir_of(out, cell.arm.corpus)
     folder = workdir / "runs" / cell.name
     every = preset.steps // preset.checkpoints
+    burn_in: list[str] = []
+    if "burn_in_steps" in POLICY_LIST[cell.trained_by].reads:
+        burn_in = ["--set", f"burn_in_steps={preset.steps // 10}"]
     toremi(
         "pretrain", "--workdir", workdir, "--annotated", annotated, "--name", cell.name, "--seed", cell.seed,
         "--model", model_file(preset, out), "--topics", cell.arm.topics, *cell.policy_flags(), *preset.flags,
         *found_before(cell, preset, out, annotated),
         "--max-steps", preset.steps, "--interval", preset.interval, "--batch-size", preset.batch_size,
-        "--learning-rate", rate * preset.learning_rate, "--burn-in-steps", preset.steps // 10,
+        "--learning-rate", rate * preset.learning_rate, *burn_in,
         "--warmup-steps", preset.steps // WARMUP,
         "--eval-every", every, "--eval-samples", EVAL_SAMPLES,
         "--checkpoint-every", every, "--keep-checkpoints", 1 if cell.seed == TUNING_SEED else preset.checkpoints - 1,

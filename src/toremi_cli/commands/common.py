@@ -56,7 +56,7 @@ _HelpAll = Annotated[
 
 
 class Command(TyperCommand):
-    """A command whose help names a flag once: `--no-x` goes without saying where `--x` is what one may want."""
+    """A command whose help names an on-off flag once: that it can be negated goes without saying, if it is off."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""

@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
         grouped; intervals are then over the seeds. Numbers measured at other
         steps, or with another context length or stride, are not subtracted. For
         an interval of the compute saved, keep all checkpoints (pretrain
-        --keep-checkpoints 0) and measure them (eval --checkpoint all).
+        --keep-checkpoints all) and measure them (eval --checkpoint all).
 
         Example: [bold]toremi compare uniform toremi-2[/]
 

@@ -38,7 +38,7 @@ class AdaptiveSampling:
             num_predicted: (num_samples,) predicted tokens of all of them.
             config: the policy's, for floor and cap.
             soft: topics are mixtures.
-            corrects_loss: `--apply both`: the loss makes up for what floor and cap keep the shares from following.
+            corrects_loss: `apply=both`: the loss makes up for what floor and cap keep the shares from following.
             key: what the draws are derived from.
         """
         indptr, topic, prob = pairs_of(samples, pairs)

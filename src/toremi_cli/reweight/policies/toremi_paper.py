@@ -21,7 +21,7 @@ and 5.0 as constants. The code counts an unseen topic as loss 0, which would dou
 left alone. Where every loss is 0, nothing changes, as in the code.
 
 The paper enters stage 2 when the validation loss falls by less than 1% (`plateau`); the code has that line commented
-out, and enters it at the first evaluation after step 7,000: `--stage-switch step:7001`. The code divides a sample's
+out, and enters it at the first evaluation after step 7,000: `stage_switch=step:7001`. The code divides a sample's
 summed loss by the padded length of its row, so that a short sample looks easy and counts less the more it is padded;
 here it is divided by the sample's own tokens, so that neither packing nor padding changes a topic's loss. A sample
 without a topic has weight 0 in the code and is not trained on; here it has weight 1.
