@@ -4,7 +4,8 @@
 
 Policies stand beside tests/reweight/reference*.py, which share no code with the package; losses, gradients and
 perplexity beside one forward pass of transformers a sample; sampling beside a search by bisection and a count of the
-draws. Text is random tokens, models are small and untrained: what is compared is arithmetic.
+draws; intervals beside every subset of the documents; FSDP on two ranks beside one. Text is random tokens, models are
+small and untrained: what is compared is arithmetic.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.intervals_by_hand import interval_pairs
+from benchmarks.sharded import compared
 from tests.reweight import reference, reference_rivals
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -254,12 +257,27 @@ def _nats(lm: GPT2LMHeadModel, tokens: list[int], index: int, stride: int | None
     return float(-torch.log_softmax(logits, 0)[whole[position]])
 
 
+def intervals(seed: int) -> Iterator[Row]:
+    """Intervals of a difference: of one source by its halves, of several by t."""
+    for what, against, found, expected in interval_pairs(seed):
+        yield what, against, relative(found, expected)
+
+
+def fsdp(seed: int) -> Iterator[Row]:
+    """Two ranks that share parameters, gradients and optimizer state, after four steps."""
+    for case, measured, gradients in compared(seed):
+        yield f"FSDP ({case}): losses, weights", "one rank", max(relative(*pair) for pair in measured)
+        yield f"FSDP ({case}): gradients", "one rank", relative(*gradients)
+
+
 PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
     "policies": policies,
     "losses": losses,
     "bf16": bf16,
     "sampling": sampling,
     "perplexity": perplexity,
+    "intervals": intervals,
+    "fsdp": fsdp,
 }
 
 

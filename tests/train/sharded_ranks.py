@@ -65,7 +65,7 @@ def main() -> None:
     And train the variants, and go on with each after step 4.
     """
     workdir = Path(sys.argv[1])
-    _offer_fsdp_on_cpus()
+    offer_fsdp_on_cpus()
     train(sharded(workdir, "sharded"))
     train(sharded(workdir, "efficient"), FSDP_CPU_RAM_EFFICIENT_LOADING="true")
     resume_copy(sharded(workdir, "sharded"), "resumed")
@@ -79,6 +79,7 @@ def main() -> None:
 
 
 def train(settings: TrainConfig, resume: bool = False, **more: str) -> None:
+    """Train on this rank as the example's config of accelerate says, with `more` of its variables."""
     os.environ.update({"FSDP_ACTIVATION_CHECKPOINTING": "false", **fsdp_environment(EXAMPLE), **more})
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
@@ -87,7 +88,8 @@ def train(settings: TrainConfig, resume: bool = False, **more: str) -> None:
     run_worker(settings, resume)
 
 
-def _offer_fsdp_on_cpus() -> None:
+def offer_fsdp_on_cpus() -> None:
+    """Have accelerate take this process' CPU for a GPU, where it decides about FSDP."""
     cpu = torch.device("cpu")
 
     def backend(*_: Any, **__: Any) -> tuple[str, DistributedType]:
