@@ -22,7 +22,7 @@ from toremi_cli.schemas import MACRO
 
 SIGMAS = (0.5, 1.0, 1.5)
 SIZES = (8, 15, 30, 200)
-MIXTURES = ((12, 12), (8,) * 4, (8,) * 16, (3, 60, 20), (2, 3, 5, 8, 12, 20, 40, 80), (60,) * 4)
+MIXTURES = ((12, 12), (8,) * 4, (8,) * 16, (3, 60, 20), (2, 3, 5, 8, 12, 20, 40, 80))
 LAWS = ("normal", "laplace", "skewed")
 BOOTSTRAPS = 400
 
