@@ -100,7 +100,7 @@ def _gradients(*runs: Path) -> Pair:
 def main() -> None:
     """Train every case as one of the ranks."""
     workdir, seed = Path(sys.argv[1]), int(sys.argv[2])
-    token_loss.CHUNK_LOGITS = 100 * 320  # several chunks also of so few tokens
+    token_loss.CHUNK_LOGITS = 10 * 320  # several chunks also of so few tokens
     offer_fsdp_on_cpus()
     for case in CASES:
         train(case.settings(workdir, seed, "two", accumulation=2), **(CHECKPOINTING if case.checkpointing else {}))
