@@ -19,9 +19,9 @@ from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.evaluate import evaluate_runs
 from toremi_cli.layout import Workdir
 from toremi_cli.report.comparison_table import comparison_rows
+from toremi_cli.report.digest import read_report
 from toremi_cli.report.page import render
 from toremi_cli.report.terminal import text_table
-from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import Run
 
 TOPICS = ["a", "b", "c"]
@@ -139,7 +139,7 @@ def test_groups_that_share_fewer_than_two_seeds_are_compared_by_their_means(work
     ]
     rows = [row for row in comparison_rows(found) if row.label == "macro"]
     assert rows[1].cells[0] == "–" and "[" not in rows[1].cells[1], "a difference without an interval"
-    page = render([read_history(run.run) for group in found.groups for run in group.runs], Workdir(workdir))
+    page = render(read_report([run.run for group in found.groups for run in group.runs], Workdir(workdir)))
     assert "(no interval): " in page and "nan" not in page.split('id="comparison"')[1].split("</section>")[0]
     process = toremi("compare", "uniform", "toremi-2", "t1", "t2", "-w", workdir, "--json")
     written = json.loads(process.stdout)["groups"][1]["difference"]["macro"]

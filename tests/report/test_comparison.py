@@ -18,9 +18,9 @@ from toremi_cli.evaluate.results import SCORES_FILE, keep_rows, score_rows
 from toremi_cli.layout import Workdir
 from toremi_cli.report.comparison_formats import to_csv, to_latex, to_markdown
 from toremi_cli.report.comparison_table import LEGEND, comparison_rows
+from toremi_cli.report.digest import read_report
 from toremi_cli.report.page import render
 from toremi_cli.report.terminal import text_table
-from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import Run
 from toremi_cli.schemas import SCORES
 
@@ -112,7 +112,7 @@ def test_the_page_says_how_many_seeds_got_there(tmp_path):
         for seed, pace in enumerate(paces):
             names.append(f"{policy}-{seed}")
             make_recorded_run(tmp_path, names[-1], ["a", "b"], policy=policy, seed=seed, pace=pace)
-    page = render([read_history(Run(name, tmp_path / "runs" / name)) for name in names], Workdir(tmp_path))
+    page = render(read_report([Run(name, tmp_path / "runs" / name) for name in names], Workdir(tmp_path)))
     assert "2 of 3 seeds reached uniform&#x27;s final held-out loss while training; their mean did with" in page
     assert "never reached" not in page
     assert "toremi, 3 seeds" in page and "bands reach from the lowest to the highest" in page

@@ -131,7 +131,7 @@ def test_a_run_that_still_trains_cuts_no_mean_short(tmp_path):
 
 def test_wrong_kind_and_nothing_to_show(tmp_path):
     found = histories(tmp_path, 5)
-    with pytest.raises(UsageError, match="--figure pie: expected one of overview"):
+    with pytest.raises(UsageError, match="--figure pie: expected one of draws, overview"):
         save_figure(found, tmp_path / "x.png", "pie")
     with pytest.raises(UsageError, match="no format 'gif'"):
         save_figure(found, tmp_path / "x.gif", file_format="gif")

@@ -102,13 +102,19 @@ class Comparison:
         }
 
 
-def compare_runs(runs: Sequence[Run], suite: str, baseline: str = "") -> Comparison:
+def compare_runs(runs: Sequence[Run], suite: str, baseline: str = "", sources: Sequence[str] = ()) -> Comparison:
     """Compare runs with a baseline: the one named, else the first with policy 'uniform', else the first.
 
+    Args:
+        runs: at least one.
+        suite: text that they were measured on.
+        baseline: name of a run or of a policy.
+        sources: of the text; none: all.
+
     Raises:
-        UsageError: the baseline is none of the runs.
+        UsageError: the baseline is none of the runs, or a run knows none of a source.
     """
-    facts = [read_facts(run, suite) for run in runs]
+    facts = [read_facts(run, suite, sources=sources) for run in runs]
     groups = group_by_policy(facts)
     base = _find_baseline(groups, baseline)
     groups = [base, *(g for g in groups if g is not base)]

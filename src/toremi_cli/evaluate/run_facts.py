@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from toremi_cli.errors import UsageError
 from toremi_cli.evaluate.bootstrap import DocumentScores
 from toremi_cli.evaluate.results import read_scores
 from toremi_cli.runs.checkpoints import count_parameters, step_of
-from toremi_cli.runs.history import History, read_history
+from toremi_cli.runs.history import CURVE, History, read_history
 from toremi_cli.runs.record import RUNTIME_FIELDS
 from toremi_cli.runs.run import Run
 
@@ -91,13 +92,31 @@ class RunFacts:
         self.final = self.series[-1][1]
 
 
-def read_facts(run: Run, suite: str, history: History | None = None) -> RunFacts:
-    """Read what a run recorded and what was measured of it on a suite; it is judged by the newest of that."""
+def read_facts(run: Run, suite: str, history: History | None = None, sources: Sequence[str] = ()) -> RunFacts:
+    """Read what a run recorded and what was measured of it on a suite; it is judged by the newest of that.
+
+    Args:
+        run: the run.
+        suite: what it was measured on.
+        history: what it recorded, if that is read already.
+        sources: of the held-out text; none: all.
+
+    Raises:
+        UsageError: neither the curves nor the suite know a source.
+    """
     facts = RunFacts(run, history or read_history(run), suite)
+    known = set(facts.history.domains(CURVE))
     for (name, checkpoint, conditions), scores in read_scores(run).items():
         step = step_of(checkpoint)
         if name == suite and step is not None:
-            facts.measured.setdefault(conditions, {})[step] = scores
+            known |= set(scores.domains)
+            facts.measured.setdefault(conditions, {})[step] = scores.only(sources) if sources else scores
+    if unknown := sorted(set(sources) - known):
+        raise UsageError(
+            f"--sources {unknown[0]}: {run.name} was not measured on it, but on {', '.join(sorted(known))}"
+        )
+    if sources:
+        facts.history = facts.history.only(sources)
     if facts.measured:
         facts.judge_by(list(facts.measured)[-1])
     return facts

@@ -16,6 +16,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.files import atomic_file
+from toremi_cli.report.digest import Report
+from toremi_cli.report.draws_figure import draws_figure
 from toremi_cli.report.numbers import compact
 from toremi_cli.report.page_data import CROPPED_START
 from toremi_cli.report.seed_groups import SeedGroup, chosen_topics, seed_groups
@@ -51,14 +53,39 @@ def save_figure(histories: Sequence[History], path: Path, kind: str = "overview"
         TableError: the runs hold nothing of that kind.
     """
     if kind not in KINDS:
-        raise UsageError(f"--figure {kind}: expected one of {', '.join(KINDS)}")
+        raise UsageError(f"--figure {kind}: expected one of draws, {', '.join(KINDS)}")
+    check_format(file_format)
+    with mpl.rc_context(RC):
+        write_image(draw(histories, kind), path, file_format)
+
+
+def save_draws(report: Report, path: Path, file_format: str) -> None:
+    """Draw what runs drew, and their learning curves; `save_figure` of kind 'draws'.
+
+    Raises:
+        UsageError: unknown format.
+        TableError: the runs recorded no topics.
+    """
+    check_format(file_format)
+    with mpl.rc_context(RC):
+        write_image(draws_figure(report), path, file_format)
+
+
+def check_format(file_format: str) -> None:
+    """Refuse a format that is none of FORMATS.
+
+    Raises:
+        UsageError: it is another one.
+    """
     if file_format not in FORMATS:
         raise UsageError(f"no format '{file_format}': --format and the ending of -o may be html, {', '.join(FORMATS)}")
-    with mpl.rc_context(RC):
-        figure = draw(histories, kind)
-        metadata = {"Date": None} if file_format == "svg" else {"CreationDate": None} if file_format == "pdf" else None
-        with atomic_file(path) as temporary:
-            figure.savefig(temporary, format=file_format, facecolor="white", metadata=metadata)
+
+
+def write_image(figure: Figure, path: Path, file_format: str) -> None:
+    """Write a figure, whole or not at all, the same bytes each time."""
+    metadata = {"Date": None} if file_format == "svg" else {"CreationDate": None} if file_format == "pdf" else None
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format=file_format, facecolor="white", metadata=metadata)
 
 
 def draw(histories: Sequence[History], kind: str = "overview") -> Figure:

@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 
 from toremi_cli import __version__
-from toremi_cli.evaluate.compare import Comparison, Group, compare_runs
+from toremi_cli.evaluate.compare import Comparison, Group
 from toremi_cli.evaluate.intervals import Interval
 from toremi_cli.files import atomic_file
 from toremi_cli.layout import Workdir
 from toremi_cli.report.alarms import alarms
 from toremi_cli.report.comparison_table import LEGEND, comparison_rows, percent, signed
+from toremi_cli.report.digest import Report
+from toremi_cli.report.front import draws_data, front
 from toremi_cli.report.numbers import compact
 from toremi_cli.report.page_data import corpus_facts, curve_data, map_data, run_data
-from toremi_cli.report.seed_groups import SeedGroup, chosen_topics, seed_groups
+from toremi_cli.report.seed_groups import SeedGroup, chosen_topics
 from toremi_cli.runs.history import History
 from toremi_cli.schemas import MACRO
 
@@ -30,33 +32,27 @@ FOLLOWS = frozenset({"result.run", "result.checkpoint"})
 """Entries of run.json that say no more than the run's name."""
 
 
-def save_page(histories: Sequence[History], workdir: Workdir, path: Path, suite: str = "test") -> None:
-    """Write the page, whole or not at all.
-
-    Args:
-        histories: the runs, at least one.
-        workdir: where the corpus's topics stand; parts about them are left out where they are missing.
-        path: the HTML file.
-        suite: text on which the comparison is made.
-    """
+def save_page(report: Report, path: Path) -> None:
+    """Write the page, whole or not at all."""
     with atomic_file(path) as temporary:
-        temporary.write_text(render(histories, workdir, suite), encoding="utf-8")
+        temporary.write_text(render(report), encoding="utf-8")
 
 
-def render(histories: Sequence[History], workdir: Workdir, suite: str = "test") -> str:
+def render(report: Report) -> str:
     """The page's HTML."""
-    comparison = compare_runs([history.run for history in histories], suite)
-    groups = seed_groups(histories)
+    histories, workdir, comparison, groups = report.histories, report.workdir, report.comparison, report.groups
     weighted = [g for g in groups if g.topics is not None]
     # Runs whose weights move come first: they are what the page is about.
     weighted.sort(key=lambda g: g.topics is None or g.topics.is_constant)
     chosen = chosen_topics(weighted)
     data = {
         "runs": [run_data(group, chosen[group.name]) for group in weighted],
+        "draws": draws_data(report),
         "curves": curve_data(groups),
         "map": map_data(workdir, weighted[0].topics if weighted else None),
     }
     sections = [
+        ("draws", "What was drawn, and what it bought", front(report)),
         ("summary", "Summary", _summary(comparison, histories)),
         ("weights", "Topics over the run", _topic_charts(weighted)),
         ("learning", "Learning curves", _curves(groups, data["curves"])),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,19 @@ class History:
     def policy(self) -> str:
         """Name of the run's policy."""
         return str(self.record.get("config", {}).get("policy", {}).get("name", self.name))
+
+    def only(self, sources: Sequence[str]) -> History:
+        """The same with the learning curves of some sources alone, `macro` their mean where all were measured."""
+        curves = {domain: self.metrics[CURVE, domain] for domain in sources if (CURVE, domain) in self.metrics}
+        kept = {key: course for key, course in self.metrics.items() if key[0] != CURVE}
+        kept |= {(CURVE, domain): course for domain, course in curves.items()}
+        if curves:
+            steps = reduce(np.intersect1d, [course.steps for course in curves.values()])
+            first, *_ = curves.values()
+            values = [course.values[np.isin(course.steps, steps)] for course in curves.values()]
+            mean = Course(steps, first.tokens[np.isin(first.steps, steps)], np.mean(values, axis=0))
+            kept[CURVE, MACRO] = mean
+        return replace(self, metrics=kept)
 
     def domains(self, name: str) -> list[str]:
         """The domains of a metric, averages left out."""
