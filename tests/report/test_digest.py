@@ -1,6 +1,7 @@
 """What `toremi report` says of a run beside its baseline: by what was drawn, and on the sources that are named."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -51,9 +52,7 @@ def test_topics_are_named_with_their_shares_and_text(runs, tmp_path):
     assert told[1].startswith("less 60.0% → 10.0%  a ") and told[2].startswith("more 20.0% → 70.0%  b ")
     assert len(told[1].split()) > 6, "and the first words of its text"
     assert told[3] == "held-out loss: not measured on 'test'; run `toremi eval` first"
-    assert told[4].startswith("tokens saved to uniform's final loss: 2") and told[4].endswith(
-        "one seed: chance is in this"
-    )
+    assert re.fullmatch(r"tokens saved to uniform's final loss: (19|20|21)\.\d%; one seed: chance is in this", told[4])
     assert all(len(line) <= 80 for line in told)
 
 
@@ -78,7 +77,7 @@ def test_some_sources_alone(runs, tmp_path):
         assert own.domains(CURVE) == ["books", "news"]
         books, news = (all_of_them.metrics[CURVE, domain].values for domain in ("books", "news"))
         assert own.metrics[CURVE, MACRO].values == pytest.approx((books + news) / 2)
-    with pytest.raises(UsageError, match=f"--sources bocks: uniform was measured on {', '.join(DOMAINS)}"):
+    with pytest.raises(UsageError, match=f"--sources bocks: uniform was not measured on it, but on {', '.join(DOMAINS)}"):
         read_report(runs, Workdir(tmp_path), sources=("bocks",))
 
 
@@ -101,4 +100,4 @@ def test_lines_and_figure_by_the_command(runs, tmp_path):
     assert "less 60.0% → 10.0%  a" in result.output
     assert "toremi: topics in what it drew" in (tmp_path / "d.svg").read_text("utf-8")
     alone = CliRunner().invoke(app, [*command[:2], *command[3:]])
-    assert alone.exit_code == 2 and "nothing to draw" in alone.output
+    assert alone.exit_code == 1 and "nothing to draw" in alone.output
