@@ -77,7 +77,9 @@ def test_some_sources_alone(runs, tmp_path):
         assert own.domains(CURVE) == ["books", "news"]
         books, news = (all_of_them.metrics[CURVE, domain].values for domain in ("books", "news"))
         assert own.metrics[CURVE, MACRO].values == pytest.approx((books + news) / 2)
-    with pytest.raises(UsageError, match=f"--sources bocks: uniform was not measured on it, but on {', '.join(DOMAINS)}"):
+    with pytest.raises(
+        UsageError, match=f"--sources bocks: uniform was not measured on it, but on {', '.join(DOMAINS)}"
+    ):
         read_report(runs, Workdir(tmp_path), sources=("bocks",))
 
 

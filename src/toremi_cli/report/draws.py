@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from toremi_cli.layout import Workdir
-from toremi_cli.policy_config import TOPIC_MODES
 from toremi_cli.report.seed_groups import SeedGroup
 from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import ANNOTATED, TOPICS, TRAIN
@@ -90,9 +89,9 @@ def with_texts(found: Sequence[Shift], workdir: Workdir, mode: str) -> list[Shif
     Args:
         found: topics.
         workdir: of the corpus.
-        mode: the runs' `--topics`.
+        mode: the runs' `--topics`; empty: not known.
     """
-    if mode not in TOPIC_MODES or not workdir.annotated.exists():
+    if not mode or not workdir.annotated.exists():
         return list(found)
     topics = SampleTopics(mode, workdir.topics)
     best: dict[str, tuple[float, str]] = {shift.topic: (-1.0, "") for shift in found}
