@@ -33,14 +33,14 @@ test-browser: $(READY)  ## The tests of the pages in Chromium, installed through
 	$(BIN)/python -m pytest -m browser
 
 DEMO       := demo-out
-DEMO_STEPS ?= 800
+DEMO_STEPS ?= 500
 DEMO_TRAIN := --workdir $(DEMO) --model tiny --context-length 128 --batch-size 8 --max-steps $(DEMO_STEPS) \
-              --eval-every 50 --checkpoint-every 100
+              --eval-every 25 --checkpoint-every 100
 
 # Interrupt it at any moment: the next `make demo` goes on from there.
 demo:  ## Real text and junk, topics, two trainings: what is drawn less, and what that buys
-	@! $(MAKE) --question $(DEMO)/summary.txt 2>/dev/null || echo "$(DEMO) is done (remove it to start again):"
-	@$(MAKE) --no-print-directory $(DEMO)/summary.txt
+	@if $(MAKE) --question $(DEMO)/summary.txt 2>/dev/null; then echo "$(DEMO) is done (remove it to start again):"; \
+	else $(MAKE) --no-print-directory $(DEMO)/summary.txt; fi
 	@cat $(DEMO)/summary.txt
 
 # Only the report knows which sources are prose and code: for the measure, not for the runs.
@@ -57,7 +57,7 @@ $(DEMO)/summary.txt: $(DEMO)/.harvested
 	@mv $@.partial $@
 
 $(DEMO)/.harvested: $(wildcard examples/harvest_corpus/*.py) $(TOREMI)
-	$(BIN)/python -m examples.harvest_corpus $(DEMO)/corpus --megabytes 3
+	$(BIN)/python -m examples.harvest_corpus $(DEMO)/corpus --megabytes 2
 	@touch $@
 
 EVIDENCE := evidence-out

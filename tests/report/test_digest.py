@@ -92,7 +92,7 @@ def test_the_page_opens_with_areas_and_texts(runs, tmp_path):
         totals = [sum(values) for values in zip(*(layer["y"] for layer in chart["layers"]), strict=True)]
         assert totals == pytest.approx([1.0] * len(totals), abs=1e-4)
     text = front(report)
-    assert text.index("Drawn less") < text.index("60.0% → 10.0%") < text.index("Drawn more")
+    assert text.index("toremi draws less") < text.index("60.0% → 10.0%") < text.index("toremi draws more")
 
 
 def test_lines_and_figure_by_the_command(runs, tmp_path):

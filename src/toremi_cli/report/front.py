@@ -13,7 +13,6 @@ from toremi_cli.report.page_data import rounded
 from toremi_cli.schemas import MACRO
 
 SHOWN_CHARACTERS = 260
-TONES = ("less", "", "more")
 
 
 def layers(digest: Digest, draws: Draws) -> list[tuple[str, str, Any]]:
@@ -45,8 +44,7 @@ def draws_data(report: Report) -> list[dict[str, Any]]:
 
 def front(report: Report) -> str:
     """The section's HTML; empty where there is nothing to compare."""
-    parts = [_digest(digest) for digest in report.digests]
-    if not parts:
+    if not report.digests:
         return ""
     charts = (
         '<p class="hint">Share of each topic in what was drawn. '
@@ -55,7 +53,7 @@ def front(report: Report) -> str:
         '<span class="swatch tall-swatch" style="background:var(--c1)"></span> drawn more. Last: held-out bits per '
         'byte, mean over the sources compared on.</p><div id="front" class="multiples"></div>'
     )
-    return "".join(parts[:1]) + charts + "".join(_texts(digest) for digest in report.digests) + "".join(parts[1:])
+    return "".join([*map(_digest, report.digests), charts, *map(_texts, report.digests)])
 
 
 def _digest(digest: Digest) -> str:
@@ -75,9 +73,9 @@ def _texts(digest: Digest) -> str:
     """What went down on the left, what went up on the right."""
     if not digest.moved:
         return ""
-    title = f"<h3>{escape(digest.group.name)}</h3>" if digest.group.name else ""
-    columns = [_column("Drawn less", digest.less, "var(--c0)"), _column("Drawn more", digest.more, "var(--c1)")]
-    return f'{title}<div class="pair">{"".join(columns)}</div>'
+    name = escape(digest.group.name)
+    less = _column(f"{name} draws less", digest.less, "var(--c0)")
+    return f'<div class="pair">{less}{_column(f"{name} draws more", digest.more, "var(--c1)")}</div>'
 
 
 def _column(title: str, chosen: Sequence[Shift], colour: str) -> str:
