@@ -1,6 +1,6 @@
 """What the trainer costs: reweighting over plain training, our loop over a minimal one, packing over padding.
 
-    python benchmarks/trainer.py CORPUS [--model tiny] [--rounds 5] [--steps 10] [--clock wall|cpu] [--json FILE]
+    python benchmarks/trainer.py CORPUS [--model 1m] [--rounds 5] [--steps 10] [--clock wall|cpu] [--json FILE]
 
 CORPUS is any folder of text; each sample's source stands for its topic. All variants train the same model shape on
 the same corpus in one process, in turns, a few steps a turn, so that a busy machine slows all alike; the numbers are
@@ -37,7 +37,8 @@ from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import make_accelerator
 from toremi_cli.train.loader import prefetch
 from toremi_cli.train.loop import set_learning_rate, train_step, update_weights
-from toremi_cli.train.model import build_model, build_optimizer, model_config
+from toremi_cli.train.model import build_model, model_config
+from toremi_cli.train.optimizers import build_optimizer
 from toremi_cli.train.run import Run, assemble
 from toremi_cli.train.tokens import TokenCache, open_cache
 
@@ -74,6 +75,7 @@ def trainer(workdir: Path, policy: str, cache: TokenCache, **settings: Any) -> t
         name=f"bench-{policy}-{settings.get('sensitivity', 'auto')}",
         interval=INTERVAL,
         max_steps=FOREVER,
+        learning_rate=LEARNING_RATE,
         policy={"name": policy},
         quiet=True,
         **settings,
@@ -84,7 +86,7 @@ def trainer(workdir: Path, policy: str, cache: TokenCache, **settings: Any) -> t
     def turn(num_steps: int) -> int:
         for _ in range(num_steps):
             run.window.reset()
-            set_learning_rate(run, LEARNING_RATE)
+            set_learning_rate(run, 1.0)
             train_step(run, next(batches))
             run.step += 1
             if run.step % INTERVAL == 0:
@@ -226,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What the trainer costs.")
     parser.add_argument("corpus")
     parser.add_argument("--workdir", type=Path, help="keep the tables here (default: a temporary folder)")
-    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--model", default="1m")
     parser.add_argument("--rows", type=int, default=0, help="rows a step (default: the preset's)")
     parser.add_argument("--context-length", type=int, default=0, help="tokens a row (default: the preset's)")
     parser.add_argument("--rounds", type=int, default=5)

@@ -14,7 +14,7 @@ TOREMI   ?= toremi
 FLAGS_embed    ?=
 FLAGS_cluster  ?=
 FLAGS_annotate ?=
-FLAGS_pretrain ?= --model tiny
+FLAGS_pretrain ?= --model 1m
 FLAGS_eval     ?=
 
 # Every stage writes _manifest.json last, so it is newer than all that the stage wrote.

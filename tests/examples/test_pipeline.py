@@ -9,7 +9,7 @@ from tests.realtext import news_articles
 from tests.shell import environment
 
 PIPELINE = Path(__file__).parents[2] / "examples" / "pipeline.mk"
-TRAIN = "--model tiny --context-length 64 --batch-size 2 --max-steps 4 --interval 2 --gpus 0"
+TRAIN = "--model 1m --context-length 64 --batch-size 2 --max-steps 4 --interval 2 --gpus 0"
 
 
 def make(folder, *targets, **variables):

@@ -46,6 +46,7 @@ def config(workdir: Path, policy: str, name: str, **more: Any) -> TrainConfig:
         table = str(workdir / "runs" / f"{name}-random-weights" / "weights")
         small |= {"weights_from" if policy == "frozen" else "reference_losses": table}
     small |= {"sensitivity": policy == "toremi", "topics": "fine", "loss_average": "sample"}
+    small |= {"optimizer": "muon" if policy == "toremi-1" else "adamw", "schedule": "wsd"}
     values = {"policy": {"name": policy, **SETTINGS.get(policy, {})}, "workdir": str(workdir)}
     return TrainConfig(**{**small, **values, "name": f"{name}-{policy}", **more})
 

@@ -29,6 +29,7 @@ from toremi_cli.train.worker import run_worker
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fsdp.yaml"
 CHECKPOINTING = {"FSDP_ACTIVATION_CHECKPOINTING": "true"}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "muon": ({"optimizer": "muon"}, {}),
     "bf16": ({"precision": "bf16"}, {}),
     "untied": ({"chunked_loss": True, "loss_average": "token"}, CHECKPOINTING),
     "untied-bf16": ({"chunked_loss": True, "loss_average": "token", "precision": "bf16"}, CHECKPOINTING),

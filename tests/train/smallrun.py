@@ -113,4 +113,6 @@ def assert_alike(one: Path, other: Path) -> None:
 def metrics(run: Path, name: str | None = None) -> list[dict[str, Any]]:
     """Rows of `metrics`, timings left out."""
     rows = table(run, METRICS).to_pylist()
-    return [r for r in rows if r["name"] != "tokens_per_second" and name in (None, r["name"])]
+    timings = ("tokens_per_second", "mfu", "peak_memory_gib")
+    timed = [r["name"] in timings or r["name"].endswith("_seconds") for r in rows]
+    return [r for r, is_timed in zip(rows, timed, strict=True) if not is_timed and name in (None, r["name"])]

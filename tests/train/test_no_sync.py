@@ -49,7 +49,7 @@ def no_sync(device):
     ("policy", "settings"),
     [
         *((name, {}) for name in POLICIES if name not in NO_TABLES),
-        ("toremi", {"sensitivity": True}),
+        ("toremi", {"sensitivity": True, "optimizer": "muon"}),
         ("toremi-2", {"sensitivity": True, "mask_documents": True, "gradient_checkpointing": True}),
         ("toremi-2", {"loss_average": "token", "chunked_loss": True, "grad_clip": 0.0}),
     ],
@@ -61,7 +61,7 @@ def test_a_step_waits_for_nothing(workdir, policy, settings):
         run_config, make_accelerator(run_config, workdir), open_run_cache(run_config, build=True), resume=False
     )
     batches = prefetch(run.builder, range(20), lambda step: True)
-    set_learning_rate(run, 0.01)
+    set_learning_rate(run, 1.0)
     for step in range(7):
         run.step = step  # past the burn-in of linupper
         if step % run_config.log_every == 0:

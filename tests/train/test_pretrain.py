@@ -162,7 +162,7 @@ def test_nan_stops_the_run_and_names_the_step(workdir, pretrain):
         (["--grad-clip", "nan"], ["--grad-clip nan", "above 0"]),
         (["--beta1", "1.5"], ["--beta1 1.5", "below 1"]),
         (["--seed", "-1"], ["--seed -1", "from 0 to"]),
-        (["--model", "nix"], ["--model nix", "tiny"]),
+        (["--model", "nix"], ["--model nix", "1m"]),
         (["--name", "new", "--resume"], ["no run to resume"]),
         (["--max-steps", "5", "--epochs", "1"], ["one of the three"]),
         (["--workdir", "/nowhere"], ["/nowhere/annotated", "toremi annotate"]),

@@ -7,8 +7,9 @@ from itertools import pairwise
 import pytest
 
 from toremi_cli.errors import UsageError
-from toremi_cli.train.config import PRESETS, TrainConfig, check_config
-from toremi_cli.train.schedule import activation_floats, learning_rate, plan_schedule
+from toremi_cli.train.config import TrainConfig, check_config
+from toremi_cli.train.schedule import activation_floats, fraction_of_peak, plan_schedule
+from toremi_cli.train.shapes import PRESETS
 
 
 def plan(world_size=1, **settings):
@@ -66,13 +67,14 @@ def test_the_learning_rate_of_a_model_of_ones_own_follows_its_width():
     def rate(width, **settings):
         return plan_schedule(TrainConfig(model="x", **settings), 256, 8192, 10**6, 1, width=width).learning_rate
 
-    assert [rate(preset.width) for preset in PRESETS.values()] == [p.learning_rate for p in PRESETS.values()]
+    gpt2 = [preset for name, preset in PRESETS.items() if name.startswith("gpt2")]
+    assert [rate(preset.width) for preset in gpt2] == [preset.learning_rate for preset in gpt2]
     assert [rate(width) for width in (16, 64, 96)] == [0.01, 0.004, 0.0027]
-    assert rate(512) == pytest.approx(7.7e-4, rel=0.02)
+    assert rate(512) == pytest.approx(7.9e-4, rel=0.02)
     assert rate(4096) == pytest.approx(1.2e-4, rel=0.1) and rate(12288) == pytest.approx(6e-5, rel=0.1)  # GPT-3's
     assert rate(64, learning_rate=0.02) == 0.02
     assert rate(64, init_from="checkpoint") == 3e-4 and rate(4096, init_from="checkpoint") == rate(4096)
-    assert TrainConfig(model="tiny").preset.learning_rate == plan().learning_rate == 2e-3
+    assert TrainConfig(model="1m").preset.learning_rate == plan().learning_rate == 4e-3
 
 
 def test_a_run_updates_the_weights_80_times():
@@ -96,6 +98,15 @@ def test_evaluations_take_a_tenth_of_the_time():
 
 def test_warm_up_is_a_twentieth_rounded_up():
     assert [plan(max_steps=n).warmup_steps for n in (1, 20, 21, 40, 41, 10_000, 20_000)] == [1, 1, 2, 2, 3, 500, 500]
+    assert plan(max_steps=100_000, model="124m").warmup_steps == 2000
+
+
+def test_a_decay_of_another_run_begins_at_its_checkpoint():
+    schedule = plan(decay_from="stable/checkpoint-12", max_steps=16, schedule="wsd", warmup_steps=2)
+    assert [fraction_of_peak(step, schedule) for step in (11, 15)] == [1.0, 0.1]
+    assert fraction_of_peak(12, schedule) == pytest.approx(1 - 0.9 / 4)
+    with pytest.raises(UsageError, match="has 12 steps, the whole run 10; expected more"):
+        plan(decay_from="stable/checkpoint-12", max_steps=10)
 
 
 def test_fewer_rows_than_ranks():
@@ -103,14 +114,24 @@ def test_fewer_rows_than_ranks():
         plan(batch_size=5, grad_accumulation=3, world_size=2)
 
 
-@pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
-def test_learning_rate_rises_then_falls_to_the_floor(kind):
-    schedule = plan(max_steps=100, warmup_steps=10, learning_rate=1e-3)
-    rates = [learning_rate(step, schedule, kind, 0.1) for step in range(101)]
-    assert rates[0] == pytest.approx(1e-4)
-    assert rates[9] == rates[10] == pytest.approx(1e-3)
-    assert rates[100] == pytest.approx(1e-3 if kind == "constant" else 1e-4)
-    assert all(a >= b for a, b in pairwise(rates[10:]))
+@pytest.mark.parametrize("kind", ["cosine", "linear", "wsd", "constant"])
+@pytest.mark.parametrize(("steps", "warmup"), [(100, 10), (100, 1), (100, 0), (7, 3), (1, 1), (1, 0), (5, 5)])
+def test_every_schedule_is_exact_at_both_ends(kind, steps, warmup):
+    schedule = plan(max_steps=steps, warmup_steps=warmup, schedule=kind, min_learning_rate=0.05)
+    rates = [fraction_of_peak(step, schedule) for step in range(steps)]
+    assert rates[0] == 1 / max(warmup, 1) and rates[max(warmup - 1, 0)] == 1.0
+    if steps > max(warmup, 1):
+        assert rates[-1] == (1.0 if kind == "constant" else 0.05)
+    assert all(a >= b for a, b in pairwise(rates[max(warmup - 1, 0) :]))
+
+
+def test_wsd_is_stable_then_decays_over_the_last_fifth():
+    schedule = plan(max_steps=100, warmup_steps=10, schedule="wsd", min_learning_rate=0.0)
+    rates = [fraction_of_peak(step, schedule) for step in range(100)]
+    assert rates[9:80] == [1.0] * 71
+    assert rates[80:] == pytest.approx([1 - (n + 1) / 20 for n in range(20)]) and rates[-1] == 0.0
+    half = plan(max_steps=100, warmup_steps=10, schedule="wsd", min_learning_rate=0.0, decay_fraction=0.5)
+    assert fraction_of_peak(74, half) == 0.5
 
 
 def test_contradicting_flags():

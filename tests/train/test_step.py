@@ -19,7 +19,7 @@ def begun(workdir):
         run_config = config(workdir, policy, "step", **{"sensitivity": True, **settings})
         cache = open_run_cache(run_config, build=True)
         run, _ = assemble(run_config, make_accelerator(run_config, workdir), cache, resume=False)
-        set_learning_rate(run, 0.01)
+        set_learning_rate(run, 1.0)
         return run
 
     return begin

@@ -23,7 +23,7 @@ from toremi_cli.runs.checkpoints import Checkpoint, how_to_go_on, list_checkpoin
 from toremi_cli.train.sharding import like
 
 STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
-STATE_VERSION = 8
+STATE_VERSION = 9
 """Of what `trainer_state.json` holds and of what a run does with it."""
 WRAPPERS = frozenset({"_checkpoint_wrapped_module", "_orig_mod"})
 """Parts of names that activation checkpointing and torch.compile add."""

@@ -16,38 +16,10 @@ from toremi_cli.policy_config import TOPIC_MODES, PolicyConfig
 from toremi_cli.runs.record import RUNTIME_FIELDS
 from toremi_cli.settings import Setting, problem_of, settings_of, to_toml
 from toremi_cli.train.accelerate_config import read_accelerate_config
+from toremi_cli.train.shapes import FALLBACK, PRESETS, Preset
 
 PAPER: dict[str, Any] = {"policy": {"name": "toremi-2"}, "topics": "labels", "loss_average": "sample"}
 """The paper's form, where the defaults are what we recommend."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A GPT-2 shape with settings that suit it."""
-
-    num_layers: int
-    num_heads: int
-    width: int
-    context_length: int
-    """Tokens a row."""
-    batch_size: int
-    """Rows a step, over all ranks and micro-steps."""
-    learning_rate: float
-    """Peak learning rate."""
-
-
-PRESETS = {
-    "tiny": Preset(3, 4, 128, 256, 8, 2e-3),
-    "small": Preset(6, 5, 320, 512, 32, 1e-3),
-    "gpt2": Preset(12, 12, 768, 1024, 480, 6e-4),
-    "gpt2-medium": Preset(24, 16, 1024, 1024, 480, 3e-4),
-    "gpt2-large": Preset(36, 20, 1280, 1024, 480, 2.5e-4),
-    "gpt2-xl": Preset(48, 25, 1600, 1024, 480, 2e-4),
-}
-"""`--model` names. The vocabulary is the corpus's, padded to a multiple of 64."""
-FALLBACK = Preset(0, 0, 0, 1024, 64, 3e-4)
-"""Row length and batch for a model that is no preset, and the largest learning rate for one that is trained already."""
-
 
 _MODEL, _POLICY, _LENGTH, _OPTIMIZER, _RUN, _MACHINE = (
     "Model",
@@ -69,8 +41,8 @@ class TrainConfig:
 
     model: Annotated[
         str,
-        Setting("tiny, small, gpt2, gpt2-medium, gpt2-large, gpt2-xl, or the path of a transformers config.", _MODEL),
-    ] = "tiny"
+        Setting(f"{', '.join(PRESETS)}, or the path of a transformers config.", _MODEL),
+    ] = "1m"
     init_from: Annotated[
         str | None,
         Setting("Checkpoint to continue from, with a fresh optimizer.", _MODEL, metavar="DIR", none="none"),
@@ -134,18 +106,40 @@ class TrainConfig:
         int | None, Setting("Micro-steps a step.", _LENGTH, least=1, unset="as memory asks", rare=True)
     ] = None
 
-    learning_rate: Annotated[float | None, Setting("Its peak.", _OPTIMIZER, least=0, unset="by the model")] = None
+    optimizer: Annotated[
+        str,
+        Setting("muon is for hidden matrices; AdamW has the rest", _OPTIMIZER, choices=("adamw", "muon")),
+    ] = "adamw"
+    learning_rate: Annotated[float | None, Setting("AdamW's peak.", _OPTIMIZER, least=0, unset="by the model")] = None
+    muon_learning_rate: Annotated[
+        float | None,
+        Setting("Muon's peak, of updates as large as AdamW's.", _OPTIMIZER, least=0, unset="AdamW's", rare=True),
+    ] = None
     min_learning_rate: Annotated[
         float,
         Setting("Where the decay ends, as a fraction of the peak.", _OPTIMIZER, least=0, most=1, rare=True),
     ] = 0.1
     schedule: Annotated[
         str,
-        Setting("Decay after the warm-up", _OPTIMIZER, choices=("cosine", "linear", "constant"), rare=True),
+        Setting(
+            "After the warm-up; wsd is stable, then decays", _OPTIMIZER, choices=("cosine", "linear", "wsd", "constant")
+        ),
     ] = "cosine"
+    decay_fraction: Annotated[
+        float, Setting("Which part of the run decays under wsd.", _OPTIMIZER, least=0, most=1, rare=True)
+    ] = 0.2
+    decay_from: Annotated[
+        str | None,
+        Setting(
+            "Decay from that run's last checkpoint at the peak, or from RUN/checkpoint-N.",
+            _OPTIMIZER,
+            metavar="RUN",
+            none="none",
+        ),
+    ] = None
     warmup_steps: Annotated[
         int | None,
-        Setting("Steps of linear warm-up.", _OPTIMIZER, least=0, unset="5%, at most 500", rare=True),
+        Setting("Steps of linear warm-up.", _OPTIMIZER, least=0, unset="5%, at most the preset's", rare=True),
     ] = None
     weight_decay: Annotated[
         float, Setting("Decoupled weight decay, on matrices only.", _OPTIMIZER, least=0, rare=True)

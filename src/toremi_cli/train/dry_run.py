@@ -12,6 +12,7 @@ from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import gpu_memory
 from toremi_cli.train.run import Plan, plan_run
 from toremi_cli.train.schedule import BYTES_PER_PARAMETER, FLOAT_BYTES, LOGITS_COPIES, activation_floats
+from toremi_cli.train.speed import flops_per_token
 from toremi_cli.train.token_loss import chunk_logits
 from toremi_cli.train.tokens import TokenCache
 
@@ -27,9 +28,6 @@ def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gp
 
         model = AutoModelForCausalLM.from_config(plan.shape)
     num_parameters = sum(p.numel() for p in model.parameters())
-    embedding = model.get_input_embeddings().weight.numel()
-    tied = bool(getattr(plan.shape, "tie_word_embeddings", False))
-    flops = 6 * (num_parameters - (0 if tied else embedding)) + 12 * _attention_units(plan)
     total = schedule.max_steps * schedule.batch_tokens
     return {
         "run": config.run_name,
@@ -50,15 +48,9 @@ def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gp
         "evaluations": -(-schedule.max_steps // schedule.eval_every),
         "learning_rate": schedule.learning_rate,
         "memory_gib_per_process": _memory_bytes(config, plan, num_parameters, world_size, memory) / 2**30,
-        "flops": float(flops * total),
+        "flops": flops_per_token(model, schedule.context_length) * total,
         "sources": _sources(cache, plan, total),
     }
-
-
-def _attention_units(plan: Plan) -> int:
-    """Layers x width x context length: attention's share of the work for each token is 12 times that."""
-    shape = plan.shape
-    return int(shape.num_hidden_layers * shape.hidden_size * plan.schedule.context_length)
 
 
 def _memory_bytes(config: TrainConfig, plan: Plan, num_parameters: int, world_size: int, memory: int) -> float:

@@ -83,6 +83,6 @@ def _record(run: Run) -> dict[str, Any]:
         "fingerprint": digest(values, run.cache.fingerprint),
         "toremi_version": __version__,
         "torch_version": torch.__version__,
-        "schedule": asdict(run.schedule),
+        "schedule": {**asdict(run.schedule), "last_peak_step": run.schedule.last_peak_step},
         "num_parameters": run.num_parameters,
     }

@@ -20,7 +20,6 @@ from toremi_cli.runs.record import update_run
 from toremi_cli.schemas import ALL_DOMAINS, MACRO
 from toremi_cli.train.agreement import agree_on_shares, agree_on_weights
 from toremi_cli.train.announce import note_repetition
-from toremi_cli.train.clock import Clock
 from toremi_cli.train.evaluation import evaluate
 from toremi_cli.train.loader import MicroBatch, StepBatch, prefetch
 from toremi_cli.train.loss import (
@@ -33,10 +32,11 @@ from toremi_cli.train.loss import (
     shuffled_sums,
 )
 from toremi_cli.train.run import Run, put_in_force
-from toremi_cli.train.schedule import learning_rate
+from toremi_cli.train.schedule import fraction_of_peak
 from toremi_cli.train.sharding import is_sharded, whole
 from toremi_cli.train.signals import StopRequest
 from toremi_cli.train.snapshot import add_metric, snapshot
+from toremi_cli.train.speed import Clock, flops_per_token, matmul_peak
 from toremi_cli.train.state import save
 
 
@@ -47,13 +47,14 @@ def train(run: Run, begin: Callable[[], None]) -> int:
     """
     config, schedule = run.config, run.schedule
     stop = StopRequest(run.accelerator.num_processes, timedelta(minutes=config.rank_timeout))
-    clock = Clock()
+    clock = start_clock(run)
     steps = range(run.step, schedule.max_steps)
     with console.progress("training", schedule.max_steps, "steps") as progress:
         progress.advance(run.step)
         # Where weights decide what is drawn, the first batch of an interval waits for the end of the one before.
-        for batch in prefetch(run.builder, steps, lambda s: run.sampling is None or s % schedule.interval != 0):
-            set_learning_rate(run, learning_rate(run.step, schedule, config.schedule, config.min_learning_rate))
+        batches = prefetch(run.builder, steps, lambda s: run.sampling is None or s % schedule.interval != 0)
+        for batch in clock.waiting(batches):
+            set_learning_rate(run, fraction_of_peak(run.step, schedule))
             train_step(run, batch)
             if run.step == steps.start:
                 begin()
@@ -64,13 +65,15 @@ def train(run: Run, begin: Callable[[], None]) -> int:
 
             if run.step % config.log_every == 0 or is_last:
                 log_losses(run, clock)
-                progress.describe(f"training, loss {run.last_train_loss:.3f}")
-            with clock.paused():
-                if run.step % schedule.eval_every == 0 or is_last:
+                progress.describe(f"training, loss {run.last_train_loss:.3f}, {run.speed['mfu']:.0%} MFU")
+            if run.step % schedule.eval_every == 0 or is_last:
+                with clock.phase("evaluation"):
                     log_evaluation(run)
-                if run.step % schedule.interval == 0:
+            if run.step % schedule.interval == 0:
+                with clock.phase("reweighting"):
                     update_weights(run)
-                if run.step % config.checkpoint_every == 0 or is_last or received:
+            if run.step % config.checkpoint_every == 0 or is_last or received:
+                with clock.phase("checkpoint"):
                     check_finite(run)
                     save(run)
             progress.advance()
@@ -78,6 +81,13 @@ def train(run: Run, begin: Callable[[], None]) -> int:
                 return received
     stop.close()
     return 0
+
+
+def start_clock(run: Run) -> Clock:
+    """A clock that knows what a token costs and what the ranks' devices can do."""
+    dtype = torch.bfloat16 if run.accelerator.mixed_precision == "bf16" else torch.float32
+    peak = matmul_peak(run.device, dtype) * run.accelerator.num_processes
+    return Clock(run.device, flops_per_token(run.model, run.schedule.context_length), peak)
 
 
 def train_step(run: Run, batch: StepBatch) -> None:
@@ -143,10 +153,11 @@ def clip_gradients(run: Run) -> Tensor:
     return whole(norm)
 
 
-def set_learning_rate(run: Run, rate: float) -> None:
-    """Let the next optimizer step use `rate`."""
+def set_learning_rate(run: Run, fraction: float) -> None:
+    """Let the next optimizer step use that `fraction` of each group's peak."""
+    schedule = run.schedule
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = fraction * (schedule.muon_learning_rate if "muon" in group else schedule.learning_rate)
 
 
 def log_losses(run: Run, clock: Clock) -> None:
@@ -157,9 +168,13 @@ def log_losses(run: Run, clock: Clock) -> None:
     add_metric(run, "train_loss", summary.train_loss)
     add_metric(run, "objective", summary.objective)
     add_metric(run, "grad_norm", summary.grad_norm)
-    add_metric(run, "learning_rate", run.optimizer.param_groups[0]["lr"])
+    groups = run.optimizer.param_groups
+    for name, rate in {"muon_" * ("muon" in group) + "learning_rate": group["lr"] for group in groups}.items():
+        add_metric(run, name, rate)
     add_metric(run, "epoch", run.tokens_seen / run.schedule.epoch_tokens)
-    add_metric(run, "tokens_per_second", clock.read())
+    run.speed = clock.read()
+    for name, value in run.speed.items():
+        add_metric(run, name, value)
 
 
 def log_evaluation(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The model and its optimizer."""
+"""The model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 
 from toremi_cli.errors import TrainingError, UsageError, reason
 from toremi_cli.lm.streams import derive_seed
-from toremi_cli.train.config import PRESETS, TrainConfig, model_config_path
+from toremi_cli.train.config import TrainConfig, model_config_path
+from toremi_cli.train.shapes import PRESETS
 
 VOCABULARY_MULTIPLE = 64
 """Matrix products are faster when the vocabulary is a multiple of this."""
@@ -37,23 +38,14 @@ def model_config(config: TrainConfig, vocab_size: int, eos_id: int) -> Any:
     Raises:
         UsageError: a config that transformers cannot read, or that cannot hold the vocabulary or the rows.
     """
-    from transformers import AutoConfig, GPT2Config
+    from transformers import AutoConfig
 
     if config.model in PRESETS and not config.init_from:
-        shape = config.preset
-        return GPT2Config(
-            vocab_size=padded_vocabulary(vocab_size),
-            n_positions=config.context_length or shape.context_length,
-            n_embd=shape.width,
-            n_layer=shape.num_layers,
-            n_head=shape.num_heads,
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            initializer_range=initializer_range(shape.width),
-            bos_token_id=eos_id,
-            eos_token_id=eos_id,
-        )
+        preset = config.preset
+        length = config.context_length or preset.context_length
+        found = preset.transformers_config(length, initializer_range(preset.width))
+        _take_vocabulary(found, vocab_size, eos_id)
+        return found
     path = Path(config.init_from) if config.init_from else model_config_path(config.model)
     assert path is not None  # check_config has seen it
     try:
@@ -143,13 +135,3 @@ def count_parameters(shape: Any) -> int:
 
     with torch.device("meta"):
         return sum(p.numel() for p in AutoModelForCausalLM.from_config(shape).parameters())
-
-
-def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only: not on biases and norms."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), fused=device.type in ("cuda", "cpu"))

@@ -23,12 +23,12 @@ from toremi_cli.train.growing_table import GrowingTable
 from toremi_cli.train.loader import BatchBuilder
 from toremi_cli.train.model import (
     build_model,
-    build_optimizer,
     context_length_of,
     count_parameters,
     load_checkpoint_model,
     model_config,
 )
+from toremi_cli.train.optimizers import build_optimizer
 from toremi_cli.train.order import SampleOrder, ShuffledOrder
 from toremi_cli.train.packing import RowStream
 from toremi_cli.train.policy import build_policy
@@ -94,6 +94,8 @@ class Run:
     """(num_topics,) float64 of the last evaluation; NaN where not measured."""
     last_evaluation: dict[str, float] = field(default_factory=dict)
     last_train_loss: float = float("nan")
+    speed: dict[str, float] = field(default_factory=dict)
+    """Of the last steps that were logged, by `Clock.read`."""
 
     @property
     def is_main(self) -> bool:
@@ -189,7 +191,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
     ranks = accelerator.num_processes
     plan = plan_run(config, cache, ranks, smallest_gpu_memory(device), ranks if is_sharded(accelerator) else 1)
     folder = workdir.run(config.run_name)
-    last = find_checkpoint(folder, accelerator, cache, resume)
+    last = find_checkpoint(folder, accelerator, cache, resume, config.decay_from)
     model = load_checkpoint_model(last, exact=True) if last else build_model(config, plan.shape)
     model.to(device).train()  # from_pretrained leaves dropout off
     shapes = shapes_of(model)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from toremi_cli.errors import UsageError
-from toremi_cli.train.config import FALLBACK, PRESETS, TrainConfig
+from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.decaying import decay_step
+from toremi_cli.train.shapes import FALLBACK, PRESETS
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,22 @@ class Schedule:
     """Steps between two updates of the weights."""
     eval_every: int
     """Steps between two evaluations."""
+    muon_learning_rate: float
+    """The peak for Muon's matrices."""
+    kind: str = "cosine"
+    """cosine, linear, wsd or constant."""
+    floor: float = 0.1
+    """Where the decay ends, as a fraction of the peak."""
+    decay_steps: int = 0
+    """Steps below the peak at the end of `wsd`."""
+
+    @property
+    def last_peak_step(self) -> int:
+        """The last step at the peak learning rate, counted from 0."""
+        warm = max(self.warmup_steps - 1, 0)
+        if self.kind == "constant":
+            return self.max_steps - 1
+        return max(warm, self.max_steps - 1 - self.decay_steps) if self.kind == "wsd" else warm
 
     @property
     def batch_tokens(self) -> int:
@@ -116,30 +134,41 @@ def plan_schedule(
         max_steps = max(int((config.epochs or 1.0) * epoch_tokens / batch_tokens), 1)
     warmup_steps = config.warmup_steps
     if warmup_steps is None:
-        warmup_steps = min(math.ceil(0.05 * max_steps), 500)
+        warmup_steps = min(math.ceil(0.05 * max_steps), config.preset.most_warmup)
     interval = config.interval or max(max_steps // UPDATES, 1)
+    begun = decay_step(config.decay_from) if config.decay_from else 0
+    if begun and begun >= max_steps:
+        raise UsageError(
+            f"--decay-from {config.decay_from}: has {begun} steps, the whole run {max_steps}; expected more"
+        )
+    decay_steps = max_steps - begun if config.decay_from else round(config.decay_fraction * max_steps)
+    learning_rate = config.learning_rate or default_learning_rate(config, width)
     return Schedule(
         context_length=context_length,
         batch_size=batch_size,
         num_micro_steps=num_micro_steps,
         max_steps=max_steps,
         warmup_steps=warmup_steps,
-        learning_rate=config.learning_rate or default_learning_rate(config, width),
+        learning_rate=learning_rate,
         epoch_tokens=epoch_tokens,
         interval=interval,
         eval_every=config.eval_every or _evaluation_steps(max_steps, interval, batch_tokens, eval_tokens),
+        muon_learning_rate=config.muon_learning_rate or learning_rate,
+        kind=config.schedule,
+        floor=config.min_learning_rate,
+        decay_steps=decay_steps,
     )
 
 
 def default_learning_rate(config: TrainConfig, width: int) -> float:
-    """The preset's peak; for another model, by its width: on the lines between the presets, in logarithms.
+    """The preset's peak; for another model, by its width: on the lines between GPT-2's presets, in logarithms.
 
     Wider ones follow GPT-3's table (arXiv 2005.14165, table 2.1), about width^-0.6; narrower ones width^-1, to 0.01.
     One that is trained already gets 3e-4 at most.
     """
     if config.preset.width or not width:
         return config.preset.learning_rate
-    known = sorted((preset.width, preset.learning_rate) for preset in PRESETS.values())
+    known = sorted((p.width, p.learning_rate) for name, p in PRESETS.items() if name.startswith("gpt2"))
     (narrowest, high), (widest, low) = known[0], known[-1]
     if width < narrowest:
         rate = min(high * narrowest / width, 0.01)
@@ -171,12 +200,20 @@ def _most_tokens(config: TrainConfig, vocab_size: int, activations: int, memory:
     return by_logits
 
 
-def learning_rate(step: int, schedule: Schedule, kind: str, floor: float) -> float:
-    """The learning rate of step `step` (0 is the first); `floor` is where the decay ends, as a fraction of the peak."""
+def fraction_of_peak(step: int, schedule: Schedule) -> float:
+    """The learning rate of step `step` (0 is the first) over its peak.
+
+    Exactly 1 at the last step of the warm-up, or at the first where there is none, and exactly `floor` at the last step
+    of a schedule that decays. Cosine and linear decay from the one to the other; `wsd` (warm-up, stable, decay; arXiv
+    2404.06395, linear as in arXiv 2405.18392) stays at the peak and falls over the last `decay_steps`.
+    """
     if step < schedule.warmup_steps:
-        return schedule.learning_rate * (step + 1) / schedule.warmup_steps
-    if kind == "constant":
-        return schedule.learning_rate
-    done = (step - schedule.warmup_steps) / max(schedule.max_steps - schedule.warmup_steps, 1)
-    left = 1 - done if kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-    return schedule.learning_rate * (floor + (1 - floor) * left)
+        return (step + 1) / schedule.warmup_steps
+    last = schedule.max_steps - 1
+    peak = schedule.last_peak_step
+    if step <= peak or schedule.kind == "constant":
+        return 1.0
+    left = (last - step) / (last - peak)
+    if schedule.kind == "cosine":
+        left = 0.5 * (1 - math.cos(math.pi * left))
+    return schedule.floor + (1 - schedule.floor) * left

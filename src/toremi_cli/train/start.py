@@ -15,6 +15,7 @@ from toremi_cli.policy_config import policy_settings
 from toremi_cli.runs.record import FINISHED, read_run
 from toremi_cli.train.accelerate_config import is_first_machine
 from toremi_cli.train.config import TrainConfig, check_config, differences
+from toremi_cli.train.decaying import decay_settings
 from toremi_cli.train.launch import launch
 from toremi_cli.train.machine import check_launched, resolve_devices
 from toremi_cli.train.ranks import is_first, join_launched
@@ -118,6 +119,8 @@ def configure(given: Mapping[str, Any], debug: bool = False) -> TrainConfig:
     except ValueError as problem:
         raise UsageError(str(problem)) from None
     config = TrainConfig(**{**given, "policy": policy, "debug": debug, "quiet": console.is_quiet()})
+    if config.decay_from:
+        config = decay_settings(config, {key for key, value in given.items() if key != "policy" or value})
     check_config(config)
     return config
 

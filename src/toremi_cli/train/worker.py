@@ -91,7 +91,7 @@ def _train(config: TrainConfig, folder: Path, resume: bool, overwrite: bool) -> 
     if run.is_main:
         announce(run)
     started, first_step = time.perf_counter(), run.step
-    last_step = run.step if checkpoint else -1
+    last_step = run.step if checkpoint is not None and checkpoint.parent == folder else -1
     received = train(run, partial(open_folder, run, last_step, overwrite))
     summary = _summary(run, first_step, time.perf_counter() - started)
     note_held_down(run)
@@ -112,6 +112,7 @@ def _summary(run: Any, first_step: int, seconds: float) -> dict[str, Any]:
         **{f"validation_{name}": value for name, value in run.last_evaluation.items()},
         "tokens_per_second": (run.step - first_step) * run.schedule.batch_tokens / max(seconds, 1e-9),
         "seconds": seconds,
+        **{name: run.speed[name] for name in ("mfu", "peak_memory_gib") if name in run.speed},
     }
 
 

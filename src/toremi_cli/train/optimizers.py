@@ -1,0 +1,117 @@
+"""The optimizers: AdamW, and Muon on the hidden layers' matrices with AdamW on all else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from toremi_cli.errors import UsageError
+from toremi_cli.train.config import TrainConfig
+
+MUON_MOMENTUM = 0.95
+"""Nesterov's, as in Jordan et al. 2024 (kellerjordan.github.io/posts/muon)."""
+FUSED_QUERY_KEY_VALUE = ("c_attn", "qkv_proj", "Wqkv")
+FUSED_GATE_UP = ("gate_up_proj",)
+"""Layers whose one matrix is several, one after the other along its outputs (GPT-2, Phi, MPT)."""
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
+    """The optimizer of `--optimizer`; groups marked `muon` take the learning rate of Muon.
+
+    Weight decay acts on matrices only, not on biases and norms.
+
+    Raises:
+        UsageError: Muon, and the model has no hidden matrix.
+    """
+    hidden = _hidden_matrices(model) if config.optimizer == "muon" else {}
+    if config.optimizer == "muon" and not hidden:
+        raise UsageError(
+            f"--optimizer muon: {type(model).__name__} has no matrices in hidden layers; use --optimizer adamw"
+        )
+    others = [p for p in model.parameters() if p.requires_grad and p not in hidden]
+    groups = [
+        {"params": [p for p in others if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    fused = device.type in ("cuda", "cpu")
+    adamw = torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), fused=fused)
+    return MuonAndAdamW(hidden, adamw, config.weight_decay) if hidden else adamw
+
+
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Two optimizers of torch as one, with one list of groups and one state, so that a checkpoint sees one."""
+
+    def __init__(self, hidden: dict[nn.Parameter, Layout], adamw: torch.optim.AdamW, weight_decay: float) -> None:
+        """Muon on the `hidden` matrices; `adamw` holds all other parameters."""
+        layouts = list(dict.fromkeys(hidden.values()))
+        groups = [
+            {"params": [p for p, found in hidden.items() if found == layout], "layout": layout, "muon": True}
+            for layout in layouts
+        ]
+        self._adamw = adamw
+        # Of updates with the size of AdamW's (arXiv 2502.16982, section 2.2): a rate for one suits the other.
+        self._muon = _PiecewiseMuon(
+            groups, lr=0.0, weight_decay=weight_decay, momentum=MUON_MOMENTUM, adjust_lr_fn="match_rms_adamw"
+        )
+        super().__init__([*self._muon.param_groups, *adamw.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Let each of the two step on its own groups."""
+        for part, is_muon in ((self._muon, True), (self._adamw, False)):
+            # Preparation for devices and shards puts other groups and another state in the place of the first ones.
+            part.param_groups = [group for group in self.param_groups if ("muon" in group) == is_muon]
+            part.state = self.state
+            part.step()
+
+
+Layout = tuple[bool, tuple[int, ...]]
+"""Of a matrix: whether inputs come before outputs, and at which sizes the outputs part into matrices of their own."""
+
+
+class _PiecewiseMuon(torch.optim.Muon):
+    """Muon that orthogonalises each matrix of a fused one by itself, as (outputs, inputs).
+
+    Together, q, k and v would share one set of singular directions, and each would get another step than alone.
+    """
+
+    def _init_group(
+        self, group: MutableMapping[str, Any], params: list[Tensor], grads: list[Tensor], buffers: list[Tensor]
+    ) -> bool:
+        whole: tuple[list[Tensor], ...] = ([], [], [])
+        super()._init_group(group, *whole)
+        input_first, sizes = group["layout"]
+        for pieces, tensors in zip((params, grads, buffers), whole, strict=True):
+            for tensor in tensors:  # views: what is written to them is written to the whole
+                pieces.extend((tensor.t() if input_first else tensor).split(sizes))
+        return False
+
+
+def _hidden_matrices(model: nn.Module) -> dict[nn.Parameter, Layout]:
+    """The weights of the layers between embeddings and head, which both stay with AdamW."""
+    outside = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    outside |= {head.weight} if isinstance(head, nn.Module) else set()
+    found = {}
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, nn.Linear | Conv1D) and weight.requires_grad and weight not in outside:
+            input_first = isinstance(module, Conv1D)
+            outputs = weight.shape[1 if input_first else 0]
+            found[weight] = (input_first, _piece_sizes(name.rpartition(".")[2], outputs, model.config))
+    return found
+
+
+def _piece_sizes(name: str, outputs: int, shape: Any) -> tuple[int, ...]:
+    """Outputs of each of the matrices that a layer's one matrix is."""
+    if name in FUSED_GATE_UP:
+        return (outputs // 2, outputs // 2)
+    if name in FUSED_QUERY_KEY_VALUE:
+        heads, width = shape.num_attention_heads, shape.hidden_size
+        queries = heads * (getattr(shape, "head_dim", None) or width // heads)
+        return (queries, (outputs - queries) // 2, (outputs - queries) // 2)
+    return (outputs,)
