@@ -6,7 +6,7 @@ TOREMI := $(VENV)/.toremi
 READY  := $(VENV)/.ready
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help install demo test test-all test-browser evidence evidence-quick lint format clean
+.PHONY: help install demo test test-all test-browser evidence evidence-quick gpu lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -68,6 +68,9 @@ evidence: $(READY)  ## The whole grid, about 700 training runs; DOMAINS=DIR and 
 evidence-quick: $(READY)  ## A small grid on the demo's text: 8 short runs
 	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.evidence --preset quick --out $(EVIDENCE)/quick
 
+gpu: $(READY)  ## What only a GPU can show of the trainer, in ten minutes: gpu-out/gpu.md
+	$(BIN)/python -m benchmarks.gpu
+
 lint: $(READY)  ## Style, format, types and the length of pages and sentences
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -79,4 +82,4 @@ format: $(READY)  ## Put the code in shape
 	$(BIN)/ruff format .
 
 clean:  ## Remove what the build and the demo wrote
-	rm -rf $(VENV) demo-out evidence-out build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo-out evidence-out gpu-out build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,41 @@
+"""The script for a GPU runs whole on the CPU, at toy size."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.shell import environment
+
+
+def test_every_part_runs(tmp_path: Path):
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--toy", "--out", tmp_path],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=Path(__file__).parents[1],
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["problems"] == []
+    # five cases and the other loop; without torch.compile two of the five are one
+    assert len(found["cases"]) == 2 * 5 and {case["model"] for case in found["cases"]} == {"gpt2-tiny", "1m"}
+    assert all(case["tokens_per_second"] > 0 and 0 < case["mfu"] < 1 for case in found["cases"])
+    assert found["checks"]["resume bit for bit"] == "yes"
+    assert "toremi over uniform, in turns" in process.stdout
+    assert process.stdout == (tmp_path / "gpu.md").read_text()
+
+
+def test_without_a_gpu_it_says_so_in_one_line(tmp_path: Path):
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--out", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        env=environment(CUDA_VISIBLE_DEVICES=""),
+        cwd=Path(__file__).parents[1],
+    )
+    assert process.returncode == 1 and not (tmp_path / "out").exists()
+    assert process.stderr == "error: torch finds no GPU on this machine; --toy runs on the CPU\n"
