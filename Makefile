@@ -34,7 +34,7 @@ test-browser: $(READY)  ## The tests of the pages in Chromium, installed through
 
 DEMO       := demo-out
 DEMO_STEPS ?= 500
-DEMO_TRAIN := --workdir $(DEMO) --model 1m --context-length 128 --batch-size 8 --max-steps $(DEMO_STEPS) \
+DEMO_TRAIN := --workdir $(DEMO) --model gpt2-tiny --context-length 128 --batch-size 8 --max-steps $(DEMO_STEPS) \
               --eval-every 25 --checkpoint-every 100
 
 # Interrupt it at any moment: the next `make demo` goes on from there.
