@@ -132,21 +132,21 @@ def not_below(low, shares):
     return [max(a, c * s) for a, s in zip(low, shares, strict=True)]
 
 
-def value_of(losses, shuffled):
-    """v of each topic, and the mean of S - L over the text; 1 and 0 where nothing is known."""
+def value_of(losses, shuffled, power):
+    """u or v of each topic, and the mean of S - L over the text; 1 and 0 where nothing is known."""
     known = [k for k in range(5) if losses[k] is not None]
-    worth = {k: losses[k] * max(shuffled[k] - losses[k], 0) for k in known}
+    worth = {k: losses[k] * max(shuffled[k] - losses[k], 0) ** power for k in known}
     total, reached, middle = sum(NATURAL[k] for k in known), 0.0, None
     for k in sorted(known, key=worth.get):
         reached += NATURAL[k]
         if middle is None and reached >= total / 2:
             middle = worth[k]
     gain = sum(NATURAL[k] * max(shuffled[k] - losses[k], 0) for k in known) / total
-    return [min(worth[k] / (0.8 * middle), 1) if k in known else 1.0 for k in range(5)], gain
+    return [min(worth[k] / middle, 1) if k in known else 1.0 for k in range(5)], gain
 
 
 def toremi(courses):
-    before, gain_before = value_of(NGRAM, UNIGRAM)
+    before, gain_before = value_of(NGRAM, UNIGRAM, 1)
     even = not_below([0.7 * n for n in NATURAL], [0.2] * 5)
     sums, total = [[0.0, 0.0, 0.0] for _ in TOPICS], 0.0
     for (losses, _), gains in zip(courses, GAIN, strict=True):
@@ -158,9 +158,13 @@ def toremi(courses):
                 x + TOKENS[k] * new for x, new in zip(sums[k], (losses[k], losses[k] + gains[k], 1), strict=True)
             ]
         means = [(low / n, high / n) if n else (None, None) for low, high, n in sums]
-        value, gain = value_of(*zip(*means, strict=True))
+        value, gain = value_of(*zip(*means, strict=True), 2)
         count = min(1, gain / gain_before)
-        wanted = [s * max(a * b**count, 0.2) ** 4 for s, a, b in zip(even, before, value, strict=True)]
+        wanted = []
+        for part, natural, a, b in zip(even, NATURAL, before, value, strict=True):
+            trust = max(min(1, a * b**count / 0.7), 0.3) ** 6
+            raised = part / natural
+            wanted.append(natural * trust * (raised**trust if raised > 1 else raised))
         yield [w / sum(wanted) / n for w, n in zip(wanted, NATURAL, strict=True)]
 
 

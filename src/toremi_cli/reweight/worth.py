@@ -38,6 +38,6 @@ def other_tokens(segment: Tensor, row_length: int) -> Tensor:
     return torch.empty_like(shuffled).scatter(0, shuffled, shuffled[following])
 
 
-def worth(loss: Tensor, shuffled_loss: Tensor) -> Tensor:
-    """L (S - L), at least 0, of the same shape as both; in nats squared a token where they are nats a token."""
-    return loss * (shuffled_loss - loss).clamp_min(0)
+def worth(loss: Tensor, shuffled_loss: Tensor, power: float = 1.0) -> Tensor:
+    """L (S - L)^power, at least 0, of the same shape as both; in nats to the power of 1 + power a token."""
+    return loss * (shuffled_loss - loss).clamp_min(0) ** power

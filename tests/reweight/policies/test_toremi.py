@@ -9,8 +9,8 @@ from toremi_cli.reweight import MissingNeed, PolicyConfig, PolicyData, make_poli
 
 NAN = math.nan
 SIZES = [1.3, 1.1, 0.9, 0.7]
-CLEAN, ROTE, NOISE, JUNK = (4.0, 6.5), (0.3, 5.0), (6.2, 6.1), (1.5, 3.5)
-"""L and S, or the entropies under n-grams and under unigrams: worth 10, 1.4, 0 and 3 nats squared."""
+CLEAN, ROTE, NOISE, JUNK = (4.0, 6.5), (0.1, 5.0), (6.2, 6.1), (1.5, 3.5)
+"""L and S, or the entropies under n-grams and under unigrams: worth 10, 0.5, 0 and 3 nats squared."""
 
 
 def make(before=None, sizes=SIZES, **options):
@@ -36,12 +36,14 @@ def test_before_the_first_step_what_is_worth_less_than_most_is_drawn_less():
     policy = make([CLEAN, CLEAN, NOISE, JUNK])
     clean, other, noise, junk = shares(policy)
     assert other / clean == pytest.approx(1)
-    assert junk / clean == pytest.approx((3 / 8) ** 4)
-    assert noise / clean == pytest.approx(0.2**4)
+    trust = (3 / 7) ** 6  # worth 3, and trusted from 0.7 of the median of 10
+    raised = 0.25 / (0.7 / 4)  # the last topic's part over its natural share
+    assert junk / clean == pytest.approx(0.7 / 4 * trust * raised**trust / 0.25)
+    assert noise / clean == pytest.approx(0.9 / 4 * 0.3**6 * (1 / 0.9) ** 0.3**6 / 0.25)
 
 
 def test_what_is_worth_about_as_much_as_most_is_left_alone():
-    better, worse = (5.0, 8.0), (4.0, 6.05)  # 15 and 8.2; the median is 10
+    better, worse = (5.0, 8.0), (4.0, 5.8)  # 15 and 7.2; the median is 10
     policy = make([CLEAN, better, CLEAN, worse])
     assert shares(policy) == pytest.approx(shares(make()))
 
@@ -55,24 +57,39 @@ def test_a_topic_too_small_to_be_counted_is_worth_enough():
     assert shares(make([CLEAN, CLEAN, CLEAN, (NAN, NAN)])) == pytest.approx(shares(make()))
 
 
+def test_what_is_worth_less_is_not_raised():
+    """Three topics of equal parts; that of the small one is five times its natural share."""
+    middling = (3.0, 4.5)  # worth 4.5
+    small, large, _ = shares(make([middling, CLEAN, CLEAN], sizes=[0.2, 1.4, 1.4]))
+    trust = (4.5 / 7) ** 6
+    natural, part = 0.2 / 3, 0.3367  # what the floor leaves to the small one
+    assert large == pytest.approx((1 - small) / 2)
+    assert small / large == pytest.approx(natural * trust * 5**trust * 3, rel=0.02)
+    assert small < 0.1 * part
+
+
 def test_noise_rote_and_junk_lose_by_what_the_model_measures_alone():
     policy = make(sizes=[6.0, 1.5, 1.5, 1.0])
     policy.update(seen(CLEAN, ROTE, NOISE, JUNK))
     clean, rote, noise, junk = shares(policy)
-    even = (1 - 0.7 * 0.6) / 3 / (0.7 * 0.6)  # the large topic keeps 0.7 of its natural share
-    assert junk / clean == pytest.approx(even * (3 / 8) ** 4)
-    assert rote / clean == pytest.approx(even * 0.2**4)
-    assert noise / clean == pytest.approx(even * 0.2**4)
+    least = 0.3**6
+    part = (1 - 0.7 * 0.6) / 3  # of each small topic; the large one keeps 0.7 of its natural share
+    trust = (6 / 25 / 0.7) ** 6  # L (S - L)^2 over its median
+    assert junk / clean == pytest.approx(0.1 * trust * (part / 0.1) ** trust / (0.7 * 0.6))
+    held = 0.15 * least * (part / 0.15) ** least / (0.7 * 0.6)
+    assert (rote / clean, noise / clean) == pytest.approx((held, held))
 
 
 def test_the_model_counts_as_far_as_it_uses_context():
     """n-grams gain 2.5 nats by context; a model that gains a tenth of that moves the weights by so much less."""
-    young, grown, old = make([CLEAN] * 4), make([CLEAN] * 4), make([CLEAN] * 4)
-    young.update(seen((7.0, 7.25), (7.0, 7.25), (7.0, 7.25), (2.8, 3.05)))  # the last is worth 0.4 of the others
-    grown.update(seen((4.0, 6.5), (4.0, 6.5), (4.0, 6.5), (1.6, 4.1)))
+    sizes = [1.0] * 4  # all of equal parts already
+    young, grown, old = (make([CLEAN] * 4, sizes=sizes) for _ in range(3))
+    young.update(seen((7.0, 7.25), (7.0, 7.25), (7.0, 7.25), (0.7, 0.95)))  # the last is worth 0.1 of the others
+    grown.update(seen((4.0, 6.5), (4.0, 6.5), (4.0, 6.5), (1.6, 4.1)))  # 0.4
     old.update(seen((3.0, 8.0), (3.0, 8.0), (3.0, 8.0), (1.2, 6.2)))
     relative = [shares(p)[3] / shares(p)[0] for p in (young, grown, old)]
-    assert relative == pytest.approx([0.5 ** (4 * 0.1), 0.5**4, 0.5**4])
+    held = (0.4 / 0.7) ** 6
+    assert relative == pytest.approx([1.0, held, held])  # 0.1^0.1 = 0.79: trusted yet
 
 
 def test_the_median_is_that_of_the_text_not_of_topics():
@@ -108,8 +125,9 @@ def test_old_losses_are_forgotten():
     for _ in range(2):
         policy.update(seen(CLEAN, CLEAN, CLEAN, CLEAN))
     old = sum(i**4 for i in range(1, 11)) / sum(i**4 for i in range(1, 13))  # an interval at n of N tokens: (n/N)^4
-    worth = (4 + 2.2 * old) * (2.5 - 2.6 * old)
-    assert shares(policy)[3] / shares(policy)[0] == pytest.approx((worth / 8) ** 4)
+    value = (4 + 2.2 * old) * (2.5 - 2.6 * old) ** 2
+    trust = (value / 25 / 0.7) ** 6
+    assert shares(policy)[3] / shares(policy)[0] == pytest.approx(0.7 * trust * (1 / 0.7) ** trust)
     for _ in range(20):
         policy.update(seen(CLEAN, CLEAN, CLEAN, CLEAN))
     assert shares(policy) == pytest.approx(shares(make())), "what turns into text comes back"

@@ -1,11 +1,13 @@
 """`toremi`: text that is worth less than most is drawn less. Ours; reasons and measurements in docs/policy.md.
 
-    worth_l = L_l (S_l - L_l)                     nats squared a token: what is left to learn x what context tells;
-                                                  see `reweight/worth.py`
-    v_l     = min(1, worth_l / (ENOUGH m))        m: the median of worth over the text; 1 where worth is not known
-    share_l ~ b_l max(v0_l v_l^k, LEAST)^STEEP    v0 by n-grams before the first step, v by the model's own losses
+    worth   = L (S - L)          what is left to learn x what context tells, see `reweight/worth.py`
+    u_l     = min(1, worth_l / m)                by n-grams, before the first step; m: median of worth over the text
+    v_l     = min(1, worth_l (S_l - L_l) / m)    by the model: noise is what context goes on telling it little of
+    h_l     = max(min(1, u_l v_l^k / ENOUGH), LEAST)^STEEP      how far the topic is trusted
+    share_l ~ n_l h_l min(1, b_l / n_l)          of topics of at least their part b_l, n_l: the natural share
+              n_l h_l (b_l / n_l)^h_l            of smaller ones: what isn't trusted isn't raised
     k       = min(1, mean of S - L over that of n-grams)
-    b_l     = equal shares, those of a kind share one (`crowding`), none below FLOOR of its natural share
+    b_l     equal shares, those of a kind share one (`crowding`), none below FLOOR of its natural share
 
 So noise, which no context tells, what is known by heart, and text of few different words are drawn less, from the first
 step on; topics that are worth about as much as most are drawn alike. k is how far the model's own measurement counts:
@@ -30,15 +32,14 @@ from toremi_cli.reweight.worth import worth
 FLOOR = 0.7
 """Least share of a topic among them, as a fraction of the natural one: small topics are where a model that is judged by
 each of its domains has most to gain, and large ones shall not pay for it."""
-ENOUGH = 0.8
-"""Worth over the median from which text is not held back: clean topics lie above it, by n-grams as by the model."""
-STEEP = 4.0
-"""How steeply shares fall below that: at half of ENOUGH to a sixteenth."""
+ENOUGH = 0.7
+"""Worth, over the median, from which text is trusted: clean topics lie above it, by n-grams as by the model."""
+STEEP = 6.0
+"""How steeply trust falls below that: at half of ENOUGH to a sixty-fourth."""
 MEMORY = 4.0
 """What was measured after n of N tokens counts (n/N)^MEMORY: for the most part, the last fifth of what was seen."""
-LEAST = 0.2
-"""Least v0 v^k, to the power of STEEP a share of 0.0016: well below the floor of the sampling, so that nothing less is
-ever drawn."""
+LEAST = 0.3
+"""To the power of STEEP a share of 0.0007: well below the floor of the sampling, so that nothing less is ever drawn."""
 
 
 class Toremi(Policy):
@@ -76,31 +77,33 @@ class Toremi(Policy):
         return self._weights()
 
     def _weights(self) -> Tensor:
-        before, gain_before = self._value(self.before)
-        value, gain = self._value(self.sums[:2] / self.sums[2])  # 0 / 0 = NaN: not known
+        before, gain_before = self._value(self.before, power=1)
+        value, gain = self._value(self.sums[:2] / self.sums[2], power=2)  # 0 / 0 = NaN: not known
         count = min(1.0, gain / gain_before) if gain_before > 0 else float(gain > 0)
-        shares = self.base * (before * value**count).clamp_min(LEAST) ** STEEP
+        trust = (before * value**count / ENOUGH).clamp(LEAST, 1.0) ** STEEP
+        raised = torch.where(self.natural > 0, self.base / self.natural, 1.0)
+        shares = self.natural * trust * torch.where(raised > 1, raised**trust, raised)
         shares = shares / shares.sum()
         if self.apply == "loss":
             low, high = self.config.w_min * self.natural, self.config.w_max * self.natural
             shares = torch.from_numpy(shares_between(shares.numpy(), low.numpy(), high.numpy()))
         return weights_of_shares(shares, self.natural)
 
-    def _value(self, losses: Tensor) -> tuple[Tensor, float]:
-        """v of each topic, (num_topics,), and the mean over the text of S - L.
+    def _value(self, losses: Tensor, power: int) -> tuple[Tensor, float]:
+        """u or v of each topic, (num_topics,), and the mean over the text of S - L.
 
         Args:
             losses: (2, num_topics) L and S; NaN where not known.
+            power: that of S - L.
         """
-        values = worth(*losses)
+        values, gain = worth(*losses, power), (losses[1] - losses[0]).clamp_min(0)
         known = torch.isfinite(values) & (self.natural > 0)
         if not bool(known.any()):
             return torch.ones_like(self.natural), 0.0
         text = self.natural[known] / self.natural[known].sum()
-        gain = float((text * (losses[1] - losses[0])[known].clamp_min(0)).sum())
-        enough = ENOUGH * median(values[known], text)
-        relative = torch.where(known & (enough > 0), values / enough.clamp_min(1e-300), 1.0)
-        return relative.clamp_max(1.0), gain
+        middle = median(values[known], text)
+        relative = torch.where(known & (middle > 0), values / middle.clamp_min(1e-300), 1.0)
+        return relative.clamp_max(1.0), float((text * gain[known]).sum())
 
 
 def median(values: Tensor, text: Tensor) -> Tensor:
