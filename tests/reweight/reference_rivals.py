@@ -133,7 +133,7 @@ def not_below(low, shares):
 
 
 def value_of(losses, shuffled, power):
-    """u or v of each topic, and the mean of S - L over the text; 1 and 0 where nothing is known."""
+    """u or v of each topic, and its S - L; 1 and None where nothing is known."""
     known = [k for k in range(5) if losses[k] is not None]
     worth = {k: losses[k] * max(shuffled[k] - losses[k], 0) ** power for k in known}
     total, reached, middle = sum(NATURAL[k] for k in known), 0.0, None
@@ -141,7 +141,7 @@ def value_of(losses, shuffled, power):
         reached += NATURAL[k]
         if middle is None and reached >= total / 2:
             middle = worth[k]
-    gain = sum(NATURAL[k] * max(shuffled[k] - losses[k], 0) for k in known) / total
+    gain = [max(shuffled[k] - losses[k], 0) if k in known else None for k in range(5)]
     return [min(worth[k] / middle, 1) if k in known else 1.0 for k in range(5)], gain
 
 
@@ -159,10 +159,10 @@ def toremi(courses):
             ]
         means = [(low / n, high / n) if n else (None, None) for low, high, n in sums]
         value, gain = value_of(*zip(*means, strict=True), 2)
-        count = min(1, gain / gain_before)
+        count = [1.0 if a is None or b == 0 else min(1, a / b) for a, b in zip(gain, gain_before, strict=True)]
         wanted = []
-        for part, natural, a, b in zip(even, NATURAL, before, value, strict=True):
-            trust = max(min(1, a * b**count / 0.7), 0.3) ** 6
+        for part, natural, a, b, k in zip(even, NATURAL, before, value, count, strict=True):
+            trust = max(min(1, a * b**k / 0.75), 0.3) ** 6
             raised = part / natural
             wanted.append(natural * trust * (raised**trust if raised > 1 else raised))
         yield [w / sum(wanted) / n for w, n in zip(wanted, NATURAL, strict=True)]

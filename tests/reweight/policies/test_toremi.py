@@ -36,14 +36,14 @@ def test_before_the_first_step_what_is_worth_less_than_most_is_drawn_less():
     policy = make([CLEAN, CLEAN, NOISE, JUNK])
     clean, other, noise, junk = shares(policy)
     assert other / clean == pytest.approx(1)
-    trust = (3 / 7) ** 6  # worth 3, and trusted from 0.7 of the median of 10
+    trust = (3 / 7.5) ** 6  # worth 3, and trusted from 0.75 of the median of 10
     raised = 0.25 / (0.7 / 4)  # the last topic's part over its natural share
     assert junk / clean == pytest.approx(0.7 / 4 * trust * raised**trust / 0.25)
     assert noise / clean == pytest.approx(0.9 / 4 * 0.3**6 * (1 / 0.9) ** 0.3**6 / 0.25)
 
 
 def test_what_is_worth_about_as_much_as_most_is_left_alone():
-    better, worse = (5.0, 8.0), (4.0, 5.8)  # 15 and 7.2; the median is 10
+    better, worse = (5.0, 8.0), (4.0, 5.9)  # 15 and 7.6; the median is 10
     policy = make([CLEAN, better, CLEAN, worse])
     assert shares(policy) == pytest.approx(shares(make()))
 
@@ -61,7 +61,7 @@ def test_what_is_worth_less_is_not_raised():
     """Three topics of equal parts; that of the small one is five times its natural share."""
     middling = (3.0, 4.5)  # worth 4.5
     small, large, _ = shares(make([middling, CLEAN, CLEAN], sizes=[0.2, 1.4, 1.4]))
-    trust = (4.5 / 7) ** 6
+    trust = (4.5 / 7.5) ** 6
     natural, part = 0.2 / 3, 0.3367  # what the floor leaves to the small one
     assert large == pytest.approx((1 - small) / 2)
     assert small / large == pytest.approx(natural * trust * 5**trust * 3, rel=0.02)
@@ -74,22 +74,32 @@ def test_noise_rote_and_junk_lose_by_what_the_model_measures_alone():
     clean, rote, noise, junk = shares(policy)
     least = 0.3**6
     part = (1 - 0.7 * 0.6) / 3  # of each small topic; the large one keeps 0.7 of its natural share
-    trust = (6 / 25 / 0.7) ** 6  # L (S - L)^2 over its median
+    trust = (6 / 25 / 0.75) ** 6  # L (S - L)^2 over its median
     assert junk / clean == pytest.approx(0.1 * trust * (part / 0.1) ** trust / (0.7 * 0.6))
     held = 0.15 * least * (part / 0.15) ** least / (0.7 * 0.6)
     assert (rote / clean, noise / clean) == pytest.approx((held, held))
 
 
 def test_the_model_counts_as_far_as_it_uses_context():
-    """n-grams gain 2.5 nats by context; a model that gains a tenth of that moves the weights by so much less."""
+    """n-grams gain 2.5 nats by context; a model that gains a tenth of that in a topic knows little of it yet."""
     sizes = [1.0] * 4  # all of equal parts already
     young, grown, old = (make([CLEAN] * 4, sizes=sizes) for _ in range(3))
     young.update(seen((7.0, 7.25), (7.0, 7.25), (7.0, 7.25), (0.7, 0.95)))  # the last is worth 0.1 of the others
     grown.update(seen((4.0, 6.5), (4.0, 6.5), (4.0, 6.5), (1.6, 4.1)))  # 0.4
     old.update(seen((3.0, 8.0), (3.0, 8.0), (3.0, 8.0), (1.2, 6.2)))
     relative = [shares(p)[3] / shares(p)[0] for p in (young, grown, old)]
-    held = (0.4 / 0.7) ** 6
+    held = (0.4 / 0.75) ** 6
     assert relative == pytest.approx([1.0, held, held])  # 0.1^0.1 = 0.79: trusted yet
+
+
+def test_what_is_new_to_the_model_is_not_taken_for_noise():
+    """Of two topics of one loss and gain, n-grams find much context in one, and little in the other."""
+    policy = make([CLEAN, CLEAN, CLEAN, (4.0, 6.5), (5.5, 6.5)], sizes=[1.0] * 5)
+    weak = (6.0, 7.0)  # 6 of a median of 25
+    policy.update(seen(CLEAN, CLEAN, CLEAN, weak, weak))
+    clean, _, _, new, noise = shares(policy)
+    assert new / clean == pytest.approx((0.24**0.4 / 0.75) ** 6)
+    assert noise / clean == pytest.approx(0.3**6)
 
 
 def test_the_median_is_that_of_the_text_not_of_topics():
@@ -126,7 +136,7 @@ def test_old_losses_are_forgotten():
         policy.update(seen(CLEAN, CLEAN, CLEAN, CLEAN))
     old = sum(i**4 for i in range(1, 11)) / sum(i**4 for i in range(1, 13))  # an interval at n of N tokens: (n/N)^4
     value = (4 + 2.2 * old) * (2.5 - 2.6 * old) ** 2
-    trust = (value / 25 / 0.7) ** 6
+    trust = (value / 25 / 0.75) ** 6
     assert shares(policy)[3] / shares(policy)[0] == pytest.approx(0.7 * trust * (1 / 0.7) ** trust)
     for _ in range(20):
         policy.update(seen(CLEAN, CLEAN, CLEAN, CLEAN))

@@ -3,16 +3,16 @@
     worth   = L (S - L)          what is left to learn x what context tells, see `reweight/worth.py`
     u_l     = min(1, worth_l / m)                by n-grams, before the first step; m: median of worth over the text
     v_l     = min(1, worth_l (S_l - L_l) / m)    by the model: noise is what context goes on telling it little of
-    h_l     = max(min(1, u_l v_l^k / ENOUGH), LEAST)^STEEP      how far the topic is trusted
+    k_l     = min(1, (S_l - L_l) of the model / that of n-grams)
+    h_l     = max(min(1, u_l v_l^k_l / ENOUGH), LEAST)^STEEP    how far the topic is trusted
     share_l ~ n_l h_l min(1, b_l / n_l)          of topics of at least their part b_l, n_l: the natural share
               n_l h_l (b_l / n_l)^h_l            of smaller ones: what isn't trusted isn't raised
-    k       = min(1, mean of S - L over that of n-grams)
     b_l     equal shares, those of a kind share one (`crowding`), none below FLOOR of its natural share
 
 So noise, which no context tells, what is known by heart, and text of few different words are drawn less, from the first
-step on; topics that are worth about as much as most are drawn alike. k is how far the model's own measurement counts:
-as far as it has learnt to use context, compared with n-grams. L and S are means over the tokens seen so far, the recent
-ones first.
+step on; topics that are worth about as much as most are drawn alike. k is how far the model's own measurement of a topic
+counts: as far as it uses the context there as well as n-grams do. Or what is new to the model would look like noise,
+be drawn less, and stay new. L and S are means over the tokens seen so far, the recent ones first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from toremi_cli.reweight.worth import worth
 FLOOR = 0.7
 """Least share of a topic among them, as a fraction of the natural one: small topics are where a model that is judged by
 each of its domains has most to gain, and large ones shall not pay for it."""
-ENOUGH = 0.7
+ENOUGH = 0.75
 """Worth, over the median, from which text is trusted: clean topics lie above it, by n-grams as by the model."""
 STEEP = 6.0
 """How steeply trust falls below that: at half of ENOUGH to a sixty-fourth."""
@@ -77,10 +77,11 @@ class Toremi(Policy):
         return self._weights()
 
     def _weights(self) -> Tensor:
-        before, gain_before = self._value(self.before, power=1)
-        value, gain = self._value(self.sums[:2] / self.sums[2], power=2)  # 0 / 0 = NaN: not known
-        count = min(1.0, gain / gain_before) if gain_before > 0 else float(gain > 0)
-        trust = (before * value**count / ENOUGH).clamp(LEAST, 1.0) ** STEEP
+        measured = self.sums[:2] / self.sums[2]  # 0 / 0 = NaN: not known
+        gains = ((losses[1] - losses[0]).clamp_min(0) for losses in (measured, self.before))
+        count = torch.div(*gains).nan_to_num(1.0, posinf=1.0).clamp_max(1.0)
+        value = self._relative(self.before, power=1) * self._relative(measured, power=2) ** count
+        trust = (value / ENOUGH).clamp(LEAST, 1.0) ** STEEP
         raised = torch.where(self.natural > 0, self.base / self.natural, 1.0)
         shares = self.natural * trust * torch.where(raised > 1, raised**trust, raised)
         shares = shares / shares.sum()
@@ -89,21 +90,20 @@ class Toremi(Policy):
             shares = torch.from_numpy(shares_between(shares.numpy(), low.numpy(), high.numpy()))
         return weights_of_shares(shares, self.natural)
 
-    def _value(self, losses: Tensor, power: int) -> tuple[Tensor, float]:
-        """u or v of each topic, (num_topics,), and the mean over the text of S - L.
+    def _relative(self, losses: Tensor, power: int) -> Tensor:
+        """u or v of each topic, (num_topics,): L (S - L)^power over its median, at most 1; 1 where it isn't known.
 
         Args:
             losses: (2, num_topics) L and S; NaN where not known.
             power: that of S - L.
         """
-        values, gain = worth(*losses, power), (losses[1] - losses[0]).clamp_min(0)
+        values = worth(*losses, power)
         known = torch.isfinite(values) & (self.natural > 0)
         if not bool(known.any()):
-            return torch.ones_like(self.natural), 0.0
-        text = self.natural[known] / self.natural[known].sum()
-        middle = median(values[known], text)
+            return torch.ones_like(self.natural)
+        middle = median(values[known], self.natural[known] / self.natural[known].sum())
         relative = torch.where(known & (middle > 0), values / middle.clamp_min(1e-300), 1.0)
-        return relative.clamp_max(1.0), float((text * gain[known]).sum())
+        return relative.clamp_max(1.0)
 
 
 def median(values: Tensor, text: Tensor) -> Tensor:
