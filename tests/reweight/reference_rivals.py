@@ -147,7 +147,7 @@ def value_of(losses, shuffled, power):
 
 def toremi(courses):
     before, gain_before = value_of(NGRAM, UNIGRAM, 1)
-    even = not_below([0.7 * n for n in NATURAL], [0.2] * 5)
+    even = not_below([0.8 * n for n in NATURAL], [0.2] * 5)
     sums, total = [[0.0, 0.0, 0.0] for _ in TOPICS], 0.0
     for (losses, _), gains in zip(courses, GAIN, strict=True):
         seen = [k for k in range(5) if losses[k] is not None]
@@ -162,7 +162,7 @@ def toremi(courses):
         count = [1.0 if a is None or b == 0 else min(1, a / b) for a, b in zip(gain, gain_before, strict=True)]
         wanted = []
         for part, natural, a, b, k in zip(even, NATURAL, before, value, count, strict=True):
-            trust = max(min(1, a * b**k / 0.75), 0.3) ** 6
+            trust = max(min(1, a * b**k / 0.65), 0.4) ** 8
             raised = part / natural
             wanted.append(natural * trust * (raised**trust if raised > 1 else raised))
         yield [w / sum(wanted) / n for w, n in zip(wanted, NATURAL, strict=True)]

@@ -6,9 +6,10 @@ import torch
 
 from tests.reweight.policies.test_toremi_paper import stats
 from toremi_cli.reweight import MissingNeed, PolicyConfig, PolicyData, make_policy
+from toremi_cli.reweight.policies.toremi import ENOUGH, FLOOR, LEAST, STEEP
 
 NAN = math.nan
-SIZES = [1.3, 1.1, 0.9, 0.7]
+SIZES = [1.2, 1.1, 0.9, 0.8]
 CLEAN, ROTE, NOISE, JUNK = (4.0, 6.5), (0.1, 5.0), (6.2, 6.1), (1.5, 3.5)
 """L and S, or the entropies under n-grams and under unigrams: worth 10, 0.5, 0 and 3 nats squared."""
 
@@ -32,14 +33,18 @@ def shares(policy):
     return (policy.weights * policy.natural).tolist()
 
 
+def held(value, natural, part):
+    """What is left of a topic's part, of a value relative to the median, where the part is above its natural share."""
+    trust = min(1, max(value / ENOUGH, LEAST)) ** STEEP
+    return natural * trust * (part / natural) ** trust
+
+
 def test_before_the_first_step_what_is_worth_less_than_most_is_drawn_less():
     policy = make([CLEAN, CLEAN, NOISE, JUNK])
     clean, other, noise, junk = shares(policy)
     assert other / clean == pytest.approx(1)
-    trust = (3 / 7.5) ** 6  # worth 3, and trusted from 0.75 of the median of 10
-    raised = 0.25 / (0.7 / 4)  # the last topic's part over its natural share
-    assert junk / clean == pytest.approx(0.7 / 4 * trust * raised**trust / 0.25)
-    assert noise / clean == pytest.approx(0.9 / 4 * 0.3**6 * (1 / 0.9) ** 0.3**6 / 0.25)
+    assert junk / clean == pytest.approx(held(3 / 10, natural=0.8 / 4, part=0.25) / 0.25)  # the median is 10
+    assert noise / clean == pytest.approx(held(0.0, natural=0.9 / 4, part=0.25) / 0.25)
 
 
 def test_what_is_worth_about_as_much_as_most_is_left_alone():
@@ -60,11 +65,10 @@ def test_a_topic_too_small_to_be_counted_is_worth_enough():
 def test_what_is_worth_less_is_not_raised():
     """Three topics of equal parts; that of the small one is five times its natural share."""
     middling = (3.0, 4.5)  # worth 4.5
-    small, large, _ = shares(make([middling, CLEAN, CLEAN], sizes=[0.2, 1.4, 1.4]))
-    trust = (4.5 / 7.5) ** 6
-    natural, part = 0.2 / 3, 0.3367  # what the floor leaves to the small one
-    assert large == pytest.approx((1 - small) / 2)
-    assert small / large == pytest.approx(natural * trust * 5**trust * 3, rel=0.02)
+    small, large, other = shares(make([middling, CLEAN, CLEAN], sizes=[0.2, 1.4, 1.4]))
+    part = 1 - 2 * FLOOR * 1.4 / 3  # what the large ones leave to the small one
+    assert large == pytest.approx(other)
+    assert small / large == pytest.approx(held(0.45, natural=0.2 / 3, part=part) / (FLOOR * 1.4 / 3))
     assert small < 0.1 * part
 
 
@@ -72,12 +76,10 @@ def test_noise_rote_and_junk_lose_by_what_the_model_measures_alone():
     policy = make(sizes=[6.0, 1.5, 1.5, 1.0])
     policy.update(seen(CLEAN, ROTE, NOISE, JUNK))
     clean, rote, noise, junk = shares(policy)
-    least = 0.3**6
-    part = (1 - 0.7 * 0.6) / 3  # of each small topic; the large one keeps 0.7 of its natural share
-    trust = (6 / 25 / 0.75) ** 6  # L (S - L)^2 over its median
-    assert junk / clean == pytest.approx(0.1 * trust * (part / 0.1) ** trust / (0.7 * 0.6))
-    held = 0.15 * least * (part / 0.15) ** least / (0.7 * 0.6)
-    assert (rote / clean, noise / clean) == pytest.approx((held, held))
+    large, part = FLOOR * 0.6, (1 - FLOOR * 0.6) / 3
+    assert junk / clean == pytest.approx(held(6 / 25, natural=0.1, part=part) / large)  # L (S - L)^2 over its median
+    least = held(0.0, natural=0.15, part=part) / large
+    assert (rote / clean, noise / clean) == pytest.approx((least, least))
 
 
 def test_the_model_counts_as_far_as_it_uses_context():
@@ -88,8 +90,8 @@ def test_the_model_counts_as_far_as_it_uses_context():
     grown.update(seen((4.0, 6.5), (4.0, 6.5), (4.0, 6.5), (1.6, 4.1)))  # 0.4
     old.update(seen((3.0, 8.0), (3.0, 8.0), (3.0, 8.0), (1.2, 6.2)))
     relative = [shares(p)[3] / shares(p)[0] for p in (young, grown, old)]
-    held = (0.4 / 0.75) ** 6
-    assert relative == pytest.approx([1.0, held, held])  # 0.1^0.1 = 0.79: trusted yet
+    trust = (0.4 / ENOUGH) ** STEEP
+    assert relative == pytest.approx([1.0, trust, trust])  # 0.1^0.1 = 0.79: trusted yet
 
 
 def test_what_is_new_to_the_model_is_not_taken_for_noise():
@@ -98,8 +100,8 @@ def test_what_is_new_to_the_model_is_not_taken_for_noise():
     weak = (6.0, 7.0)  # 6 of a median of 25
     policy.update(seen(CLEAN, CLEAN, CLEAN, weak, weak))
     clean, _, _, new, noise = shares(policy)
-    assert new / clean == pytest.approx((0.24**0.4 / 0.75) ** 6)
-    assert noise / clean == pytest.approx(0.3**6)
+    assert new / clean == pytest.approx((0.24**0.4 / ENOUGH) ** STEEP)
+    assert noise / clean == pytest.approx(LEAST**STEEP)
 
 
 def test_the_median_is_that_of_the_text_not_of_topics():
@@ -114,7 +116,7 @@ def test_topics_of_a_kind_share_what_one_alone_gets_and_large_ones_keep_most_of_
     data = PolicyData(sizes=sizes, crowding=[2.0, 2.0, 1.0, 1.0])
     policy = make_policy(PolicyConfig(name="toremi"), names, data)
     a, b, alone, large = shares(policy)
-    assert large == pytest.approx(0.7 * 0.7)
+    assert large == pytest.approx(FLOOR * 0.7)
     assert (a, b) == pytest.approx((alone / 2, alone / 2))
     with pytest.raises(ValueError, match=r"crowding .*: expected a number of at least 1 for each of 4 topics"):
         make_policy(PolicyConfig(name="toremi"), names, PolicyData(sizes=sizes, crowding=[0.5, 1.0, 1.0, 1.0]))
@@ -136,8 +138,8 @@ def test_old_losses_are_forgotten():
         policy.update(seen(CLEAN, CLEAN, CLEAN, CLEAN))
     old = sum(i**4 for i in range(1, 11)) / sum(i**4 for i in range(1, 13))  # an interval at n of N tokens: (n/N)^4
     value = (4 + 2.2 * old) * (2.5 - 2.6 * old) ** 2
-    trust = (value / 25 / 0.75) ** 6
-    assert shares(policy)[3] / shares(policy)[0] == pytest.approx(0.7 * trust * (1 / 0.7) ** trust)
+    expected = held(value / 25, natural=0.8 / 4, part=0.25) / 0.25
+    assert shares(policy)[3] / shares(policy)[0] == pytest.approx(expected)
     for _ in range(20):
         policy.update(seen(CLEAN, CLEAN, CLEAN, CLEAN))
     assert shares(policy) == pytest.approx(shares(make())), "what turns into text comes back"

@@ -29,16 +29,16 @@ from toremi_cli.reweight.sampling import shares_between
 from toremi_cli.reweight.stats import IntervalStats
 from toremi_cli.reweight.worth import worth
 
-FLOOR = 0.7
+FLOOR = 0.8
 """Least share of a topic among them, as a fraction of the natural one: small topics are where a model that is judged by
 each of its domains has most to gain, and large ones shall not pay for it."""
-ENOUGH = 0.75
+ENOUGH = 0.65
 """Worth, over the median, from which text is trusted: clean topics lie above it, by n-grams as by the model."""
-STEEP = 6.0
-"""How steeply trust falls below that: at half of ENOUGH to a sixty-fourth."""
+STEEP = 8.0
+"""How steeply trust falls below that: at half of ENOUGH to a 256th."""
 MEMORY = 4.0
 """What was measured after n of N tokens counts (n/N)^MEMORY: for the most part, the last fifth of what was seen."""
-LEAST = 0.3
+LEAST = 0.4
 """To the power of STEEP a share of 0.0007: well below the floor of the sampling, so that nothing less is ever drawn."""
 
 
