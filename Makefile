@@ -33,8 +33,8 @@ test-browser: $(READY)  ## The tests of the pages in Chromium, installed through
 	$(BIN)/python -m pytest -m browser
 
 DEMO       := demo-out
-DEMO_STEPS ?= 500
-DEMO_TRAIN := --workdir $(DEMO) --model gpt2-tiny --context-length 128 --batch-size 8 --max-steps $(DEMO_STEPS) \
+DEMO_STEPS ?= 600
+DEMO_TRAIN := --workdir $(DEMO) --context-length 128 --batch-size 8 --max-steps $(DEMO_STEPS) \
               --eval-every 25 --checkpoint-every 100
 
 # Interrupt it at any moment: the next `make demo` goes on from there.
@@ -57,7 +57,7 @@ $(DEMO)/summary.txt: $(DEMO)/.harvested
 	@mv $@.partial $@
 
 $(DEMO)/.harvested: $(wildcard examples/harvest_corpus/*.py) $(TOREMI)
-	$(BIN)/python -m examples.harvest_corpus $(DEMO)/corpus --megabytes 2
+	$(BIN)/python -m examples.harvest_corpus $(DEMO)/corpus --megabytes 2.5
 	@touch $@
 
 EVIDENCE := evidence-out

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 from examples.harvest_corpus.installed import Source
@@ -17,27 +18,31 @@ from examples.harvest_corpus.leftovers import LEFTOVERS
 from examples.harvest_corpus.prose_and_code import PROSE_AND_CODE
 
 SHORTEST_CHARACTERS = 200
+LARGEST_GROUP = 1 / 16
+"""Of a source of prose or code, so that some of its groups can be held out however small it is."""
 
 
 def write_source(source: Source, folder: Path, scale: float, prefix: str = "") -> tuple[int, int]:
     """Write one JSONL file, none where nothing was found; return its numbers of documents and of bytes of text."""
     seen: set[str] = set()
+    sizes: Counter[str] = Counter()
     num_bytes, most_bytes = 0, scale * source.most_bytes
+    largest_group = most_bytes * (LARGEST_GROUP if source in PROSE_AND_CODE else 1)
     name = prefix + source.name
     temporary = folder / f".{name}.tmp"
     with temporary.open("w", encoding="utf-8") as file:
         for document, text in source.documents():
             if len(text) < SHORTEST_CHARACTERS or text in seen:
                 continue
-            size = len(text.encode())
+            identifier, size = f"{name}/{document}", len(text.encode())
+            group = identifier.rpartition("/")[0] if source.in_pieces else identifier
             if num_bytes > 0.97 * most_bytes:
                 break
-            if num_bytes + size > most_bytes:
+            if num_bytes + size > most_bytes or sizes[group] + size > largest_group:
                 continue
             seen.add(text)
+            sizes[group] += size
             num_bytes += size
-            identifier = f"{name}/{document}"
-            group = identifier.rpartition("/")[0] if source.in_pieces else identifier
             row = {"id": identifier, "source": name, "group": group, "text": text}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     if seen:

@@ -13,11 +13,12 @@ from toremi_cli.report.draws import Draws
 from toremi_cli.report.front import layers
 from toremi_cli.report.numbers import compact
 from toremi_cli.report.page_data import CROPPED_START
-from toremi_cli.report.style import COLOURS, GREY, shortened
+from toremi_cli.report.style import COLOURS, GREY, INK, shortened
 from toremi_cli.schemas import MACRO
 
 SIZE_INCHES = (10.0, 3.2)
-TONES = {"less": COLOURS[0], "more": COLOURS[1], "": GREY}
+TONES = {"less": COLOURS[6], "more": COLOURS[2], "": GREY}
+"""Of the areas; the curves have the colours of runs."""
 
 
 def draws_figure(report: Report) -> Figure:
@@ -32,7 +33,7 @@ def draws_figure(report: Report) -> Figure:
         raise TableError(f"{names}: no two runs that drew the same topics by different shares: nothing to draw")
     figure = Figure(figsize=SIZE_INCHES)
     axes = figure.subplots(1, 3)
-    figure.subplots_adjust(left=0.045, right=0.99, bottom=0.15, top=0.85, wspace=0.2)
+    figure.subplots_adjust(left=0.045, right=0.99, bottom=0.15, top=0.91, wspace=0.2)
     _areas(axes[0], digest, digest.baseline_draws, digest.baseline.name)
     _areas(axes[1], digest, digest.draws, digest.group.name)
     _curves(axes[2], report)
@@ -49,11 +50,12 @@ def _areas(axes: Axes, digest: Digest, draws: Draws, name: str) -> None:
     axes.margins(0)
     axes.grid(False)
     middle = len(draws.steps) // 2
-    for tone, word in (("less", f"{digest.group.name}\ndraws less"), ("more", "draws more")):
+    for tone, word in (("less", "drawn less"), ("more", "drawn more")):
         height = sum(y[middle] for _, own, y in parts if own == tone)
         place = height / 2 if tone == "less" else 1 - height / 2
         if height > 0.12:
-            axes.text(draws.steps[middle], 100 * place, word, ha="center", va="center", color="white")
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
+            axes.text(draws.steps[middle], 100 * place, word, ha="center", va="center", color=INK, bbox=box)
 
 
 def _shade(tone: str, number: int) -> tuple[float, float, float]:

@@ -48,9 +48,9 @@ def front(report: Report) -> str:
         return ""
     charts = (
         '<p class="hint">Share of each topic in what was drawn. '
-        '<span class="swatch tall-swatch" style="background:var(--c0)"></span> drawn less than by '
+        '<span class="swatch tall-swatch" style="background:var(--c6)"></span> drawn less than by '
         f"{escape(report.comparison.baseline)}, "
-        '<span class="swatch tall-swatch" style="background:var(--c1)"></span> drawn more. Last: held-out bits per '
+        '<span class="swatch tall-swatch" style="background:var(--c2)"></span> drawn more. Last: held-out bits per '
         'byte, mean over the sources compared on.</p><div id="front" class="multiples"></div>'
     )
     return "".join([*map(_digest, report.digests), charts, *map(_texts, report.digests)])
@@ -74,15 +74,15 @@ def _texts(digest: Digest) -> str:
     if not digest.moved:
         return ""
     name = escape(digest.group.name)
-    less = _column(f"{name} draws less", digest.less, "var(--c0)")
-    return f'<div class="pair">{less}{_column(f"{name} draws more", digest.more, "var(--c1)")}</div>'
+    less = _column(f"{name} draws less", digest.less, "var(--c6)")
+    return f'<div class="pair">{less}{_column(f"{name} draws more", digest.more, "var(--c2)")}</div>'
 
 
 def _column(title: str, chosen: Sequence[Shift], colour: str) -> str:
     blocks = "".join(
         f'<figure class="sample" style="border-color:{colour}"><figcaption><b>{escape(shift.topic)}</b> '
         f"{percent(shift.before)} → {percent(shift.after)}</figcaption>"
-        f"<pre>{escape(shift.text[:SHOWN_CHARACTERS])}</pre></figure>"
+        f"<pre>{escape(shift.text.strip()[:SHOWN_CHARACTERS])}</pre></figure>"
         for shift in chosen
     )
     return f"<div><h3>{title}</h3>{blocks or '<p class=hint>no topic</p>'}</div>"

@@ -72,7 +72,7 @@ def render(report: Report) -> str:
         nav="".join(f'<a href="#{key}">{escape(title)}</a>' for key, title, _ in sections),
         body="\n".join(f'<section id="{k}"><h2>{escape(t)}</h2>\n{html}</section>' for k, t, html in sections),
         style=_asset("page.css"),
-        script=_asset("page.js"),
+        script=_asset("page.js") + _asset("front.js"),
         # "<" in a name must not end the script element.
         data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     )
