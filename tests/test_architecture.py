@@ -16,7 +16,7 @@ LAYERS = (
     {"corpus": "root", "lm": "root", "runs": "root", "replay": "root reweight", "integrations": "reweight"},
     {"topics": "root corpus", "train": "settings root reweight lm runs", "evaluate": "root corpus lm runs"},
     {"report": "root reweight runs evaluate", "export": "root reweight lm corpus runs"},
-    {"commands": "settings root reweight corpus runs replay topics train evaluate report export"},
+    {"commands": "settings root corpus runs replay topics train evaluate report export"},
     {"cli": "root commands"},
     {"__main__": "cli"},
 )

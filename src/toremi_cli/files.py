@@ -84,7 +84,7 @@ def output_folder(path: Path) -> Iterator[Path]:
     Raises:
         BusyError: another command is writing it.
     """
-    with locked(lock_beside(path), path, "let it end, or name another --out"), atomic_folder(path) as temporary:
+    with locked(lock_beside(path), path, "let it end, or name another --output"), atomic_folder(path) as temporary:
         yield temporary
 
 

@@ -16,7 +16,7 @@ from toremi_cli.errors import TableError, UsageError
 from toremi_cli.provenance import provenance_of
 from toremi_cli.reweight import POLICIES, IntervalStats, MissingNeed, PolicyConfig, StageSwitch, make_policy
 from toremi_cli.reweight.policies.base import MEASURES, NEEDS
-from toremi_cli.reweight.stage_switch import NEVER
+from toremi_cli.reweight.stage_switch import NEVER, PLATEAU
 from toremi_cli.schemas import LOSSES, WEIGHTS
 from toremi_cli.tables import TableReader, write_table
 
@@ -104,7 +104,7 @@ def replay(course: LossCourse, config: PolicyConfig) -> Iterator[tuple[int, np.n
         raise UsageError(f"--policy {config.name}: {problem}; {_where_to_get(problem.need)}") from None
     except ValueError as problem:
         raise UsageError(f"--policy {config.name}: {problem}") from None
-    switch = StageSwitch(config.stage_switch)
+    switch = StageSwitch(config.stage_switch, int(course.steps[-1]))
     for i, step in enumerate(course.steps.tolist()):
         stage = switch.stage_for(step)
         measures: dict[str, Any] = {name: torch.from_numpy(values[i]) for name, values in course.measures.items()}
@@ -127,19 +127,26 @@ def replay_table(losses: Path, out: Path, config: PolicyConfig) -> dict[str, Any
         UsageError: `out` would overwrite the losses.
     """
     if out.resolve() == losses.resolve() or out.resolve().parent == losses.resolve():
-        raise UsageError(f"--out {out}: would overwrite or mix with the losses that are read; name another file")
+        raise UsageError(f"--output {out}: would overwrite or mix with the losses that are read; name another file")
     if out.is_dir():
-        raise UsageError(f"--out {out}: is a folder; expected the name of a Parquet file to write")
+        raise UsageError(f"--output {out}: is a folder; expected the name of a Parquet file to write")
     course, fingerprint = read_losses(losses)
-    if course.switch_step is not None and config.stage_switch == NEVER and POLICIES[config.name].num_stages > 1:
-        console.note(f"{losses}: was in stage 2 from step {course.switch_step} on; --stage-switch-step follows it")
+    if (
+        course.switch_step is not None
+        and config.stage_switch in (PLATEAU, NEVER)
+        and POLICIES[config.name].num_stages > 1
+    ):
+        console.note(
+            f"{losses}: was in stage 2 from step {course.switch_step} on; "
+            f"--set stage_switch=step:{course.switch_step} follows it"
+        )
     stages, weights = zip(*replay(course, config), strict=True)
     if (np.stack(weights) == weights[0]).all() and not POLICIES[config.name].static and len(weights) > 1:
         console.warn(f"--policy {config.name}: no weight moved in {len(weights)} intervals of {losses}")
     provenance = provenance_of(WEIGHTS, "toremi replay", asdict(config), {"losses": fingerprint})
     write_table(out, WEIGHTS, _rows(course, np.array(stages), np.stack(weights)), provenance)
     return {
-        "out": str(out),
+        "output": str(out),
         "policy": config.name,
         "num_steps": len(course.steps),
         "step": int(course.steps[-1]),

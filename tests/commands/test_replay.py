@@ -8,13 +8,18 @@ import torch
 
 from tests.reweight.reference import GOLDEN
 from tests.shell import assert_one_line_error, call
-from toremi_cli.commands.replay import policy_config
+from toremi_cli.commands.policies import policy_config
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.replay import replay_table
 from toremi_cli.reweight import POLICIES, PolicyConfig
 from toremi_cli.reweight.policies.uniform import Uniform
 
 NAN = float("nan")
+PAPER = ("--policy", "toremi-2")
+
+
+def settings(*given):
+    return [word for setting in given for word in ("--set", setting)]
 
 
 def write(path, rows, **columns):
@@ -43,7 +48,7 @@ def losses(tmp_path):
 
 def test_weights_by_hand(losses, tmp_path):
     out = tmp_path / "new" / "weights.parquet"
-    process = call("replay", losses, "--policy", "toremi-2", "--stage-switch-step", "200", "--out", out)
+    process = call("replay", losses, "--policy", "toremi-2", "--set", "stage_switch=step:200", "--output", out)
     assert process.returncode == 0, process.stderr
     table = pq.read_table(out)
     assert table.schema.names == ["step", "tokens_seen", "stage", "topic", "weight", "loss", "num_samples"]
@@ -64,28 +69,28 @@ def test_weights_by_hand(losses, tmp_path):
 
 def test_without_a_switch_all_is_stage_1(losses, tmp_path):
     out = tmp_path / "w.parquet"
-    process = call("replay", losses, "--out", out, "--json", "--quiet")
+    process = call("replay", losses, *PAPER, "--output", out, "--json", "--quiet")
     summary = json.loads(process.stdout)
     assert summary["stage"] == 1
     assert summary["weights"] == {"a": 2.25, "b": 1.0, "c": 1.0}
     assert set(pq.read_table(out)["stage"].to_pylist()) == {1}
 
 
-def test_constants_and_rule_are_flags(losses, tmp_path):
+def test_constants_and_rule_are_settings(losses, tmp_path):
     out = tmp_path / "w.parquet"
-    call("replay", losses, "--out", out, "--alpha", "0.25", "--rule", "additive", "--w-max", "1.6")
+    call("replay", losses, "--output", out, *PAPER, *settings("alpha=0.25", "rule=additive", "w_max=1.6"))
     assert weights_of(out)[100, "a"] == 1.5
     assert weights_of(out)[200, "a"] == 1.6
-    call("replay", losses, "--out", out, "--w-min", "0.8", "--stage-switch-step", "0")
+    call("replay", losses, "--output", out, *PAPER, *settings("w_min=0.8", "stage_switch=step:0"))
     assert weights_of(out)[100, "a"] == 0.8
-    call("replay", losses, "--out", out, "--policy", "uniform")
+    call("replay", losses, "--output", out, "--policy", "uniform")
     assert set(weights_of(out).values()) == {1.0}
 
 
 @pytest.mark.parametrize("name", ["group-dro", "odm", "ado", "random-weights", "shuffled-topics"])
 def test_other_policies_that_need_only_losses(losses, tmp_path, name):
     out = tmp_path / "w.parquet"
-    summary = replay_table(losses, out, policy_config(["burn_in_steps=0"], name=name))
+    summary = replay_table(losses, out, PolicyConfig(name=name, burn_in_steps=0, of="toremi-2"))
     assert summary["num_steps"] == 2
     assert len(weights_of(out)) == 6
 
@@ -97,15 +102,15 @@ def test_other_policies_that_need_only_losses(losses, tmp_path, name):
         ("frozen", [], "--policy frozen: .*weights of another run"),
         ("linupper", [], "weighs single samples"),
         ("toremi", [], "--policy toremi: .*num_tokens.* the table has no column 'num_tokens'"),
-        ("group-dro", ["eta=-2"], "--eta is -2.0"),
-        ("group-dro", ["eta=x"], "'x' is no float"),
+        ("group-dro", ["eta=-2"], "--set eta=-2: expected a number of at least 0"),
+        ("group-dro", ["eta=x"], "--set eta=x: expected a number"),
         ("toremi-2", ["normalize=1"], "expected true or false"),
-        ("nonsense", [], "no such policy"),
+        ("nonsense", [], "--policy nonsense: expected one of uniform"),
     ],
 )
 def test_settings_that_cannot_work(losses, tmp_path, name, settings, message):
     with pytest.raises(UsageError, match=message):
-        replay_table(losses, tmp_path / "w.parquet", policy_config(settings, name=name))
+        replay_table(losses, tmp_path / "w.parquet", policy_config(name, settings))
 
 
 class BySensitivity(Uniform):
@@ -119,7 +124,7 @@ class BySensitivity(Uniform):
 
 def test_measures_are_read_from_the_table_and_asked_for(losses, tmp_path, monkeypatch):
     monkeypatch.setitem(POLICIES, BySensitivity.name, BySensitivity)
-    config, out = policy_config(name=BySensitivity.name), tmp_path / "w.parquet"
+    config, out = PolicyConfig(name=BySensitivity.name), tmp_path / "w.parquet"
     with pytest.raises(UsageError, match=r"needs sensitivity: .*the table has no column 'sensitivity'"):
         replay_table(losses, out, config)
     assert not out.exists()
@@ -128,39 +133,39 @@ def test_measures_are_read_from_the_table_and_asked_for(losses, tmp_path, monkey
     replay_table(losses, out, config)
     assert list(weights_of(out).values()) == [0.4, 0.2, 1.0, 0.5, 0.3, 9.0]
     with pytest.raises(UsageError, match="needs loss_per_byte: the bytes of each sample; the table has no column"):
-        replay_table(losses, out, policy_config(["loss_unit=byte"], name="toremi-1"))
+        replay_table(losses, out, policy_config("toremi-1", ["loss_unit=byte"]))
 
 
 def test_weights_that_never_move_are_said(losses, tmp_path, capsys):
-    replay_table(losses, tmp_path / "w.parquet", policy_config(["eta=0", "smoothing=0"], name="group-dro"))
+    replay_table(losses, tmp_path / "w.parquet", policy_config("group-dro", ["eta=0", "smoothing=0"]))
     assert "no weight moved in 2 intervals of" in capsys.readouterr().err
-    replay_table(losses, tmp_path / "w.parquet", policy_config(name="uniform"))
+    replay_table(losses, tmp_path / "w.parquet", policy_config("uniform"))
     assert capsys.readouterr().err == ""
 
 
 def test_its_own_output_is_an_input_too(losses, tmp_path):
     first, second = tmp_path / "run" / "part-00000.parquet", tmp_path / "again.parquet"
-    call("replay", losses, "--out", first)
-    process = call("replay", tmp_path / "run", "--out", second)
+    call("replay", losses, *PAPER, "--output", first)
+    process = call("replay", tmp_path / "run", *PAPER, "--output", second)
     assert process.returncode == 0, process.stderr
     assert weights_of(first) == weights_of(second)
     staged = tmp_path / "staged.parquet"
-    call("replay", losses, "--stage-switch-step", "150", "--out", staged)
-    process = call("replay", staged, "--out", second)
-    assert "stage 2 from step 200 on; --stage-switch-step" in process.stderr
+    call("replay", losses, *PAPER, "--set", "stage_switch=fraction:0.75", "--output", staged)
+    process = call("replay", staged, *PAPER, "--output", second)
+    assert "stage 2 from step 200 on; --set stage_switch=step:200" in process.stderr
     assert weights_of(first) == weights_of(second)
 
 
 def test_tokens_seen_are_handed_on(tmp_path):
     source = write(tmp_path / "l.parquet", [(1, "a", 2.0, 1), (2, "a", 2.0, 1)], tokens_seen=pa.array([512, 1024]))
-    call("replay", source, "--out", tmp_path / "w.parquet")
+    call("replay", source, *PAPER, "--output", tmp_path / "w.parquet")
     assert pq.read_table(tmp_path / "w.parquet")["tokens_seen"].to_pylist() == [512, 1024]
 
 
 def test_null_loss_and_no_samples_mean_unseen(tmp_path):
     rows = [(1, "a", 6.0, 1), (1, "b", 2.0, 1), (1, "c", None, 7), (1, "d", 50.0, 0), (1, "e", NAN, 0)]
     source = write(tmp_path / "l.parquet", rows)
-    process = call("replay", source, "--out", tmp_path / "w.parquet", "--stage-switch-step", "1")
+    process = call("replay", source, *PAPER, "-o", tmp_path / "w.parquet", "--set", "stage_switch=step:1")
     assert process.returncode == 0, process.stderr
     assert list(weights_of(tmp_path / "w.parquet").values()) == [0.5, 1.5, 1.0, 1.0, 1.0]
 
@@ -193,7 +198,7 @@ def test_golden_trajectory(name, tmp_path):
 def test_bad_rows(rows, parts, tmp_path):
     source = write(tmp_path / "l.parquet", rows)
     with pytest.raises(TableError) as problem:
-        replay_table(source, tmp_path / "w.parquet", PolicyConfig())
+        replay_table(source, tmp_path / "w.parquet", PolicyConfig(name="toremi-2"))
     for part in ["l.parquet", *parts]:
         assert part in str(problem.value)
     assert not (tmp_path / "w.parquet").exists()
@@ -201,13 +206,15 @@ def test_bad_rows(rows, parts, tmp_path):
 
 def test_an_error_is_one_line(tmp_path):
     source = write(tmp_path / "l.parquet", [(1, "a", 2.0, 1), (3, "b", NAN, 1)])
-    assert_one_line_error(call("replay", source, "--out", tmp_path / "w.parquet"), "row 1", "step 3", "'b'", "nan")
+    assert_one_line_error(
+        call("replay", source, *PAPER, "--output", tmp_path / "w.parquet"), "row 1", "step 3", "'b'", "nan"
+    )
 
 
 def test_bad_tables(tmp_path, losses):
     def assert_refused(path, message):
         with pytest.raises(TableError, match=message):
-            replay_table(path, tmp_path / "w.parquet", PolicyConfig())
+            replay_table(path, tmp_path / "w.parquet", PolicyConfig(name="toremi-2"))
 
     path = tmp_path / "bad.parquet"
     good = pq.read_table(losses)
@@ -224,9 +231,12 @@ def test_bad_tables(tmp_path, losses):
 
 def test_bad_flags(losses, tmp_path):
     out = tmp_path / "w.parquet"
-    assert_one_line_error(call("replay", losses, "--out", out, "--w-min", "2"), "--w-min is 2.0")
-    assert_one_line_error(call("replay", losses, "--out", out, "--rule", "x"), "--rule is 'x'", "additive")
-    assert_one_line_error(call("replay", losses, "--out", out, "--policy", "x"), "--policy x", "toremi-2")
-    assert_one_line_error(call("replay", losses, "--out", out, "--set", "x=1"), "--set x=1", "eta")
-    assert_one_line_error(call("replay", losses, "--out", losses), "would overwrite")
+    for flags, *parts in (
+        ((*PAPER, "--set", "w_min=2"), "--set w_min=2: expected a number from 0 to 1"),
+        ((*PAPER, "--set", "rule=x"), "--set rule=x: expected one of multiplicative, additive"),
+        (("--policy", "x"), "--policy x", "toremi-2"),
+        (("-p", "group-dro", "--set", "x=1"), "--set x: policy group-dro reads eta"),
+    ):
+        assert_one_line_error(call("replay", losses, "-o", out, *flags), *parts)
+    assert_one_line_error(call("replay", losses, "--output", losses), "would overwrite")
     assert pq.read_table(losses).num_rows == 5

@@ -119,13 +119,13 @@ def test_a_run_on_another_table_counts_that_table(workdir, history):
 
 def test_stratified_and_tempered_mixtures_need_no_run(workdir):
     place, tokens = Workdir(workdir), train_tokens()
-    mixture, weigher = static_mixture(policy_config(name="stratified"), "labels", place)
+    mixture, weigher = static_mixture(policy_config("stratified"), "labels", place)
     shares = mixture.shares("topic")
     unlabelled = tokens["wire"] / sum(tokens.values())
     labelled = {name: share for name, share in shares.items() if name != NO_LABEL}
     assert shares[NO_LABEL] == pytest.approx(unlabelled)
     assert labelled["Sports"] == labelled["People"] == pytest.approx(mixture.shares("source")["radio"] / 2)
-    mixture, weigher = static_mixture(policy_config(["temperature=2"], name="temperature"), "source", place)
+    mixture, weigher = static_mixture(policy_config("temperature", ["temperature=2"]), "source", place)
     roots = {source: count**0.5 for source, count in tokens.items()}
     expected = {source: root / sum(roots.values()) for source, root in roots.items()}
     assert mixture.shares("source") == pytest.approx(expected) == mixture.shares("topic")
@@ -272,8 +272,8 @@ def test_wrong_arguments(workdir):
         (["--weights", "best"], "--weights best: expected final or mean"),
         (["--to", "megatron", "--by", "colour"], "--by colour: expected topic or source"),
         (["--to", "megatron", "--data-path", "x"], "has no {name} in it"),
-        (["--to", "corpus"], "name its folder with --out"),
-        (["--to", "weights"], "--to weights: name its file with --out"),
+        (["--to", "corpus"], "name its folder with --output"),
+        (["--to", "weights"], "--to weights: name its file with --output"),
         (["--to", "weights", "-o", str(workdir)], "expected the name of a Parquet file to write"),
         (["--to", "corpus", "-o", str(workdir)], "is not empty and no export of toremi"),
         (["--to", "corpus", "-o", "x", "--tokens", "many"], "--tokens many: expected a number"),
@@ -283,7 +283,7 @@ def test_wrong_arguments(workdir):
     for arguments, part in (
         ([], "name either a run or a policy"),
         (["--policy", "stratified", "--topics", "colour"], "--topics colour: expected one of labels"),
-        (["--policy", "best"], "--policy best: no such policy"),
+        (["--policy", "best"], "--policy best: expected one of uniform"),
         (["--policy", "stratified", "--to", "weights", "-o", "x"], "--to weights: a run's"),
     ):
         assert_one_line_error(call("export", "-w", workdir, *arguments), part)

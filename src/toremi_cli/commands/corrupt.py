@@ -14,7 +14,7 @@ Table = Annotated[
     Path | None, typer.Argument(metavar="[ANNOTATED]", show_default=False, help="Table; left out: the workdir's.")
 ]
 Topic = Annotated[str, typer.Option("--topic", metavar="NAME", help="Label whose samples are corrupted (see --by).")]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the corrupted copy.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the corrupted copy.")]
 Kind = Annotated[
     str,
     typer.Option(
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
     @command(app, "corrupt", "Tools")
     def corrupt(
         topic: Topic,
-        out: Out,
+        output: Output,
         annotated: Table = None,
         kind: Kind = "shuffle-chars",
         by: By = "label",
@@ -66,11 +66,11 @@ def register(app: typer.Typer) -> None:
         place = Layout(workdir)
         config = CorruptionConfig(topic=topic, kind=kind, by=by, fraction=fraction, seed=seed, held_out=held_out)
         manifest = build_corrupted(
-            annotated or place.annotated, out, tokenizer or place.tokenizer, topics or place.topics, config
+            annotated or place.annotated, output, tokenizer or place.tokenizer, topics or place.topics, config
         )
-        result = {"path": str(out), "num_samples": manifest["num_rows"], "num_corrupted": manifest["num_corrupted"]}
+        result = {"path": str(output), "num_samples": manifest["num_rows"], "num_corrupted": manifest["num_corrupted"]}
         if as_json:
             console.print_json(result)
         else:
             counts = f"{result['num_corrupted']:,} of {result['num_samples']:,} samples corrupted ({kind})"
-            console.say(f"{out}: {counts}")
+            console.say(f"{output}: {counts}")

@@ -29,8 +29,9 @@ def register(app: typer.Typer) -> None:
                 metavar="FORM", help="json, yaml, weights, corpus, tokens; mosaicml, olmo-core, megatron, nanotron."
             ),
         ] = "json",
-        out: Annotated[
-            Path | None, typer.Option("--out", "-o", metavar="PATH", help="File, or folder of a corpus; else stdout.")
+        output: Annotated[
+            Path | None,
+            typer.Option("--output", "-o", metavar="PATH", help="File, or folder of a corpus; else stdout."),
         ] = None,
         weights: Annotated[
             str, typer.Option(metavar="final|mean", help="The last weights, or their mean over the run.")
@@ -85,16 +86,16 @@ def register(app: typer.Typer) -> None:
 
         place = layout.Workdir(workdir)
         if to == "tokens":
-            where = _named(out, "--to tokens: name its folder with --out")
+            where = _named(output, "--to tokens: name its folder with --output")
             console.print_json(_token_files(place, run, topics, by, file_format or "megatron", where))
             return
         if bool(run) == bool(policy):
             raise UsageError("export: name either a run or a policy that goes by sizes, such as --policy stratified")
         if to == "weights":
-            file = _named(out, "--to weights: name its file with --out")
+            file = _named(output, "--to weights: name its file with --output")
             console.print_json(_weights_table(place, run, weights, file))
             return
-        folder = _named(out, "--to corpus: name its folder with --out") if to == "corpus" else None
+        folder = _named(output, "--to corpus: name its folder with --output") if to == "corpus" else None
         mixture, weigher = _mixture(place, run, weights, policy, topics, settings or [])
         if folder is not None:
             size = options.token_count(tokens) if tokens else 0.0
@@ -107,12 +108,12 @@ def register(app: typer.Typer) -> None:
                 f"--to {to}: nothing is at {missing[0]} yet ({len(missing)} such in all); "
                 "tokenize these parts, or say where they are with --data-path"
             )
-        if out is None:
+        if output is None:
             typer.echo(text, nl=False)
             return
-        with atomic_file(out) as temporary:
+        with atomic_file(output) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        console.note(f"wrote {out}")
+        console.note(f"wrote {output}")
 
 
 def _token_files(place: layout.Workdir, run: str, topics: str, by: str, form: str, out: Path) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def _weights_table(place: layout.Workdir, run: str, which: str, out: Path) -> di
 def _mixture(
     place: layout.Workdir, run: str, which: str, policy: str, topics: str, settings: list[str]
 ) -> tuple[Mixture, SampleWeigher]:
-    from toremi_cli.commands.replay import policy_config
+    from toremi_cli.commands.policies import policy_config
     from toremi_cli.export.shares import build_mixture, static_mixture
     from toremi_cli.policy_config import TOPIC_MODES
     from toremi_cli.runs.history import read_history
@@ -155,7 +156,7 @@ def _mixture(
         return build_mixture(read_history(found), place, which)
     if topics not in TOPIC_MODES:
         raise UsageError(f"--topics {topics}: expected one of {', '.join(TOPIC_MODES)}")
-    return static_mixture(policy_config(settings, name=policy), topics, place)
+    return static_mixture(policy_config(policy, settings), topics, place)
 
 
 def _named(out: Path | None, otherwise: str) -> Path:

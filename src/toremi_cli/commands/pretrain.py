@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from toremi_cli import console
+from toremi_cli.commands import policies
 from toremi_cli.commands.common import Command, Json, command
 from toremi_cli.commands.from_config import Given, with_settings
-from toremi_cli.errors import UsageError
-from toremi_cli.policy_config import POLICY_LIST, SHUFFLED, PolicyConfig, problem_of_policy, settings_read
-from toremi_cli.settings import settings_of
 from toremi_cli.train.config import PAPER, TrainConfig
-
-ALL = "all"
-
-
-def _of_policy(text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel="Reweighting", show_default=False, **more)
 
 
 def _of_run(text: str, *names: str) -> Any:
@@ -32,7 +23,7 @@ class _Pretrain(Command):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for index, argument in enumerate(args):
             if argument == "--list-policies" and (args[index + 1 :] or ["-"])[0].startswith("-"):
-                args = [*args[: index + 1], ALL, *args[index + 1 :]]
+                args = [*args[: index + 1], policies.ALL, *args[index + 1 :]]
         return super().parse_args(ctx, args)
 
 
@@ -44,18 +35,25 @@ def register(app: typer.Typer) -> None:
     def pretrain(
         ctx: typer.Context,
         given: Given,
-        policy: Annotated[
-            str | None, _of_policy("How weights change [dim]\\[toremi][/]", "--policy", "-p", metavar="NAME")
-        ] = None,
-        settings: Annotated[
-            list[str] | None, _of_policy("A setting of the policy; repeatable.", "--set", metavar="NAME=VALUE")
-        ] = None,
+        policy: policies.Policy = None,
+        settings: policies.Settings = None,
         list_policies: Annotated[
-            str | None, _of_policy("Explain policy NAME, or list all.", "--list-policies", metavar="[NAME]")
+            str | None,
+            typer.Option(
+                "--list-policies",
+                metavar="[NAME]",
+                rich_help_panel=policies.PANEL,
+                help="Explain policy NAME, or list all.",
+            ),
         ] = None,
         paper: Annotated[
             bool,
-            _of_policy("The paper's form: toremi-2 on labels, the loss a mean over samples.", "--paper", metavar=""),
+            typer.Option(
+                "--paper",
+                metavar="",
+                rich_help_panel=policies.PANEL,
+                help="The paper's form: toremi-2 on labels, the loss a mean over samples.",
+            ),
         ] = False,
         resume: Annotated[bool, _of_run("Go on from the last whole checkpoint.", "--resume")] = False,
         overwrite: Annotated[bool, _of_run("Replace a run of this name.", "--overwrite")] = False,
@@ -76,12 +74,12 @@ def register(app: typer.Typer) -> None:
         A run again: [bold]toremi pretrain --config RUN/config.toml --name again[/]
         """
         if list_policies:
-            _print_policy(list_policies, as_json) if list_policies != ALL else _print_policies(as_json)
+            policies.print_policies(list_policies, as_json)
             return
         from toremi_cli.train.start import configure, plan_only, start_run
 
         values = {**given.file, **(PAPER if paper else {}), **given.flags}
-        values["policy"] = _policy(given, values.get("policy", {}), policy, settings or [])
+        values["policy"] = policies.given_policy(values.get("policy", {}), policy, settings, given)
         if print_config:
             typer.echo(configure(values).to_toml(), nl=False)
         elif dry_run:
@@ -90,59 +88,6 @@ def register(app: typer.Typer) -> None:
         else:
             outcome = start_run(values, resume=resume, overwrite=overwrite, debug=bool(ctx.params.get("debug")))
             _finish(outcome, as_json)
-
-
-def _policy(given: Given, table: Mapping[str, Any], name: str | None, settings: list[str]) -> dict[str, Any]:
-    """What was given of the policy: by a table, and over it by flags; those of another policy are left aside.
-
-    Raises:
-        UsageError: a setting that the policy doesn't read, or a value out of range; names the file or the flag.
-    """
-    if problem := problem_of_policy(given.file.get("policy", {})):
-        raise UsageError(f"{given.path}: [policy] {problem.removeprefix('--policy ')}")
-    found = dict(table) if name in (None, table.get("name")) else {"name": name}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise UsageError(f"--set {setting}: expected NAME=VALUE; --list-policies NAME shows a policy's settings")
-        found[key] = value
-    if problem := problem_of_policy(found):
-        raise UsageError(problem if problem.startswith("--policy") else f"--set {problem}")
-    return found
-
-
-def _print_policies(as_json: bool) -> None:
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    if as_json:
-        console.print_json({name: policy._asdict() for name, policy in POLICY_LIST.items()})
-        return
-    table = RichTable("policy", "acts on", "what it does", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, policy in POLICY_LIST.items():
-        table.add_row(Text(name), Text(policy.acts_on), Text(policy.summary))
-    console.out.print(table)
-
-
-def _print_policy(name: str, as_json: bool) -> None:
-    """What a policy does, and the settings that it reads."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    if name not in POLICY_LIST:
-        raise UsageError(f"--list-policies {name}: expected one of {', '.join(POLICY_LIST)}")
-    policy, specs = POLICY_LIST[name], settings_of(PolicyConfig)
-    read = [specs[key] for key in settings_read(name)]
-    if as_json:
-        console.print_json({**policy._asdict(), "settings": {s.name: s.written(s.default) for s in read}})
-        return
-    console.say(f"{name}: {policy.summary}\n")
-    table = RichTable("--set", "default", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for spec in read:
-        table.add_row(Text(spec.name), Text(spec.shown_default), Text(spec.help))
-    console.out.print(table)
-    if name == SHUFFLED:
-        console.say("\nand those of the policy that it shuffles")
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

@@ -17,8 +17,8 @@ Ratios = Annotated[str, typer.Option("--ratios", metavar="SOURCE:SHARE,…", hel
 Tokens = Annotated[
     str, typer.Option("--tokens", metavar="N,…", help="Token targets, e.g. 2.6B,7.2B; each contains the smaller.")
 ]
-Out = Annotated[
-    Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; with several targets, a folder each.")
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write; with several targets, a folder each.")
 ]
 Short = Annotated[
     str,
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
         corpus: options.CorpusArgument,
         ratios: Ratios,
         tokens: Tokens,
-        out: Out,
+        output: Output,
         short: Short = "leave",
         tokenizer: Tokenizer = None,
         seed: Seed = 0,
@@ -80,7 +80,7 @@ def register(app: typer.Typer) -> None:
             ext=ext,
             on_error=on_error,
         )
-        record = build_mixture(options.paths_of(corpus), out, config, reading)
+        record = build_mixture(options.paths_of(corpus), output, config, reading)
         console.print_json(record) if as_json else _print(record)
 
 

@@ -92,7 +92,7 @@ def build_corrupted(
         stage.confirm()
         return read_manifest(out) or {}
     _refuse_absent_topic(reader, chosen)
-    with locked(lock_beside(out), out, "let it end, or name another --out"):
+    with locked(lock_beside(out), out, "let it end, or name another --output"):
         return _write(stage, reader, chosen, encoder, table)
 
 

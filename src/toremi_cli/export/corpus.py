@@ -66,7 +66,7 @@ def write_corpus(
     if file_format not in FORMATS:
         raise UsageError(f"--format {file_format}: expected {' or '.join(FORMATS)}")
     if out.exists() and any(out.iterdir()) and not (out / RECORD).exists():
-        raise UsageError(f"{out}: is not empty and no export of toremi; name another folder with --out")
+        raise UsageError(f"{out}: is not empty and no export of toremi; name another folder with --output")
     target = tokens or mixture.tokens
     facts = {"samples": 0, "copies": 0, "tokens": 0}
     with output_folder(out) as folder:
@@ -79,7 +79,7 @@ def write_corpus(
                 writer.write(row)
         record = {**mixture.origin, "seed": seed, "format": file_format, **facts}
         write_json(folder / RECORD, record)
-    return {"out": str(out), **record}
+    return {"output": str(out), **record}
 
 
 def _copies(

@@ -74,7 +74,7 @@ def write_tokens(
     if by not in ("source", "topic"):
         raise UsageError(f"--by {by}: expected topic or source")
     if out.exists() and any(out.iterdir()) and not (out / RECORD).exists():
-        raise UsageError(f"{out}: is not empty and no such export of toremi; name another folder with --out")
+        raise UsageError(f"{out}: is not empty and no such export of toremi; name another folder with --output")
     tokenizer = open_tokenizer(tokenizer_folder)
     columns = ["split", "source", "sample_id", *topics.columns]
     names = {_part_of(row, topics.of(row), by) for row in training_rows(annotated, columns)}
@@ -87,7 +87,7 @@ def write_tokens(
             bar.advance(len(rows))
         record = {"format": file_format, "by": by, **writer.close()}
         write_json(folder / RECORD, record)
-    return {"out": str(out), **record}
+    return {"output": str(out), **record}
 
 
 def _part_of(row: dict[str, Any], topics: dict[str, float], by: str) -> str:

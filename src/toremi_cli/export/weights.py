@@ -33,7 +33,7 @@ def write_weights(history: History, which: str, out: Path) -> dict[str, Any]:
     weights = learnt_weights(history, which)
     table = history.run.folder / WEIGHTS.name
     if out.is_dir() or out.resolve().parent == table.resolve():
-        raise UsageError(f"--out {out}: would mix with what is there; expected the name of a Parquet file to write")
+        raise UsageError(f"--output {out}: would mix with what is there; expected the name of a Parquet file to write")
     rows = [
         {"step": 0, "tokens_seen": 0, "stage": 1, "topic": topic, "weight": weight, "loss": None, "num_samples": 0}
         for topic, weight in weights.items()
@@ -42,4 +42,4 @@ def write_weights(history: History, which: str, out: Path) -> dict[str, Any]:
     inputs = {WEIGHTS.name: TableReader(table, WEIGHTS).fingerprint}
     provenance = provenance_of(WEIGHTS, "toremi export", settings, inputs)
     write_table(out, WEIGHTS, pa.Table.from_pylist(rows, schema=WEIGHTS.arrow_schema()), provenance)
-    return {"out": str(out), **settings, "topics": weights}
+    return {"output": str(out), **settings, "topics": weights}
