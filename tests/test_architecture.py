@@ -12,9 +12,13 @@ SETTINGS = {"settings", "policy_config"}
 ROOT = {file.stem for file in SRC.glob("*.py")} - {"__main__", "cli", "replay", *SETTINGS}
 LAYERS = (
     {"settings": ""},
-    {"root": "", "reweight": "settings"},
-    {"corpus": "root", "lm": "root", "runs": "root", "replay": "root reweight", "integrations": "reweight"},
-    {"topics": "root corpus", "train": "settings root reweight lm runs", "evaluate": "root corpus lm runs"},
+    {"root": "settings", "reweight": "settings"},
+    {"corpus": "settings root", "lm": "root", "runs": "root", "replay": "root reweight", "integrations": "reweight"},
+    {
+        "topics": "settings root corpus",
+        "train": "settings root reweight lm runs",
+        "evaluate": "settings root corpus lm runs",
+    },
     {"report": "root reweight runs evaluate", "export": "root reweight lm corpus runs"},
     {"commands": "settings root corpus runs replay topics train evaluate report export"},
     {"cli": "root commands"},

@@ -15,8 +15,13 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from toremi_cli.errors import MissingExtraError, ToremiError, UsageError
+from toremi_cli.settings import Setting
 
-ENGINES = ("local", "ray")
+WORKERS = Setting("Processes that work on shards; the result is the same.", "Where", least=1, unset="every core")
+ENGINE = Setting(
+    "Where they are; ray: the cluster at RAY_ADDRESS, over a shared --workdir", "Where", choices=("local", "ray")
+)
+SEED = Setting("Seed of everything that is drawn.", least=0, most=2**32 - 1)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,14 +29,12 @@ ShardWork = Callable[[int], None]
 """Does what is to be done for the shard of this number. Has to be picklable."""
 
 
-def check_engine(engine: str, workers: int) -> None:
-    """Refuse an engine that doesn't exist or isn't installed, and to work with no process."""
-    if engine not in ENGINES:
-        raise UsageError(f"--engine {engine}: expected one of {', '.join(ENGINES)}")
+def check_engine(engine: str) -> None:
+    """Refuse an engine that doesn't exist or isn't installed."""
+    if engine not in ENGINE.choices:
+        raise UsageError(f"--engine {engine}: expected one of {', '.join(ENGINE.choices)}")
     if engine == "ray" and find_spec("ray") is None:
         raise MissingExtraError("ray[data]", "ray", "--engine ray")
-    if workers < 1:
-        raise UsageError(f"--workers {workers}: expected 1 or more")
 
 
 def default_workers() -> int:
@@ -47,7 +50,7 @@ def run_shards(
     Args:
         work: what to do for a shard.
         shards: their numbers.
-        engine: one of `ENGINES`. Ray uses the cluster at RAY_ADDRESS, else the one on this machine, else starts one.
+        engine: as `ENGINE`. Ray uses the cluster at RAY_ADDRESS, else the one on this machine, else starts one.
         workers: processes, on all machines together.
         num_gpus: GPUs that each worker of a Ray cluster gets.
 

@@ -75,6 +75,8 @@ class Spec:
     @property
     def shown_default(self) -> str:
         """The default in words."""
+        if self.default is MISSING:
+            return "none"
         if self.default is None:
             return f"{self.setting.none}: {self.setting.unset}" if self.setting.unset else self.setting.none
         return f"{self.default:g}" if self.kind is float else str(self.default).lower()

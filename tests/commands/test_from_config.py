@@ -4,6 +4,7 @@ import tomllib
 
 import pytest
 
+from tests import config_page
 from tests.shell import assert_one_line_error, call
 from toremi_cli.policy_config import PolicyConfig
 from toremi_cli.settings import settings_of
@@ -99,3 +100,7 @@ def test_a_policy_is_explained_with_its_settings():
     assert all(word in told for word in ("eta", "smoothing", "auto: the paper's", "sampling_floor"))
     assert "alpha" not in told
     assert "random-weights" in call("pretrain", "--list-policies").stdout
+
+
+def test_the_reference_in_the_docs_is_what_the_settings_say():
+    assert config_page.PAGE.read_text("utf-8") == config_page.page(), "run: python -m tests.config_page"

@@ -132,7 +132,7 @@ def test_stratified_and_tempered_mixtures_need_no_run(workdir):
     facts = write_corpus(mixture, weigher, workdir / "mix", 0, "parquet", 0)
     assert facts["policy"] == "temperature" and facts["tokens"] == pytest.approx(mixture.tokens, rel=0.1)
     with pytest.raises(UsageError, match="its weights come of training; name a run, or one of uniform, stratified"):
-        static_mixture(policy_config(name="odm"), "labels", place)
+        static_mixture(policy_config("odm"), "labels", place)
 
 
 def test_lines_come_in_the_order_of_their_keys_whatever_fits(tmp_path):

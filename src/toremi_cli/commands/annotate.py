@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from toremi_cli import console
-from toremi_cli.commands import label_options, options, topic_options
+from toremi_cli.commands import options
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
+from toremi_cli.commands.from_config import Given, with_settings
+from toremi_cli.corpus.config import CorpusConfig
+from toremi_cli.errors import UsageError
+from toremi_cli.settings import filled, one_each, to_toml
+from toremi_cli.topics.config import AnnotateConfig, ClusterConfig, EmbedConfig, LlmConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from toremi_cli.layout import Workdir as Layout
     from toremi_cli.schemas import Table
-    from toremi_cli.topics.annotate import AnnotateConfig
-    from toremi_cli.topics.config import ClusterConfig
-    from toremi_cli.topics.embed import EmbedConfig
 
 Corpus = Annotated[
     list[str] | None,
@@ -34,62 +33,39 @@ LEAST_LABELLED = 0.5
 """With labels for a smaller part of the topics, something is wrong with them."""
 SHOWN_TOPICS = 50
 
-LABEL_FLAGS = {
-    "taxonomy": label_options.Taxonomy,
-    "max_labels": label_options.MaxLabels,
-    "min_score": label_options.MinScore,
-    "closeness": label_options.Closeness,
-}
-LLM_FLAGS = {
-    "llm_url": label_options.LlmUrl,
-    "llm_model": label_options.LlmModel,
-    "llm_concurrency": label_options.LlmConcurrency,
-    "llm_attempts": label_options.LlmAttempts,
-    "llm_timeout": label_options.LlmTimeout,
-}
-CLUSTER_FLAGS = {
-    "method": topic_options.Method,
-    "num_topics": topic_options.NumTopics,
-    "num_clusters": topic_options.NumClusters,
-    "fit_samples": topic_options.FitSamples,
-    "min_topic_samples": topic_options.MinTopicSamples,
-    "min_agreement": topic_options.MinAgreement,
-    "cut_kinds": topic_options.CutKinds,
-    "levels": topic_options.Levels,
-}
-CORPUS_FLAGS = {
-    "text_field": options.TextField,
-    "source_field": options.SourceField,
-    "id_field": options.IdField,
-    "ext": options.Ext,
-    "group_field": options.GroupField,
-    "on_error": options.OnError,
-    "max_tokens": options.MaxTokens,
-    "tokenizer": options.Tokenizer,
-    "vocab_size": options.VocabSize,
-    "holdout": options.Holdout,
-    "shard_samples": options.ShardSamples,
-}
-VECTOR_FLAGS = {
-    "vectors": options.Vectors,
-    "vector_model": options.VectorModel,
-    "vector_dim": options.VectorDim,
-    "vector_fit_samples": options.VectorFitSamples,
-}
-ENGINE_FLAGS = {"workers": options.Workers, "engine": options.Engine}
+_EARLIER = one_each((ClusterConfig, CorpusConfig, EmbedConfig)).keys() - {"seed", "workers", "engine"}
+"""Settings of the stages before the labels."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
 
+    @command(app, "annotate", "Stages")
+    @with_settings(AnnotateConfig, LlmConfig, ClusterConfig, CorpusConfig, EmbedConfig)
     def annotate(
+        given: Given,
         corpus: Corpus = None,
         workdir: Workdir = DEFAULT_WORKDIR,
-        relabel: label_options.Relabel = False,
-        dry_run: label_options.DryRun = False,
-        seed: options.Seed = None,
+        relabel: Annotated[
+            bool,
+            typer.Option(
+                "--relabel",
+                metavar="",
+                rich_help_panel="Labels",
+                help="Only name and label the topics that are there; vectors and clusters stay, stale or not.",
+            ),
+        ] = False,
+        dry_run: Annotated[
+            bool,
+            typer.Option(
+                "--dry-run",
+                metavar="",
+                rich_help_panel="Labels by a language model",
+                help="Only say how many calls and tokens the labels would cost.",
+            ),
+        ] = False,
         as_json: Json = False,
-        **flags: Any,
+        print_config: bool = False,
     ) -> None:
         """Find the topics of a corpus and label every sample with them.
 
@@ -104,55 +80,36 @@ def register(app: typer.Typer) -> None:
         from toremi_cli.stage import alone_in
 
         place = options.workdir_at(workdir)
-        labels = _label_settings(place, flags, seed)
-        where = options.where_to_work(flags["engine"], flags["workers"])
+        labels = options.annotate_config(place, given)
+        where = options.where_to_work(given)
+        if print_config:
+            _print_config(place, corpus, given, labels)
+            return
         if relabel or dry_run:
-            _refuse_flags(corpus, flags, "--relabel" if relabel else "--dry-run")
+            _refuse_flags(corpus, given, "--relabel" if relabel else "--dry-run")
         if dry_run:
             _tell_cost(place, labels, as_json)
             return
         with alone_in(place):
             if not relabel:  # all flags are looked at before anything is read
-                vectors = _vector_settings(place, _given(flags, VECTOR_FLAGS | ENGINE_FLAGS, seed))
-                clusters = _cluster_settings(place, _given(flags, CLUSTER_FLAGS | ENGINE_FLAGS, seed))
-                _build_samples(place, corpus, _given(flags, CORPUS_FLAGS, seed), where)
+                vectors, clusters = _vector_settings(place, given), _cluster_settings(place, given)
+                _build_samples(place, corpus, given, where)
                 _build_vectors(place, vectors)
                 _build_clusters(place, clusters)
             _label(place, labels, where, as_json)
 
-    groups = (LABEL_FLAGS, LLM_FLAGS, CLUSTER_FLAGS, CORPUS_FLAGS, VECTOR_FLAGS, ENGINE_FLAGS)
-    command(app, "annotate", "Stages")(_with_flags(annotate, *groups))
+
+def _print_config(place: Layout, corpus: list[str] | None, given: Given, labels: AnnotateConfig) -> None:
+    paths = options.paths_of(corpus) if corpus else options.previous_corpus(place)
+    samples = options.corpus_config(options.previous_samples(place, paths) if paths else None, given)
+    vectors = options.embed_config(options.previous_embeddings(place), given)
+    configs = [labels, *filter(None, [labels.llm]), options.cluster_config(place, given), samples, vectors]
+    typer.echo(to_toml(*configs), nl=False)
 
 
-def _with_flags(function: Callable[..., None], *groups: dict[str, Any]) -> Callable[..., None]:
-    """Put optional flags in the place of the function's `**flags`: all flags of all stages, each listed once above."""
-    signature = inspect.signature(function, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    flags = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for group in groups
-        for name, annotation in group.items()
-    ]
-    function.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
-    return function
-
-
-def _given(flags: dict[str, Any], group: dict[str, Any], seed: int | None) -> dict[str, Any]:
-    """The flags of one group that the user set."""
-    return options.given({name: flags[name] for name in group} | {"seed": seed})
-
-
-def _label_settings(place: Layout, flags: dict[str, Any], seed: int | None) -> AnnotateConfig:
-    llm = {name.removeprefix("llm_"): flags[name] for name in LLM_FLAGS}
-    llm["timeout_seconds"] = llm.pop("timeout")
-    return label_options.annotate_config(place, llm, seed, **{name: flags[name] for name in LABEL_FLAGS})
-
-
-def _refuse_flags(corpus: list[str] | None, flags: dict[str, Any], mode: str) -> None:
-    """Say so where a flag would be without effect."""
-    from toremi_cli.errors import UsageError
-
-    idle = [name for group in (CLUSTER_FLAGS, CORPUS_FLAGS, VECTOR_FLAGS) for name in group if flags[name] is not None]
+def _refuse_flags(corpus: list[str] | None, given: Given, mode: str) -> None:
+    """Say so where a setting would be without effect."""
+    idle = [key for key in given if key in _EARLIER]
     if corpus:
         raise UsageError(f"{mode} takes the clusters that are there: leave out CORPUS {corpus[0]}, or leave out {mode}")
     if idle:
@@ -160,42 +117,37 @@ def _refuse_flags(corpus: list[str] | None, flags: dict[str, Any], mode: str) ->
         raise UsageError(f"{mode} takes the clusters that are there: leave out {flag}, or leave out {mode}")
 
 
-def _build_samples(place: Layout, corpus: list[str] | None, flags: dict[str, Any], where: dict[str, Any]) -> None:
+def _build_samples(place: Layout, corpus: list[str] | None, given: Given, where: dict[str, Any]) -> None:
     """Cut the corpus into samples; without one, take the samples that are there."""
     from toremi_cli.corpus.stage import build_samples
-    from toremi_cli.errors import UsageError
-    from toremi_cli.stage import previous_plan
 
     paths = options.paths_of(corpus) if corpus else None
     if paths is None:
-        record = previous_plan(place.samples)
         if not place.samples.exists():
             raise UsageError(f"no samples in {place.root}: name a corpus, as in `toremi annotate corpus/`")
-        if not flags.keys() - {"seed"}:
+        if not filled(CorpusConfig, given).keys() - {"seed"}:
             return
-        paths = (record or {}).get("corpus")
+        paths = options.previous_corpus(place)
         if paths is None:
             raise UsageError(f"{place.samples}: its corpus is not known; name one, as in `toremi annotate corpus/`")
-    settings = options.corpus_config(options.previous_samples(place, paths), **flags)
-    build_samples(paths, place, settings, **where)
+    build_samples(paths, place, options.corpus_config(options.previous_samples(place, paths), given), **where)
 
 
-def _vector_settings(place: Layout, flags: dict[str, Any]) -> EmbedConfig | None:
+def _vector_settings(place: Layout, given: Given) -> EmbedConfig | None:
     """None where the user has put vectors of their own there."""
     from toremi_cli.schemas import EMBEDDINGS
 
-    if _takes_own(place.embeddings, EMBEDDINGS, flags):
+    if _takes_own(place.embeddings, EMBEDDINGS, EmbedConfig, given):
         return None
-    names = {"vectors": "backend", "vector_model": "model", "vector_dim": "dim", "vector_fit_samples": "fit_samples"}
-    renamed = {names.get(name, name): value for name, value in flags.items()}
-    return options.embed_config(options.previous_embeddings(place), **renamed)
+    return options.embed_config(options.previous_embeddings(place), given)
 
 
-def _cluster_settings(place: Layout, flags: dict[str, Any]) -> ClusterConfig | None:
+def _cluster_settings(place: Layout, given: Given) -> ClusterConfig | None:
     """None where the user has put clusters of their own there."""
     from toremi_cli.schemas import CLUSTERS
 
-    return None if _takes_own(place.clusters, CLUSTERS, flags) else topic_options.cluster_config(place, **flags)
+    own = _takes_own(place.clusters, CLUSTERS, ClusterConfig, given)
+    return None if own else options.cluster_config(place, given)
 
 
 def _build_vectors(place: Layout, settings: EmbedConfig | None) -> None:
@@ -212,16 +164,15 @@ def _build_clusters(place: Layout, settings: ClusterConfig | None) -> None:
         build_clusters(place, settings)
 
 
-def _takes_own(folder: Path, table: Table, flags: dict[str, Any]) -> bool:
+def _takes_own(folder: Path, table: Table, kind: type, given: Given) -> bool:
     """Whether the user has put a table of another program there: then it is taken as it is."""
-    from toremi_cli.errors import UsageError
     from toremi_cli.stage import is_users_own
 
     if not is_users_own(folder, table):
         return False
-    asked = flags.keys() - {"seed", *ENGINE_FLAGS}
+    asked = sorted(key for key in one_each([kind]) if key in given and key in _EARLIER)
     if asked:
-        flag = "--" + sorted(asked)[0].replace("_", "-")
+        flag = "--" + asked[0].replace("_", "-")
         raise UsageError(f"{flag}: {folder} was not written by toremi; move it away, or leave the flag out to take it")
     console.note(f"{folder}: not written by toremi, taken as it is")
     return True

@@ -7,8 +7,11 @@ from typing import Any
 import typer
 
 from toremi_cli import console
-from toremi_cli.commands import options, topic_options
+from toremi_cli.commands import options
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
+from toremi_cli.commands.from_config import Given, with_settings
+from toremi_cli.settings import to_toml
+from toremi_cli.topics.config import ClusterConfig
 
 SHOWN = 30
 SHOWN_WORDS = 8
@@ -18,20 +21,9 @@ def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
 
     @command(app, "cluster", "Stages")
+    @with_settings(ClusterConfig)
     def cluster(
-        workdir: Workdir = DEFAULT_WORKDIR,
-        method: topic_options.Method = None,
-        num_topics: topic_options.NumTopics = None,
-        num_clusters: topic_options.NumClusters = None,
-        fit_samples: topic_options.FitSamples = None,
-        min_topic_samples: topic_options.MinTopicSamples = None,
-        min_agreement: topic_options.MinAgreement = None,
-        cut_kinds: topic_options.CutKinds = None,
-        levels: topic_options.Levels = None,
-        workers: options.Workers = None,
-        engine: options.Engine = None,
-        seed: options.Seed = None,
-        as_json: Json = False,
+        given: Given, workdir: Workdir = DEFAULT_WORKDIR, as_json: Json = False, print_config: bool = False
     ) -> None:
         """Find the topics of the samples: LDA and Top2Vec as one model.
 
@@ -44,20 +36,10 @@ def register(app: typer.Typer) -> None:
         from toremi_cli.topics.cluster import build_clusters
 
         place = options.workdir_at(workdir)
-        settings = topic_options.cluster_config(
-            place,
-            method=method,
-            num_topics=num_topics,
-            num_clusters=num_clusters,
-            fit_samples=fit_samples,
-            min_topic_samples=min_topic_samples,
-            min_agreement=min_agreement,
-            cut_kinds=cut_kinds,
-            levels=levels,
-            workers=workers,
-            engine=engine,
-            seed=seed,
-        )
+        settings = options.cluster_config(place, given)
+        if print_config:
+            typer.echo(to_toml(settings), nl=False)
+            return
         with alone_in(place):
             manifest = build_clusters(place, settings)
         result = _summary(manifest, place)

@@ -56,13 +56,14 @@ _HelpAll = Annotated[
 
 
 class Command(TyperCommand):
-    """A command whose help names an on-off flag once: that it can be negated goes without saying, if it is off."""
+    """A command whose help names an on-off flag once."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""
         for parameter in self.get_params(ctx):
-            if "[true]" not in (getattr(parameter, "help", None) or ""):
-                parameter.secondary_opts = []
+            if "[true]" in (getattr(parameter, "help", None) or ""):
+                parameter.opts = [parameter.opts[0].replace("--", "--[no-]", 1)]
+            parameter.secondary_opts = []
             if parameter.name == "help":
                 parameter.metavar = ""
         super().format_help(ctx, formatter)

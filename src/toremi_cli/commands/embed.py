@@ -9,6 +9,10 @@ import typer
 from toremi_cli import console
 from toremi_cli.commands import options
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
+from toremi_cli.commands.from_config import Given, with_settings
+from toremi_cli.corpus.config import CorpusConfig
+from toremi_cli.settings import to_toml
+from toremi_cli.topics.config import EmbedConfig
 
 SPLITS = ("train", "validation", "test")
 
@@ -17,28 +21,13 @@ def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
 
     @command(app, "embed", "Stages")
+    @with_settings(CorpusConfig, EmbedConfig)
     def embed(
+        given: Given,
         corpus: options.CorpusArgument,
         workdir: Workdir = DEFAULT_WORKDIR,
-        text_field: options.TextField = None,
-        source_field: options.SourceField = None,
-        id_field: options.IdField = None,
-        ext: options.Ext = None,
-        group_field: options.GroupField = None,
-        on_error: options.OnError = None,
-        max_tokens: options.MaxTokens = None,
-        tokenizer: options.Tokenizer = None,
-        vocab_size: options.VocabSize = None,
-        holdout: options.Holdout = None,
-        shard_samples: options.ShardSamples = None,
-        vectors: options.Vectors = None,
-        vector_model: options.VectorModel = None,
-        vector_dim: options.VectorDim = None,
-        vector_fit_samples: options.VectorFitSamples = None,
-        workers: options.Workers = None,
-        engine: options.Engine = None,
-        seed: options.Seed = None,
         as_json: Json = False,
+        print_config: bool = False,
     ) -> None:
         """Cut a corpus into samples, hold some out, and give each a vector.
 
@@ -52,32 +41,12 @@ def register(app: typer.Typer) -> None:
         from toremi_cli.topics.embed import build_embeddings
 
         place, paths = options.workdir_at(workdir), options.paths_of(corpus)
-        corpus_settings = options.corpus_config(
-            options.previous_samples(place, paths),
-            text_field=text_field,
-            source_field=source_field,
-            id_field=id_field,
-            ext=ext,
-            group_field=group_field,
-            on_error=on_error,
-            max_tokens=max_tokens,
-            tokenizer=tokenizer,
-            vocab_size=vocab_size,
-            holdout=holdout,
-            shard_samples=shard_samples,
-            seed=seed,
-        )
-        vector_settings = options.embed_config(
-            options.previous_embeddings(place),
-            backend=vectors,
-            model=vector_model,
-            dim=vector_dim,
-            fit_samples=vector_fit_samples,
-            workers=workers,
-            engine=engine,
-            seed=seed,
-        )
-        where = options.where_to_work(engine, workers)
+        corpus_settings = options.corpus_config(options.previous_samples(place, paths), given)
+        vector_settings = options.embed_config(options.previous_embeddings(place), given)
+        if print_config:
+            typer.echo(to_toml(corpus_settings, vector_settings), nl=False)
+            return
+        where = options.where_to_work(given)
         with alone_in(place):
             samples = build_samples(paths, place, corpus_settings, **where)
             embeddings = build_embeddings(place, vector_settings)

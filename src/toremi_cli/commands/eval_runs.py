@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toremi_cli import console
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
+from toremi_cli.commands.from_config import Given, with_settings
+from toremi_cli.evaluate.config import EvalConfig, FinetuneSettings, check_config
+from toremi_cli.settings import filled, to_toml
 
 if TYPE_CHECKING:
     from toremi_cli.evaluate.evaluate import EvalResult
@@ -16,63 +19,19 @@ if TYPE_CHECKING:
     from toremi_cli.runs.checkpoints import Checkpoint
 
 
-def _tuning(text: str, metavar: str, least: float | None = None) -> Any:
-    return typer.Option(help=text, metavar=metavar, min=least, rich_help_panel="Fine-tuning")
-
-
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
 
     @command(app, "eval", "Stages")
+    @with_settings(EvalConfig, FinetuneSettings)
     def eval_(
+        given: Given,
         runs: Annotated[
             list[str] | None, typer.Argument(metavar="[RUN…]", help="Names or paths; none: every finished run.")
         ] = None,
         workdir: Workdir = DEFAULT_WORKDIR,
-        checkpoint: Annotated[str, typer.Option(metavar="last|all|N", help="Which checkpoints of each run.")] = "last",
-        split: Annotated[str, typer.Option(metavar="test|validation", help="Held-out split to measure on.")] = "test",
-        data: Annotated[
-            str, typer.Option(metavar="CORPUS", help="Measure on another corpus; each of its sources is a domain.")
-        ] = "",
-        suite: Annotated[
-            str, typer.Option(metavar="FILE|NAME", help="Measure on a suite of domains (TOML, YAML); 'paloma'.")
-        ] = "",
-        tasks: Annotated[
-            str, typer.Option(metavar="NAME,…", help="Downstream tasks instead: piqa,sciq,… or NAME=FILE.")
-        ] = "",
-        task_data: Annotated[
-            str, typer.Option(metavar="DIR|URL", help="Folder of the tasks' files (jsonl, csv, tsv, parquet).")
-        ] = "",
-        limit: Annotated[int, typer.Option(min=0, metavar="N", help="Items of each task, at most; 0: all.")] = 0,
-        noise: Annotated[
-            bool, typer.Option("--noise", help="Judge runs on a table of `toremi corrupt` by its truth instead.")
-        ] = False,
-        topics: Annotated[
-            str, typer.Option(metavar="labels|fine|none", help="Numbers by topic too: by label or fine topic.")
-        ] = "labels",
-        context_length: Annotated[int, typer.Option(metavar="TOKENS", help="Tokens read at once; 0: as trained.")] = 0,
-        stride: Annotated[
-            int, typer.Option(metavar="TOKENS", help="Slide the window by so many tokens; 0: disjoint windows.")
-        ] = 0,
-        batch_tokens: Annotated[int, typer.Option(min=1, metavar="TOKENS", help="Most tokens in a batch.")] = 16384,
-        device: Annotated[
-            str,
-            typer.Option(
-                metavar="NAME,…", help="cpu, cuda, cuda:1; several share the text. Default: all GPUs, else the CPU."
-            ),
-        ] = "",
-        precision: Annotated[
-            str, typer.Option(metavar="fp32|tf32|bf16", help="What matrices are multiplied in; fp32 is strict.")
-        ] = "fp32",
-        finetune: Annotated[
-            str, _tuning("Fine-tune on GLUE tasks instead: cola, sst2, …, each with train and validation.", "NAME,…")
-        ] = "",
-        finetune_lr: Annotated[float, _tuning("Peak learning rate; it falls linearly to zero.", "RATE")] = 2e-5,
-        finetune_epochs: Annotated[int, _tuning("Passes over the training examples.", "N", 1)] = 3,
-        finetune_batch: Annotated[int, _tuning("Examples a step.", "N", 1)] = 32,
-        finetune_length: Annotated[int, _tuning("Tokens of an example, at most.", "TOKENS", 8)] = 128,
-        finetune_seeds: Annotated[int, _tuning("Fine-tunings of each task; the result is their mean.", "N", 1)] = 1,
         as_json: Json = False,
+        print_config: bool = False,
     ) -> None:
         """Measure runs on held-out text: perplexity and bits per byte.
 
@@ -103,52 +62,36 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]toremi eval uniform toremi-2 --noise[/]
         """
-        from toremi_cli import layout
-        from toremi_cli.evaluate.config import EvalConfig, check_config
-        from toremi_cli.evaluate.evaluate import evaluate_runs
-        from toremi_cli.evaluate.tasks.evaluate import evaluate_tasks
+        config = EvalConfig(runs=tuple(runs or ()), **filled(EvalConfig, given))
+        tuning = FinetuneSettings(**filled(FinetuneSettings, given))
+        check_config(config)
+        if print_config:
+            typer.echo(to_toml(config, tuning), nl=False)
+            return
+        from toremi_cli.layout import Workdir as Layout
 
-        config = EvalConfig(
-            runs=tuple(runs or ()),
-            checkpoint=checkpoint,
-            split=split,
-            data=data,
-            suite=suite,
-            tasks=tasks,
-            noise=noise,
-            finetune=finetune,
-            task_data=task_data,
-            limit=limit,
-            topics=topics,
-            context_length=context_length,
-            stride=stride,
-            batch_tokens=batch_tokens,
-            device=device,
-            precision=precision,
-        )
+        place = Layout(workdir)
         if config.noise:
             from toremi_cli.evaluate.noise import noise_reports
             from toremi_cli.runs.run import find_runs
 
-            check_config(config)
-            place = layout.Workdir(workdir)
-            reports = noise_reports(find_runs(config.runs, place), place, split)
-            console.print_json([r.to_json() for r in reports]) if as_json else _print_noise(reports, split)
-            return
-        if config.tasks:
-            found = evaluate_tasks(config, layout.Workdir(workdir))
-            console.print_json(found.to_json()) if as_json else _print_tasks(found)
-            return
-        if config.finetune:
-            from toremi_cli.evaluate.finetune.evaluate import evaluate_glue
-            from toremi_cli.evaluate.finetune.train import FinetuneSettings
+            reports = noise_reports(find_runs(config.runs, place), place, config.split)
+            console.print_json([r.to_json() for r in reports]) if as_json else _print_noise(reports, config.split)
+        elif config.tasks:
+            from toremi_cli.evaluate.tasks.evaluate import evaluate_tasks
 
-            settings = FinetuneSettings(finetune_lr, finetune_epochs, finetune_batch, finetune_length, finetune_seeds)
-            tuned = evaluate_glue(config, settings, layout.Workdir(workdir))
-            console.print_json(tuned.to_json()) if as_json else _print_tasks(tuned)
-            return
-        result = evaluate_runs(config, layout.Workdir(workdir))
-        console.print_json(result.to_json()) if as_json else _print(result)
+            found = evaluate_tasks(config, place)
+            console.print_json(found.to_json()) if as_json else _print_tasks(found)
+        elif config.finetune:
+            from toremi_cli.evaluate.finetune.evaluate import evaluate_glue
+
+            found = evaluate_glue(config, tuning, place)
+            console.print_json(found.to_json()) if as_json else _print_tasks(found)
+        else:
+            from toremi_cli.evaluate.evaluate import evaluate_runs
+
+            result = evaluate_runs(config, place)
+            console.print_json(result.to_json()) if as_json else _print(result)
 
 
 def _print(result: EvalResult) -> None:

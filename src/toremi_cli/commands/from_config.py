@@ -47,7 +47,7 @@ _PrintConfig = Annotated[
 ]
 
 
-def with_settings(*kinds: type, table: str | None = None, but: tuple[str, ...] = ()) -> Callable[[F], F]:
+def with_settings(*kinds: type, table: str | None = None, only: tuple[str, ...] | None = None) -> Callable[[F], F]:
     """Give a command the settings of dataclasses as options, in the place of its parameter `given`.
 
     The command is called with `given`, those that flags or the config file set. It may have a parameter
@@ -56,9 +56,9 @@ def with_settings(*kinds: type, table: str | None = None, but: tuple[str, ...] =
     Args:
         kinds: the dataclasses.
         table: name of a table of the config file that the command checks itself.
-        but: keys left out.
+        only: keys, where not all are wanted.
     """
-    specs = {key: spec for key, spec in one_each(kinds).items() if key not in but}
+    specs = {key: spec for key, spec in one_each(kinds).items() if only is None or key in only}
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function, eval_str=True)

@@ -1,31 +1,28 @@
-"""Flags that several commands share, and how flags that were not given are filled in.
+"""The settings of stages from what was given: by flags, by a file, and by the table that is there.
 
-A flag that isn't given means: as the table at hand was made, else the default. So a plain `toremi annotate` after
-`toremi embed --max-tokens 256` recomputes nothing. 'auto' means the default again, where that is no value that one
-could name.
+What isn't given means: as the table at hand was made, else the default. So a plain `toremi annotate` after
+`toremi embed --max-tokens 256` recomputes nothing. 'auto' means the default again.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from toremi_cli.corpus.config import CorpusConfig
+from toremi_cli.engine import check_engine, default_workers
 from toremi_cli.errors import UsageError
+from toremi_cli.settings import filled
+from toremi_cli.topics.config import AnnotateConfig, ClusterConfig, EmbedConfig, LlmConfig
 
 if TYPE_CHECKING:
-    from toremi_cli.corpus.config import CorpusConfig
     from toremi_cli.corpus.listing import Paths
     from toremi_cli.layout import Workdir
-    from toremi_cli.topics.embed import EmbedConfig
-
-CORPUS_PANEL = "Corpus"
-SAMPLES_PANEL = "Samples and tokenizer"
-VECTORS_PANEL = "Vectors"
-ENGINE_PANEL = "Where"
 
 CorpusArgument = Annotated[
     list[str],
@@ -35,162 +32,10 @@ CorpusArgument = Annotated[
         help="Files or folders of txt, md, code, jsonl, csv or parquet, also .gz or .zst; or URLs: hf://, s3://, gs://.",
     ),
 ]
-TextField = Annotated[
-    str | None,
-    typer.Option(
-        "--text-field",
-        metavar="NAME",
-        rich_help_panel=CORPUS_PANEL,
-        help="Field that holds the text; meta.body: in an object [dim]\\[auto: text, content, body, …][/]",
-    ),
-]
-SourceField = Annotated[
-    str | None,
-    typer.Option(
-        "--source-field",
-        metavar="NAME",
-        rich_help_panel=CORPUS_PANEL,
-        help="Field that names the source, e.g. meta.set [dim]\\[auto: `source`, else sub-folder, else file][/]",
-    ),
-]
-IdField = Annotated[
-    str | None,
-    typer.Option(
-        "--id-field",
-        metavar="NAME",
-        rich_help_panel=CORPUS_PANEL,
-        help="Field that identifies a document; 'none': file and line [dim]\\[auto: `id`, else file and line][/]",
-    ),
-]
-Ext = Annotated[
-    str | None,
-    typer.Option(
-        "--ext",
-        metavar="NAME,…",
-        rich_help_panel=CORPUS_PANEL,
-        help="Endings to read as text, e.g. html,json [dim]\\[auto: txt, md, rst, tex and source code][/]",
-    ),
-]
-GroupField = Annotated[
-    str | None,
-    typer.Option(
-        "--group-field",
-        metavar="NAME",
-        rich_help_panel=CORPUS_PANEL,
-        help="Field that names what a document is a piece of (a book, a repository); held out whole "
-        "[dim]\\[auto: none][/]",
-    ),
-]
-OnError = Annotated[
-    str | None,
-    typer.Option(
-        "--on-error",
-        metavar="fail|skip",
-        rich_help_panel=CORPUS_PANEL,
-        help="What a broken line or file does [dim]\\[fail][/]",
-    ),
-]
-MaxTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--max-tokens", rich_help_panel=SAMPLES_PANEL, help="Longest sample, in tokens [dim]\\[1024][/]", metavar="N"
-    ),
-]
-Tokenizer = Annotated[
-    str | None,
-    typer.Option(
-        "--tokenizer",
-        metavar="PATH|NAME",
-        rich_help_panel=SAMPLES_PANEL,
-        help="A local path or a hub name [dim]\\[auto: a byte-level BPE trained on the training split][/]",
-    ),
-]
-VocabSize = Annotated[
-    int | None,
-    typer.Option(
-        "--vocab-size",
-        metavar="N",
-        rich_help_panel=SAMPLES_PANEL,
-        help="Entries of a trained tokenizer [dim]\\[16384, fewer if the corpus is small][/]",
-    ),
-]
-Holdout = Annotated[
-    float | None,
-    typer.Option(
-        "--holdout",
-        metavar="SHARE",
-        rich_help_panel=SAMPLES_PANEL,
-        help="Share of the documents held out, half validation, half test [dim]\\[0.01, and some of every source][/]",
-    ),
-]
-ShardSamples = Annotated[
-    int | None,
-    typer.Option(
-        "--shard-samples",
-        metavar="N",
-        rich_help_panel=SAMPLES_PANEL,
-        help="Rows of a Parquet shard, at most [dim]\\[50000][/]",
-    ),
-]
-Vectors = Annotated[
-    str | None,
-    typer.Option(
-        "--vectors",
-        metavar="NAME",
-        rich_help_panel=VECTORS_PANEL,
-        help="'doc2vec', learnt from the corpus, or 'sentence-transformers' [dim]\\[doc2vec][/]",
-    ),
-]
-VectorModel = Annotated[
-    str | None,
-    typer.Option(
-        "--vector-model",
-        metavar="PATH|NAME",
-        rich_help_panel=VECTORS_PANEL,
-        help="Model for sentence-transformers, e.g. BAAI/bge-m3 (implies it)",
-    ),
-]
-VectorDim = Annotated[
-    int | None,
-    typer.Option(
-        "--vector-dim", metavar="N", rich_help_panel=VECTORS_PANEL, help="Length of learnt vectors [dim]\\[150][/]"
-    ),
-]
-VectorFitSamples = Annotated[
-    int | None,
-    typer.Option(
-        "--vector-fit-samples",
-        metavar="N",
-        rich_help_panel=VECTORS_PANEL,
-        help="Samples that vectors are learnt from, at most [dim]\\[20000][/]",
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Seed of everything that is drawn [dim]\\[0][/]"),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        metavar="N",
-        rich_help_panel=ENGINE_PANEL,
-        help="Processes that work on shards; the result is the same [dim]\\[every core][/]",
-    ),
-]
-Engine = Annotated[
-    str | None,
-    typer.Option(
-        "--engine",
-        metavar="local|ray",
-        rich_help_panel=ENGINE_PANEL,
-        help="'ray': the cluster at RAY_ADDRESS, over a shared --workdir [dim]\\[local][/]",
-    ),
-]
-
-AUTO = "auto"
-"""Value of a flag that takes back what was given before."""
+OFFLINE = "none"
+"""`--llm-url` that goes back to the lexicons."""
 COUNT_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+
 
 C = TypeVar("C")
 
@@ -211,19 +56,17 @@ def token_count(text: str) -> float:
     return count
 
 
-def corpus_config(previous: dict[str, Any] | None, **flags: Any) -> CorpusConfig:
-    """The settings for `build_samples`; a flag that is None is taken from the `previous` manifest, else the default.
+def corpus_config(previous: Mapping[str, Any] | None, given: Mapping[str, Any]) -> CorpusConfig:
+    """The settings for `build_samples`: those given, else as in the `previous` manifest, else the defaults.
 
     Raises:
-        UsageError: a size for the vocabulary of a tokenizer that is named.
+        UsageError: out of range, or a size for the vocabulary of a tokenizer that is named.
     """
-    from toremi_cli.corpus.config import CorpusConfig
-
-    tokenizer = flags.get("tokenizer")
-    if tokenizer not in (None, AUTO) and Path(tokenizer).exists():
-        flags["tokenizer"] = str(Path(tokenizer).resolve())  # a later run may stand in another folder
-    config = filled(CorpusConfig, previous, flags)
-    if config.tokenizer is not None and flags.get("vocab_size") is not None:
+    own = filled(CorpusConfig, given)
+    if own.get("tokenizer") and Path(own["tokenizer"]).exists():
+        own["tokenizer"] = str(Path(own["tokenizer"]).resolve())  # a later run may stand in another folder
+    config = _made(CorpusConfig, previous, own)
+    if config.tokenizer is not None and "vocab_size" in own:
         raise UsageError(
             f"--vocab-size is for a tokenizer that is trained, and {config.tokenizer} is taken: leave it out, or "
             "train one with --tokenizer auto"
@@ -231,43 +74,86 @@ def corpus_config(previous: dict[str, Any] | None, **flags: Any) -> CorpusConfig
     return config
 
 
-def embed_config(previous: dict[str, Any] | None, **flags: Any) -> EmbedConfig:
-    """The settings for `build_embeddings`, filled in likewise. A named model implies sentence-transformers.
+def embed_config(previous: Mapping[str, Any] | None, given: Mapping[str, Any]) -> EmbedConfig:
+    """The settings for `build_embeddings`, made likewise. A named model implies sentence-transformers.
 
     Raises:
         UsageError: no such vectors or model, or one without the other.
         MissingExtraError: a package that they need is missing.
     """
-    from toremi_cli.topics.embed import EmbedConfig
     from toremi_cli.topics.vectors import check_backend
 
-    if flags.get("model") and not flags.get("backend"):
-        flags["backend"] = "sentence-transformers"
-    elif flags.get("backend") and not flags.get("model") and previous:
-        kept = previous.get("config", {}).get("backend") == flags["backend"]
-        previous = previous if kept else {"config": {**previous.get("config", {}), "model": None}}
-    from toremi_cli.engine import default_workers
-
-    model = flags.get("model")
-    if model not in (None, AUTO) and Path(model).is_dir():
-        flags["model"] = str(Path(model).resolve())
-    config = filled(EmbedConfig, previous, {"workers": default_workers(), **given(flags)})
+    own = filled(EmbedConfig, given)
+    before = (previous or {}).get("config", {})
+    if own.get("model"):
+        own.setdefault("backend", "sentence-transformers")
+        if Path(own["model"]).is_dir():
+            own["model"] = str(Path(own["model"]).resolve())
+    elif own.get("backend") not in (None, before.get("backend")):
+        own["model"] = None
+    config = _made(EmbedConfig, previous, own)
     check_backend(config.backend, config.model)
     return config
 
 
-def where_to_work(engine: str | None, workers: int | None) -> dict[str, Any]:
-    """Engine and number of processes, for stages whose tables don't depend on them; every core where none is given."""
-    from toremi_cli.engine import check_engine, default_workers
+def cluster_config(workdir: Workdir, given: Mapping[str, Any]) -> ClusterConfig:
+    """The settings for `build_clusters`, made likewise.
 
-    where: dict[str, Any] = {"engine": engine or "local", "workers": default_workers() if workers is None else workers}
-    check_engine(**where)
-    return where
+    Raises:
+        UsageError: out of range.
+    """
+    from toremi_cli.stage import previous_plan
+
+    own = filled(ClusterConfig, given)
+    previous = previous_plan(workdir.clusters)
+    before = (previous or {}).get("config", {})
+    if own.get("method") not in (None, before.get("method")):
+        # What suits one method need not suit another.
+        previous = {"config": {name: before[name] for name in ("fit_samples", "seed") if name in before}}
+    return _made(ClusterConfig, previous, own)
+
+
+def annotate_config(workdir: Workdir, given: Mapping[str, Any]) -> AnnotateConfig:
+    """The settings of labels: those given, else as the labels in the workdir were made, else the defaults.
+
+    Raises:
+        UsageError: a server without a model, labels that cannot be read, or a value out of range.
+        MissingExtraError: the package that asks servers is missing.
+    """
+    from toremi_cli.topics.annotate import previous_options
+    from toremi_cli.topics.taxonomy import load_taxonomy
+
+    before, asked = previous_options(workdir), filled(LlmConfig, given)
+    config = _made(AnnotateConfig, {"config": {**before, "llm": None}}, filled(AnnotateConfig, given))
+    load_taxonomy(config.taxonomy)
+    server = {**(before.get("llm") or {}), **asked}
+    if asked.get("url") == OFFLINE or not (server.get("url") or server.get("model")):
+        return config
+    for name in ("url", "model"):
+        if not server.get(name):
+            raise UsageError(f"labels by a language model need --llm-{name} too")
+    llm = LlmConfig(**server)
+    if asked.keys() & {"url", "model"}:  # a server that is remembered may have nothing left to say
+        llm.check_client()
+    return replace(config, llm=llm)
+
+
+def where_to_work(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Engine and number of processes, for stages whose tables don't depend on them."""
+    check_engine(given.get("engine", "local"))
+    return {"engine": given.get("engine", "local"), "workers": given.get("workers") or default_workers()}
 
 
 def paths_of(corpus: list[str]) -> Paths:
     """The paths of a command line, a single one by itself."""
     return corpus[0] if len(corpus) == 1 else corpus
+
+
+def previous_corpus(workdir: Workdir) -> Paths | None:
+    """The corpus that the samples in the workdir come from; None where that isn't known."""
+    from toremi_cli.stage import previous_plan
+
+    return (previous_plan(workdir.samples) or {}).get("corpus")
 
 
 def previous_samples(workdir: Workdir, corpus: Paths) -> dict[str, Any] | None:
@@ -286,22 +172,11 @@ def previous_embeddings(workdir: Workdir) -> dict[str, Any] | None:
     return previous_plan(workdir.embeddings)
 
 
-def filled(kind: type[C], previous: dict[str, Any] | None, flags: dict[str, Any]) -> C:
-    """A stage's settings: those flags that were given, else as in the `previous` manifest, else the defaults.
-
-    A flag that is AUTO is as if it had never been given.
-    """
+def _made(kind: type[C], previous: Mapping[str, Any] | None, own: Mapping[str, Any]) -> C:
+    """A stage's settings: its `own` that were given, else as in the `previous` manifest, else the defaults."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    unknown = set(flags) - names
-    assert not unknown, unknown
     kept = {name: value for name, value in (previous or {}).get("config", {}).items() if name in names}
-    settings = {**kept, **given(flags)}
-    return kind(**{name: value for name, value in settings.items() if value != AUTO})
-
-
-def given(flags: dict[str, Any]) -> dict[str, Any]:
-    """Those flags that were given: the others are None."""
-    return {name: value for name, value in flags.items() if value is not None}
+    return kind(**{**kept, **own})
 
 
 def workdir_at(root: Path) -> Workdir:

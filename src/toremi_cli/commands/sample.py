@@ -11,7 +11,11 @@ import typer
 from toremi_cli import console
 from toremi_cli.commands import options
 from toremi_cli.commands.common import Json, command
+from toremi_cli.commands.from_config import Given, with_settings
+from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.errors import UsageError
+
+READING = ("text_field", "source_field", "id_field", "group_field", "ext", "on_error")
 
 Ratios = Annotated[str, typer.Option("--ratios", metavar="SOURCE:SHARE,…", help="Share of each source in the tokens.")]
 Tokens = Annotated[
@@ -41,7 +45,9 @@ def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
 
     @command(app, "sample", "Tools")
+    @with_settings(CorpusConfig, only=READING)
     def sample(
+        given: Given,
         corpus: options.CorpusArgument,
         ratios: Ratios,
         tokens: Tokens,
@@ -49,12 +55,6 @@ def register(app: typer.Typer) -> None:
         short: Short = "leave",
         tokenizer: Tokenizer = None,
         seed: Seed = 0,
-        text_field: options.TextField = None,
-        source_field: options.SourceField = None,
-        id_field: options.IdField = None,
-        group_field: options.GroupField = None,
-        ext: options.Ext = None,
-        on_error: options.OnError = None,
         as_json: Json = False,
     ) -> None:
         """Draw a mixture of sources by token targets.
@@ -71,15 +71,7 @@ def register(app: typer.Typer) -> None:
         config = MixtureConfig(
             ratios=parse_ratios(ratios), tokens=parse_targets(tokens), short=short, seed=seed, tokenizer=tokenizer
         )
-        reading = options.corpus_config(
-            None,
-            text_field=text_field,
-            source_field=source_field,
-            id_field=id_field,
-            group_field=group_field,
-            ext=ext,
-            on_error=on_error,
-        )
+        reading = options.corpus_config(None, given)
         record = build_mixture(options.paths_of(corpus), output, config, reading)
         console.print_json(record) if as_json else _print(record)
 

@@ -55,7 +55,7 @@ def build_samples(
         CorpusError: nothing to read, broken input, a tokenizer that cannot be had.
         UsageError: no such engine.
     """
-    check_engine(engine, workers)
+    check_engine(engine)
     source = Corpus(corpus, config, workdir=workdir.root)
     source.listing = as_before(source.listing, workdir.samples)
     location = absolute_corpus(corpus)

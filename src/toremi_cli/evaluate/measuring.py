@@ -79,7 +79,7 @@ def score_share(share: Share) -> Measured:
     """Load the model and score one share; texts that are another's have 0 nats."""
     run, checkpoint, config = share.run, share.checkpoint, share.config
     loaded = load(run, checkpoint, share.workdir, share.device, config.context_length, config.precision)
-    if config.stride > loaded.context_length:
+    if (config.stride or 0) > loaded.context_length:
         raise UsageError(f"--stride {config.stride}: run {run.name} reads {loaded.context_length} tokens at once")
     ids = loaded.encoder.encode(share.texts)
     total = sum(map(len, ids)) / share.num_ranks
@@ -91,7 +91,7 @@ def score_share(share: Share) -> Measured:
             context_length=loaded.context_length,
             device=loaded.device,
             batch_tokens=config.batch_tokens,
-            stride=config.stride or None,
+            stride=config.stride,
             on_progress=bar.advance,
             share=(share.rank, share.num_ranks),
         )

@@ -49,8 +49,8 @@ def load(
     run: Run,
     checkpoint: Checkpoint,
     workdir: Workdir,
-    device: str = "",
-    context_length: int = 0,
+    device: str | None = None,
+    context_length: int | None = None,
     precision: str = "fp32",
 ) -> LoadedModel:
     """Load a checkpoint with the tokenizer that lies in it, else the workdir's.
@@ -60,7 +60,7 @@ def load(
         TrainingError: the checkpoint isn't whole, can't be loaded, or has no tokenizer.
     """
     checkpoint.check()
-    place = _device(device)
+    place = _device(device or "")
     _check_precision(precision, place)
     encoder = _load_encoder(checkpoint.folder, workdir)
     if place.type == "cpu":
@@ -73,7 +73,7 @@ def load(
         )
     limit = int(getattr(model.config, "max_position_embeddings", 0) or LONGEST_CONTEXT)
     own = _trained_with(run) or min(limit, LONGEST_CONTEXT)
-    if context_length > limit:
+    if (context_length or 0) > limit:
         raise TrainingError(f"{checkpoint.folder}: reads at most {limit} tokens, not --context-length {context_length}")
     if precision == "bf16":  # parameters stay float32, as in training
         model.forward = torch.autocast(place.type, torch.bfloat16)(model.forward)

@@ -50,8 +50,8 @@ def keep_scores(
     keep_rows(run, SCORES_FILE, SCORES, here, score_rows(checkpoint.name, texts.suite, documents), inputs)
 
 
-def conditions_of(**settings: float | str) -> str:
-    """What a number is measured under, in words: 'context length 32, stride 16'; what is 0 or empty is left out."""
+def conditions_of(**settings: float | str | None) -> str:
+    """What a number is measured under, in words: 'context length 32, stride 16'; what isn't set is left out."""
     shown = {name: value if isinstance(value, str) else f"{value:g}" for name, value in settings.items() if value}
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
 

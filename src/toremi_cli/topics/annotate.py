@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import ANNOTATED, CLUSTERS, NO_TOPIC, SAMPLES, TOPICS, Table
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import TableReader, read_manifest
+from toremi_cli.topics.config import AnnotateConfig
 from toremi_cli.topics.joining import BATCH_ROWS, rebatched
 from toremi_cli.topics.keywords import topic_name
 from toremi_cli.topics.labelling import MAPPER_VERSION, TopicLabels, WordVectors, map_topics
-from toremi_cli.topics.llm import AnswerCache, LlmConfig, LlmCost, estimate_cost, label_with_llm
+from toremi_cli.topics.llm import AnswerCache, LlmCost, estimate_cost, label_with_llm
 from toremi_cli.topics.llm_prompt import PROMPT_VERSION
 from toremi_cli.topics.taxonomy import DEFAULT, NONE, Taxonomy, load_taxonomy
 
@@ -35,29 +36,6 @@ LEAST_SHARDS_TO_SHARE = 8
 """With fewer, starting processes takes longer than they save."""
 OPTIONS = "_options.json"
 """File beside the shards: the settings as the user gave them, for a rerun without flags."""
-
-
-@dataclass(frozen=True)
-class AnnotateConfig:
-    """How topics get their labels."""
-
-    taxonomy: str = DEFAULT
-    """The labels: 'wikipedia41', a file, or 'none' to keep the fine topics as they are."""
-    max_labels: int = 3
-    """Most labels a topic gets, 1 to 3."""
-    min_score: float = 0.35
-    """A label below this score, 0 to 1, is not given; a topic without a label trains with weight 1."""
-    closeness: float = 0.75
-    """A second and third label need at least this part of the best one's score."""
-    llm: LlmConfig | None = None
-    """The server that chooses the labels; None: the lexicons do."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_labels <= 3:
-            raise UsageError(f"--max-labels {self.max_labels}: expected 1 to 3")
-        for flag, value in (("--min-score", self.min_score), ("--closeness", self.closeness)):
-            if not 0 <= value <= 1:
-                raise UsageError(f"{flag} {value}: expected a number from 0 to 1")
 
 
 def build_annotated(

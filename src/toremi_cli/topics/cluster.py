@@ -18,7 +18,7 @@ from toremi_cli import console
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.corpus.tokenizer import TextTokenizer, load_tokenizer
-from toremi_cli.engine import run_shards
+from toremi_cli.engine import default_workers, run_shards
 from toremi_cli.errors import CorpusError, TableError
 from toremi_cli.files import write_json
 from toremi_cli.layout import Workdir
@@ -156,7 +156,7 @@ def _assign_all(workdir: Workdir, samples: TableReader, config: ClusterConfig, f
     total = sum(samples.rows_per_shard[shard] for shard in pending)
     work = partial(assign_shard, Workdir(workdir.root.resolve()), folder.provenance, config.min_agreement)
     with console.progress("assigning topics", total) as bar:
-        for shard in run_shards(work, pending, engine=config.engine, workers=config.workers):
+        for shard in run_shards(work, pending, engine=config.engine, workers=config.workers or default_workers()):
             bar.advance(samples.rows_per_shard[shard])
 
 

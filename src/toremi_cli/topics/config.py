@@ -1,59 +1,107 @@
-"""Settings of `toremi cluster`."""
+"""Settings of `toremi embed`'s vectors, of `toremi cluster` and of the labels of `toremi annotate`."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
-from typing import Any
+from importlib.util import find_spec
+from typing import Annotated, Any
 
-from toremi_cli.engine import check_engine
-from toremi_cli.errors import UsageError
+from toremi_cli.engine import ENGINE, SEED, WORKERS, check_engine
+from toremi_cli.errors import MissingExtraError, UsageError
+from toremi_cli.settings import Setting, problem_of
 
-METHODS = ("fused", "kmeans", "lda", "top2vec")
 PAPER_NUM_CLUSTERS = 10_000
 """Clusters of the paper's recipe (ToReMi, annotation): MiniBatchKMeans on the samples' vectors."""
 DEFAULT_LDA_TOPICS = 50
 """LDA finds no number of topics itself."""
+BACKENDS = ("doc2vec", "sentence-transformers")
+_VECTORS, _TOPICS, _LABELS, _LLM = "Vectors", "Topics", "Labels", "Labels by a language model"
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """What decides the table `embeddings`, besides the samples."""
+
+    backend: Annotated[
+        str, Setting("Learnt from the corpus, or by a model", _VECTORS, flag="--vectors", choices=BACKENDS)
+    ] = "doc2vec"
+    model: Annotated[
+        str | None,
+        Setting(
+            "Model for sentence-transformers, e.g. BAAI/bge-m3 (implies it).",
+            _VECTORS,
+            flag="--vector-model",
+            metavar="PATH|NAME",
+        ),
+    ] = None
+    dim: Annotated[int, Setting("Length of learnt vectors.", _VECTORS, flag="--vector-dim", least=2)] = 150
+    fit_samples: Annotated[
+        int,
+        Setting("Samples that vectors are learnt from, at most.", _VECTORS, flag="--vector-fit-samples", least=1),
+    ] = 20_000
+    """Of the train split, all sources alike as far as they have them."""
+    seed: Annotated[int, SEED] = 0
+    """Of that sample and of the learning."""
+    workers: Annotated[int | None, WORKERS] = None
+    engine: Annotated[str, ENGINE] = "local"
+
+    def __post_init__(self) -> None:
+        if problem := problem_of(self):
+            raise UsageError(problem)
+        if self.backend == "sentence-transformers" and not self.model:
+            raise UsageError(
+                "--vectors sentence-transformers: needs --vector-model, a name such as BAAI/bge-m3 or a path"
+            )
+        check_engine(self.engine)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result: where it is computed does not."""
+        return {name: value for name, value in asdict(self).items() if name not in ("engine", "workers")}
 
 
 @dataclass(frozen=True)
 class ClusterConfig:
     """How samples are put into topics."""
 
-    method: str = "fused"
-    """'fused' (Top2Vec and LDA as one model), or one alone: 'kmeans' (the paper's recipe), 'lda', 'top2vec'."""
-    num_topics: int | None = None
-    """How many topics; None: as many as are found."""
-    num_clusters: int | None = None
-    """Clusters of 'kmeans'; None: the paper's 10,000, or fewer where the samples to fit on are few."""
-    fit_samples: int = 50_000
-    """At most how many samples of the train split the model is fitted on, fair to the sources."""
-    min_topic_samples: int = 15
-    """The smallest dense area that makes a topic, in samples to fit on (HDBSCAN's min_cluster_size)."""
-    min_agreement: float = 0.0
-    """Below this agreement of the two views, 0 to 1, a sample gets no topic."""
-    cut_kinds: bool = True
-    """Whether topics of 'fused' are cut where their samples are clearly of different kinds of text (`kinds`)."""
-    levels: int = 1
-    """Levels of topics: above 1, fine topics are rolled up into ever coarser ones."""
-    seed: int = 0
-    """Of everything drawn at random."""
-    workers: int = 1
-    """Processes that assign shards; the result is the same for any number."""
-    engine: str = "local"
-    """'local' or 'ray': where shards are assigned; the result is the same."""
+    method: Annotated[
+        str,
+        Setting(
+            "fused is Top2Vec and LDA as one, kmeans the paper's recipe",
+            _TOPICS,
+            choices=("fused", "kmeans", "lda", "top2vec"),
+        ),
+    ] = "fused"
+    num_topics: Annotated[int | None, Setting("Number of topics.", _TOPICS, least=1, unset="as many as are found")] = (
+        None
+    )
+    num_clusters: Annotated[
+        int | None,
+        Setting("Clusters of --method kmeans.", _TOPICS, least=1, unset="10000, fewer where samples are few"),
+    ] = None
+    fit_samples: Annotated[int, Setting("Samples that topics are learnt from, at most.", _TOPICS, least=1)] = 50_000
+    """Of the train split, fair to the sources."""
+    min_topic_samples: Annotated[
+        int, Setting("Smallest dense area that makes a topic, in samples.", _TOPICS, least=2)
+    ] = 15
+    """HDBSCAN's min_cluster_size."""
+    min_agreement: Annotated[
+        float,
+        Setting("Where the two views agree less, 0 to 1, a sample gets no topic.", _TOPICS, least=0, most=1),
+    ] = 0.0
+    cut_kinds: Annotated[bool, Setting("Cut topics whose samples are clearly of different kinds of text.", _TOPICS)] = (
+        True
+    )
+    """Of 'fused': see `kinds`."""
+    levels: Annotated[int, Setting("Levels of topics: fine ones roll up into coarse ones.", _TOPICS, least=1)] = 1
+    seed: Annotated[int, SEED] = 0
+    workers: Annotated[int | None, WORKERS] = None
+    engine: Annotated[str, ENGINE] = "local"
 
     def __post_init__(self) -> None:
-        check_engine(self.engine, self.workers)
-        if self.method not in METHODS:
-            raise UsageError(f"--method {self.method}: expected one of {', '.join(METHODS)}")
-        for flag in ("num_topics", "num_clusters", "fit_samples", "levels"):
-            value = getattr(self, flag)
-            if value is not None and value < 1:
-                raise UsageError(f"--{flag.replace('_', '-')} {value}: expected at least 1")
-        if self.min_topic_samples < 2:
-            raise UsageError(f"--min-topic-samples {self.min_topic_samples}: expected at least 2")
-        if not 0 <= self.min_agreement <= 1:
-            raise UsageError(f"--min-agreement {self.min_agreement}: expected a number from 0 to 1")
+        if problem := problem_of(self):
+            raise UsageError(problem)
+        check_engine(self.engine)
         if self.num_clusters is not None and self.method != "kmeans":
             raise UsageError(f"--num-clusters goes with --method kmeans; for --method {self.method} use --num-topics")
         if self.num_clusters is not None and self.num_topics is not None:
@@ -64,3 +112,66 @@ class ClusterConfig:
     def settings(self) -> dict[str, Any]:
         """What decides the result: where it is computed does not."""
         return {name: value for name, value in asdict(self).items() if name not in ("workers", "engine")}
+
+
+@dataclass(frozen=True)
+class LlmConfig:
+    """Which server to ask for labels, and how patiently."""
+
+    url: Annotated[
+        str,
+        Setting(
+            "OpenAI-compatible server, e.g. http://localhost:8000/v1 (key: TOREMI_LLM_KEY or OPENAI_API_KEY); "
+            "'none': back to the lexicons.",
+            _LLM,
+            flag="--llm-url",
+            metavar="URL",
+        ),
+    ]
+    model: Annotated[str, Setting("Model on that server.", _LLM, flag="--llm-model")]
+    concurrency: Annotated[int, Setting("Requests at once.", _LLM, flag="--llm-concurrency", least=1)] = 4
+    attempts: Annotated[int, Setting("Most tries of a request.", _LLM, flag="--llm-attempts", least=1)] = 5
+    """While the server is busy, failing or silent."""
+    timeout_seconds: Annotated[
+        float,
+        Setting("Longest wait for an answer.", _LLM, flag="--llm-timeout", metavar="SECONDS", above=0),
+    ] = 60.0
+    seed: Annotated[int, SEED] = 0
+    """Decides the order in which each topic's prompt lists the labels."""
+    backoff_seconds: float = 1.0
+    """Wait before the second try; doubles with each, unless the server says how long to wait."""
+
+    def __post_init__(self) -> None:
+        if not re.match(r"https?://\S+$", self.url):
+            raise UsageError(f"--llm-url {self.url}: expected an address such as http://localhost:8000/v1")
+        if problem := problem_of(self):
+            raise UsageError(problem)
+
+    def check_client(self) -> None:
+        """Refuse, before any work, to ask a server without the package for it."""
+        if find_spec("openai") is None:
+            raise MissingExtraError("openai", "llm", "--llm-url")
+
+
+@dataclass(frozen=True)
+class AnnotateConfig:
+    """How topics get their labels."""
+
+    taxonomy: Annotated[
+        str,
+        Setting(
+            "The labels: a file (JSON, or one a line); 'none': each topic's own name.", _LABELS, metavar="NAME|FILE"
+        ),
+    ] = "wikipedia41"
+    max_labels: Annotated[int, Setting("Most labels of a topic.", _LABELS, least=1, most=3)] = 3
+    min_score: Annotated[float, Setting("No label scored below this is given.", _LABELS, least=0, most=1)] = 0.35
+    """A topic without a label trains with weight 1."""
+    closeness: Annotated[
+        float, Setting("What a 2nd or 3rd label needs of the best one's score.", _LABELS, least=0, most=1)
+    ] = 0.75
+    llm: LlmConfig | None = None
+    """The server that chooses the labels; None: the lexicons do."""
+
+    def __post_init__(self) -> None:
+        if problem := problem_of(self):
+            raise UsageError(problem)

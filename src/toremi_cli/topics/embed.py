@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,58 +11,22 @@ import pyarrow as pa
 from toremi_cli import console
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.stratified import StratifiedSample
-from toremi_cli.engine import check_engine, run_shards
-from toremi_cli.errors import TableError, UsageError
+from toremi_cli.engine import default_workers, run_shards
+from toremi_cli.errors import TableError
 from toremi_cli.files import atomic_folder, find_json, write_json
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TRAIN
 from toremi_cli.stage import StageFolder, planned
 from toremi_cli.tables import TableReader, read_manifest
-from toremi_cli.topics.vectors import BACKENDS, DEFAULT_BACKEND, DEFAULT_DIM, load_backend, make_backend
+from toremi_cli.topics.config import EmbedConfig
+from toremi_cli.topics.vectors import load_backend, make_backend
 from toremi_cli.topics.vectors.base import VectorBackend
 
 MODEL = "_model"
 VECTORS_VERSION = {"doc2vec": 1, "sentence-transformers": 2}
 """Of how vectors are learnt and inferred: with another one, tables of before are made anew."""
 BATCH_ROWS = 2048
-
-
-@dataclass(frozen=True)
-class EmbedConfig:
-    """What decides the table `embeddings`, besides the samples."""
-
-    backend: str = DEFAULT_BACKEND
-    """'doc2vec', learnt from the corpus, or 'sentence-transformers'."""
-    model: str | None = None
-    """Name or path of the model, for 'sentence-transformers'."""
-    dim: int = DEFAULT_DIM
-    """Length of the vectors, for a backend that learns them."""
-    fit_samples: int = 20_000
-    """Samples that the backend learns from, of the train split, all sources alike as far as they have them."""
-    seed: int = 0
-    """Seed of that sample and of the learning."""
-    engine: str = "local"
-    """'local' or 'ray': where shards are encoded; the result is the same."""
-    workers: int = 1
-    """Processes that encode shards; the result is the same for any number."""
-
-    def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise UsageError(f"--vectors {self.backend}: expected one of {', '.join(BACKENDS)}")
-        if self.backend == "sentence-transformers" and not self.model:
-            raise UsageError(
-                "--vectors sentence-transformers: needs --vector-model, a name such as BAAI/bge-m3 or a path"
-            )
-        check_engine(self.engine, self.workers)
-        if self.dim < 2:
-            raise UsageError(f"--vector-dim {self.dim}: expected 2 or more")
-        if self.fit_samples < 1:
-            raise UsageError(f"--vector-fit-samples {self.fit_samples}: expected 1 or more")
-
-    def settings(self) -> dict[str, Any]:
-        """What decides the result: where it is computed does not."""
-        return {name: value for name, value in asdict(self).items() if name not in ("engine", "workers")}
 
 
 def build_embeddings(workdir: Workdir, config: EmbedConfig) -> dict[str, Any]:
@@ -91,7 +54,7 @@ def build_embeddings(workdir: Workdir, config: EmbedConfig) -> dict[str, Any]:
     is_transformer = config.backend == "sentence-transformers"
     num_gpus = 1 if is_transformer and _has_gpu() else 0
     # on one machine a transformer uses all cores, or all GPUs, by itself
-    workers = 1 if is_transformer and config.engine == "local" else config.workers
+    workers = 1 if is_transformer and config.engine == "local" else config.workers or default_workers()
     with console.progress("embedding", total=samples.num_rows) as bar:
         bar.advance(samples.num_rows - sum(samples.rows_per_shard[index] for index in pending))
         for shard in run_shards(work, pending, engine=config.engine, workers=workers, num_gpus=num_gpus):

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from toremi_cli import console
 from toremi_cli.corpus.tokenizer import TextTokenizer
+from toremi_cli.engine import default_workers
 from toremi_cli.schemas import NO_TOPIC
 from toremi_cli.topics.config import DEFAULT_LDA_TOPICS, PAPER_NUM_CLUSTERS, ClusterConfig
 from toremi_cli.topics.fusion import dampen, fit_fused, merge_areas
@@ -130,7 +131,7 @@ def _fit_fused(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabular
     halves: list[Half] = []
     if config.num_topics is None and most >= 2:
         numbers = ladder(most, len(areas.centres))
-        chosen = reproducible_number(dampen(counts), vectors, numbers, config.seed, config.workers)
+        chosen = reproducible_number(dampen(counts), vectors, numbers, config.seed, config.workers or default_workers())
         num_topics, halves = chosen.number, chosen.halves
         where = ", where topics die out," if halves else ""
         how = (

@@ -17,14 +17,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from toremi_cli import console
-from toremi_cli.errors import MissingExtraError, ToremiError, UsageError, reason
+from toremi_cli.errors import ToremiError, reason
 from toremi_cli.provenance import digest
+from toremi_cli.topics.config import LlmConfig
 from toremi_cli.topics.labelling import NUM_KEYWORDS, TopicLabels
 from toremi_cli.topics.llm_options import LIMITS, KnownOptions, Negotiation
 from toremi_cli.topics.llm_prompt import PROMPT_VERSION, answer_schema, prompt, read_answer, read_reply
@@ -41,37 +41,6 @@ MORE_TOKENS = 4
 CHARACTERS_PER_TOKEN = 4
 """Rule of thumb for English, to say beforehand what a run will cost."""
 ANSWER_TOKENS = 40
-
-
-@dataclass(frozen=True)
-class LlmConfig:
-    """Which server to ask, and how patiently."""
-
-    url: str
-    """Base URL of the server, ending in /v1 on most."""
-    model: str
-    """The model's name on that server."""
-    concurrency: int = 4
-    """Requests under way at once."""
-    attempts: int = 5
-    """Most tries of one request while the server is busy, failing or silent."""
-    timeout_seconds: float = 60.0
-    """Longest wait for one answer."""
-    backoff_seconds: float = 1.0
-    """Wait before the second try; doubles with each, unless the server says how long to wait."""
-    seed: int = 0
-    """Decides the order in which each topic's prompt lists the labels."""
-
-    def __post_init__(self) -> None:
-        if not re.match(r"https?://\S+$", self.url):
-            raise UsageError(f"--llm-url {self.url}: expected an address such as http://localhost:8000/v1")
-        if self.concurrency < 1 or self.attempts < 1:
-            raise UsageError("--llm-concurrency and --llm-attempts: expected 1 or more")
-
-    def check_client(self) -> None:
-        """Refuse, before any work, to ask a server without the package for it."""
-        if find_spec("openai") is None:
-            raise MissingExtraError("openai", "llm", "--llm-url")
 
 
 @dataclass(frozen=True)

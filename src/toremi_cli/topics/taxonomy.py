@@ -11,9 +11,10 @@ from typing import Any
 
 from toremi_cli.errors import UsageError
 from toremi_cli.provenance import digest
+from toremi_cli.topics.config import AnnotateConfig
 from toremi_cli.topics.keywords import STOP_WORDS, tokenize
 
-DEFAULT = "wikipedia41"
+DEFAULT = AnnotateConfig.taxonomy
 """The 41 main topics of Wikipedia, which the ToReMi paper labels clusters with (arXiv 2504.00695)."""
 NONE = "none"
 """The fine topics stay what they are: a topic's label is its name."""

@@ -47,8 +47,8 @@ def parse_glue(wanted: str) -> list[GlueTask]:
     return [GLUE[name] for name in names]
 
 
-def read_glue(task: GlueTask, folder: str, limit: int = 0) -> GlueData:
-    """The examples of a task from the files below a folder (or hub path), `limit` of each split (0: all).
+def read_glue(task: GlueTask, folder: str | None, limit: int | None = None) -> GlueData:
+    """The examples of a task from the files below a folder (or hub path), `limit` of each split (None: all).
 
     Several files of a split belong together: shards, or CoLA's in_domain and out_of_domain.
 
@@ -88,7 +88,7 @@ def _of_split(task: GlueTask, files: Sequence[CorpusFile], split: Sequence[str],
     )
 
 
-def _read(task: GlueTask, files: Sequence[CorpusFile], limit: int) -> list[Example]:
+def _read(task: GlueTask, files: Sequence[CorpusFile], limit: int | None) -> list[Example]:
     examples: list[Example] = []
     for file in files:
         for place, row in rows_of(file.shown):

@@ -7,14 +7,13 @@ from dataclasses import asdict
 import numpy as np
 
 from toremi_cli import console
-from toremi_cli.errors import UsageError
 from toremi_cli.evaluate import metrics
-from toremi_cli.evaluate.config import EvalConfig, check_config
+from toremi_cli.evaluate.config import EvalConfig, FinetuneSettings, check_config
 from toremi_cli.evaluate.evaluate import EvalResult, choose_checkpoints
 from toremi_cli.evaluate.finetune.data import GlueData, parse_glue, read_glue
 from toremi_cli.evaluate.finetune.encode import encode_examples
 from toremi_cli.evaluate.finetune.glue import Example
-from toremi_cli.evaluate.finetune.train import FinetuneSettings, Rows, finetune
+from toremi_cli.evaluate.finetune.train import Rows, finetune
 from toremi_cli.evaluate.models import LoadedModel, load
 from toremi_cli.evaluate.results import EVAL_FILE, conditions_of, keep_rows
 from toremi_cli.evaluate.tasks.evaluate import TaskResult
@@ -36,9 +35,7 @@ def evaluate_glue(config: EvalConfig, settings: FinetuneSettings, workdir: Workd
         TrainingError: a run without a whole checkpoint, or a fine-tuning that diverges.
     """
     check_config(config)
-    if not 0 < settings.learning_rate < 1:
-        raise UsageError(f"--finetune-lr {settings.learning_rate:g}: expected a rate above 0, such as 2e-5")
-    tasks = [read_glue(task, config.task_data, config.limit) for task in parse_glue(config.finetune)]
+    tasks = [read_glue(task, config.task_data, config.limit) for task in parse_glue(config.finetune or "")]
     texts = EvalResult(suite=SUITE)
     chosen = choose_checkpoints(config, workdir, texts)
     result = TaskResult(suite=SUITE, notes=texts.notes)

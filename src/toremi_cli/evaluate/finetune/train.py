@@ -13,27 +13,12 @@ import torch
 from torch import Tensor
 
 from toremi_cli.errors import TrainingError
+from toremi_cli.evaluate.config import FinetuneSettings
 from toremi_cli.evaluate.finetune.encode import padded
 from toremi_cli.evaluate.models import load_model
 from toremi_cli.lm.streams import derive_seed, permutation
 
 GRAD_CLIP = 1.0
-
-
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """How a checkpoint is fine-tuned; the defaults are the paper's where it names them."""
-
-    learning_rate: float = 2e-5
-    """Peak, falling linearly to zero."""
-    epochs: int = 3
-    """Passes over the training examples."""
-    batch_size: int = 32
-    """Examples a step."""
-    max_length: int = 128
-    """Tokens of an example, at most."""
-    num_seeds: int = 1
-    """Fine-tunings of each task, with seeds 0, 1, …: head, order and dropout differ."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def evaluate_tasks(config: EvalConfig, workdir: Workdir) -> TaskResult:
         TrainingError: a run without a whole checkpoint.
     """
     check_config(config)
-    wanted = [part.strip() for part in config.tasks.split(",") if part.strip()]
+    wanted = [part.strip() for part in (config.tasks or "").split(",") if part.strip()]
     foreign = [part.removeprefix(PREFIX) for part in wanted if part.startswith(PREFIX)]
     own = ",".join(part for part in wanted if not part.startswith(PREFIX))
     files = parse_tasks(own, config.task_data) if own or not foreign else []

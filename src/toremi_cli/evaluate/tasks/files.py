@@ -10,7 +10,7 @@ SPLITS = ("validation", "dev", "test", "train")
 """Which split is taken where several are there, in this order."""
 
 
-def parse_tasks(wanted: str, folder: str) -> list[tuple[Task, str]]:
+def parse_tasks(wanted: str, folder: str | None) -> list[tuple[Task, str]]:
     """'piqa,sciq=my.jsonl' as tasks with their files.
 
     Args:
@@ -32,7 +32,7 @@ def parse_tasks(wanted: str, folder: str) -> list[tuple[Task, str]]:
     return found
 
 
-def _find(task: Task, folder: str) -> str:
+def _find(task: Task, folder: str | None) -> str:
     if not folder:
         raise UsageError(
             f"--tasks {task.name}: name the folder of its file with --task-data, or {task.name}=FILE, "
@@ -49,8 +49,8 @@ def _find(task: Task, folder: str) -> str:
     raise UsageError(f"--task-data {folder}: no file for {task.name} (one whose name has '{task.files[0]}')")
 
 
-def read_items(task: Task, location: str, limit: int = 0) -> list[Item]:
-    """The items of a file, its first `limit` (0: all).
+def read_items(task: Task, location: str, limit: int | None = None) -> list[Item]:
+    """The items of a file, its first `limit` (None: all).
 
     Raises:
         CorpusError: no such file, a broken row, with its line, or no rows.

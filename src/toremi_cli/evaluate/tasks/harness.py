@@ -19,7 +19,12 @@ PREFIX = "harness:"
 
 
 def run_harness(
-    checkpoint: Checkpoint, loaded: LoadedModel, names: Sequence[str], limit: int, batch_tokens: int, folder: str = ""
+    checkpoint: Checkpoint,
+    loaded: LoadedModel,
+    names: Sequence[str],
+    limit: int | None,
+    batch_tokens: int,
+    folder: str | None = None,
 ) -> list[TaskScore]:
     """Run tasks of the harness by name: of its registry, or defined by a YAML file of the harness's kind in `folder`.
 
@@ -49,7 +54,7 @@ def run_harness(
                 model=model,
                 tasks=list(names),
                 task_manager=manager,
-                limit=limit or None,
+                limit=limit,
                 log_samples=False,
                 bootstrap_iters=1000,
             )
@@ -60,7 +65,7 @@ def run_harness(
     return [score for task, values in found["results"].items() for score in _scores(task, values, found)]
 
 
-def _find_tasks(names: Sequence[str], folder: str) -> tuple[Any, bool]:
+def _find_tasks(names: Sequence[str], folder: str | None) -> tuple[Any, bool]:
     """The harness's task manager that knows all `names`, and whether it needs the harness's registry for them."""
     from lm_eval.tasks import TaskManager
 

@@ -7,14 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from toremi_cli.errors import MissingExtraError, TableError, UsageError
+from toremi_cli.topics.config import BACKENDS, EmbedConfig
 from toremi_cli.topics.vectors.base import DESCRIPTION, VectorBackend
 
-BACKENDS = ("doc2vec", "sentence-transformers")
-DEFAULT_BACKEND = "doc2vec"
-DEFAULT_DIM = 150
 
-
-def make_backend(name: str, model: str | None = None, dim: int = DEFAULT_DIM, seed: int = 0) -> VectorBackend:
+def make_backend(name: str, model: str | None = None, dim: int = EmbedConfig.dim, seed: int = 0) -> VectorBackend:
     """A backend, not fitted yet.
 
     Args:
