@@ -164,9 +164,7 @@ def test_a_change_of_the_corpus_forgets_the_parts(corpus, tmp_path, many_parts, 
     assert build(changed, tmp_path / "out")[1] == whole[1]
 
 
-def test_no_process_and_no_such_engine(corpus, tmp_path):
-    with pytest.raises(UsageError, match="--workers 0: expected 1 or more"):
-        build_with(corpus, tmp_path, 0)
+def test_no_such_engine(corpus, tmp_path):
     with pytest.raises(UsageError, match="--engine dask: expected one of local, ray"):
         build_samples(str(corpus), Workdir(tmp_path), CorpusConfig(), engine="dask")
 

@@ -155,7 +155,7 @@ def test_alarms_are_those_of_the_trainer(tmp_path):
     found = alarms_of(run)
     assert "not finished" in found
     assert "67% of the topics stand at a bound (0.1 or 5)" in found
-    assert "as if the learning rate were 3.67 times what it is" in found and "--normalize." in found
+    assert "as if the learning rate were 3.67 times what it is" in found and "--set normalize=true." in found
     add_metrics(run, {("weight_mean", "all"): 2.5, ("weight_at_bound", "all"): 0.5})
     found = alarms_of(run)
     assert "were 2.50 times" in found, "over the samples, as the run recorded it"

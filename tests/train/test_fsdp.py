@@ -107,7 +107,7 @@ def test_one_rank_goes_on_with_what_sharded_ranks_saved(workdir, both_ranks):
     """The checkpoint holds whole tensors: how many ranks wrote it, and how, is not seen from it."""
     run, copy = workdir / "runs" / "sharded-toremi", workdir / "runs" / "alone-toremi"
     copy_stopped(run, copy)
-    settings = config(workdir, "toremi", "alone", checkpoint_every=8, keep_checkpoints=0, eval_every=8)
+    settings = config(workdir, "toremi", "alone", checkpoint_every=8, keep_checkpoints=None, eval_every=8)
     run_worker(settings, resume=True)
     a, b = parameters(run), parameters(copy)
     assert all(a[key].allclose(b[key], atol=2e-3) for key in a)

@@ -23,7 +23,7 @@ from toremi_cli.runs.record import update_run
 from toremi_cli.schemas import ANNOTATED
 from toremi_cli.tables import TableReader
 
-SETTINGS = ["--keep-checkpoints", "all", "--normalize"]
+SETTINGS = ["--keep-checkpoints", "all", "--set", "normalize=true"]
 
 
 def start(workdir: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -82,7 +82,7 @@ def _choose(asked: str, checkpoints: list[Checkpoint], schedule: dict[str, Any],
         raise UsageError(
             f"--decay-from {asked}: {'it is not' if chosen else 'there is none'} between the warm-up "
             f"(step {first}) and the decay (step {last}); there are {_names(checkpoints)}; "
-            "--keep-checkpoints 0 keeps all"
+            "--keep-checkpoints all keeps them"
         )
     return at_peak[-1]
 
