@@ -29,8 +29,8 @@ def samples():
     english = wikipedia("enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2", "utf-8")
     news = (files("gensim.test") / "test_data" / "lee_background.cor").read_text("utf-8").splitlines()
     bulgarian = wikipedia("bgwiki-latest-pages-articles-shortened.xml.bz2", "utf-16")
-    noise = [" ".join(np.random.default_rng(i).permutation(list(t))) for i, t in enumerate(news)]
-    return [english[:500], news, bulgarian[:60], noise]
+    noise = [" ".join(np.random.default_rng(i).permutation(list(t))) for i, t in enumerate(news[:40])]
+    return [english[:700], news, bulgarian[:60], noise]
 
 
 def test_another_script_is_drawn_no_less_than_english(samples):
