@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.shell import environment
@@ -30,6 +31,7 @@ from toremi_cli.train.order import ShuffledOrder
 from toremi_cli.train.packing import RowStream
 from toremi_cli.train.policy import _reference_losses
 from toremi_cli.train.tokens import open_cache
+from toremi_cli.train.tracking import topic_curves
 from toremi_cli.train.worker import run_worker
 
 
@@ -293,7 +295,19 @@ def test_metrics_reach_tensorboard(train):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = train("tracked", {"name": "toremi-2"}, log_with="tensorboard")
-    events = EventAccumulator(str(run / "tracker"))
+    events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
     logged = [(event.step, event.value) for event in events.Scalars("train_loss/all")]
     assert logged == [(r["step"], pytest.approx(r["value"], rel=1e-5)) for r in metrics(run, "train_loss")]
+    assert {"mfu/all", "eval_loss/wire", "eval_loss/web"} <= set(events.Tags()["scalars"])
+    for name, column in (("topic_weight", "weight"), ("topic_loss", "loss")):
+        logged = [(event.step, event.value) for event in events.Scalars(f"{name}/Law")]
+        rows = [row for row in weights(run) if row["topic"] == "Law" and row[column] is not None]
+        assert logged == [(row["step"], pytest.approx(row[column], rel=1e-5)) for row in rows] and rows
+
+
+def test_the_largest_topics_are_tracked():
+    natural, losses = torch.arange(30.0), torch.ones(30)
+    losses[29] = torch.nan  # was not seen
+    curves = topic_curves([f"t{i}" for i in range(30)], natural, loss=losses)
+    assert list(curves) == [f"loss/t{i}" for i in range(28, 9, -1)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from toremi_cli import console
 from toremi_cli.reweight import held_down
+from toremi_cli.train.decaying import decay_step
 from toremi_cli.train.outcome import LAUNCH_FOLDER_ENV
 from toremi_cli.train.run import Run
 from toremi_cli.train.schedule import UPDATES, Schedule
@@ -27,7 +28,14 @@ def announce(run: Run) -> None:
         f"{schedule.num_micro_steps} micro-step{'s' if schedule.num_micro_steps > 1 else ''}), "
         f"{schedule.epochs:.2g} epochs of {schedule.epoch_tokens:,} tokens, {len(run.policy.topics)} topics"
     )
-    if run.step:
+    if not run.losses.is_split:
+        console.note(
+            f"{type(run.model).__name__} is no plain body with a linear head: it trains without --sensitivity and "
+            "--chunked-loss"
+        )
+    if config.decay_from and run.step == decay_step(config.decay_from):
+        console.note(f"taking up {config.decay_from}: the learning rate falls from now to step {schedule.max_steps:,}")
+    elif run.step:
         console.note(f"resuming after step {run.step:,}")
     if fsdp_is_asked_for() and not is_sharded(run.accelerator):
         console.warn(

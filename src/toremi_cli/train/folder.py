@@ -21,6 +21,7 @@ from toremi_cli.schemas import METRICS, RUN_WEIGHTS, Table
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.growing_table import GrowingTable, cut_back
 from toremi_cli.train.run import Run
+from toremi_cli.train.tracking import start_tracker
 
 
 def check_replaceable(folder: Path) -> None:
@@ -64,7 +65,7 @@ def open_folder(run: Run, last_step: int, overwrite: bool) -> None:
                 path.write_text(run.config.to_toml(), encoding="utf-8")
         run.weights_table, run.metrics_table = _growing_table(run, RUN_WEIGHTS), _growing_table(run, METRICS)
     if run.config.log_with:
-        run.accelerator.init_trackers("tracker")
+        start_tracker(run.accelerator, run.config)
 
 
 def _growing_table(run: Run, table: Table) -> GrowingTable:

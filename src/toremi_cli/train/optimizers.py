@@ -16,7 +16,8 @@ MUON_MOMENTUM = 0.95
 """Nesterov's, as in Jordan et al. 2024 (kellerjordan.github.io/posts/muon)."""
 FUSED_QUERY_KEY_VALUE = ("c_attn", "qkv_proj", "Wqkv")
 FUSED_GATE_UP = ("gate_up_proj",)
-"""Layers whose one matrix is several, one after the other along its outputs (GPT-2, Phi, MPT)."""
+"""Layers whose one matrix is several, one after the other along its outputs (GPT-2, Phi, MPT). Those
+that mix them head by head (GPT-NeoX, Falcon) are orthogonalised whole."""
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
@@ -93,13 +94,13 @@ class _PiecewiseMuon(torch.optim.Muon):
 
 def _hidden_matrices(model: nn.Module) -> dict[nn.Parameter, Layout]:
     """The weights of the layers between embeddings and head, which both stay with AdamW."""
-    outside = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
-    outside |= {head.weight} if isinstance(head, nn.Module) else set()
-    found = {}
+    outside = [module.weight for module in model.modules() if isinstance(module, nn.Embedding) or module is head]
+    unfit = {id(weight) for weight in outside}
+    found: dict[nn.Parameter, Layout] = {}
     for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        if isinstance(module, nn.Linear | Conv1D) and weight.requires_grad and weight not in outside:
+        weight: Any = getattr(module, "weight", None)
+        if isinstance(module, nn.Linear | Conv1D) and weight.requires_grad and id(weight) not in unfit:
             input_first = isinstance(module, Conv1D)
             outputs = weight.shape[1 if input_first else 0]
             found[weight] = (input_first, _piece_sizes(name.rpartition(".")[2], outputs, model.config))

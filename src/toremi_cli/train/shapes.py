@@ -33,14 +33,15 @@ class Preset:
         from transformers import GPT2Config, Qwen3Config
 
         if not self.num_key_value_heads:
-            dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
             return GPT2Config(
                 n_positions=context_length,
                 n_embd=self.width,
                 n_layer=self.num_layers,
                 n_head=self.num_heads,
                 initializer_range=initializer_range,
-                **dropout,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
             )
         return Qwen3Config(
             max_position_embeddings=context_length,

@@ -11,6 +11,7 @@ from toremi_cli import console
 from toremi_cli.reweight import IntervalStats, alarms, weight_health
 from toremi_cli.schemas import ALL_DOMAINS
 from toremi_cli.train.run import Run
+from toremi_cli.train.tracking import topic_curves
 
 NEARLY_ALL = 0.99
 MOST_WARNINGS = 5
@@ -49,6 +50,9 @@ def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> Non
     if stats.sensitivity is not None:
         _add_topic_metric(run, "sensitivity", stats.sensitivity)
         _add_topic_metric(run, "loss_per_byte", stats.losses("byte"))
+    if run.config.log_with:
+        curves = topic_curves(run.policy.topics, run.policy.natural, topic_weight=weights, topic_loss=stats.loss)
+        run.accelerator.log(curves, step=run.step)
     _warn(run, health)
     run.weights_table.flush()
     run.metrics_table.flush()
