@@ -171,8 +171,11 @@ def test_cost_counts_the_first_interval_and_steps_of_equal_tokens(workdir):
     rows = [
         {"step": s, "tokens_seen": s * 4096, "name": "tokens_per_second", "domain": "all", "value": v} for s, v in rates
     ]
+    rows += [{**row, "name": "mfu", "value": row["value"] / 10_000} for row in rows]
     write_table(run.folder / "metrics" / "part-1.parquet", METRICS, rows, provenance_of(METRICS, "toremi", {}, {}))
     facts = read_facts(run, "test")
+    assert facts.mfu == pytest.approx(0.2) and math.isnan(read_facts(run_of(workdir, "uniform"), "test").mfu)
+    assert compared(workdir)[2]["model FLOPs utilization"].cells == ("–", "20%")
     assert facts.seconds == pytest.approx(4096 * (50 / 1000 + 50 / 4000 + 800 / 2000))
     assert [facts.tokens_at(step) for step in (0, 1, 450, 900)] == [0, 4096, 450 * 4096, 900 * 4096]
     record = json.loads((run.folder / "run.json").read_text())

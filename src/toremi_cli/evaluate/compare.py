@@ -63,7 +63,7 @@ class Group:
                 "policy": self.policy,
                 "runs": [run.name for run in self.runs],
                 "seeds": [run.seed for run in self.runs],
-                **{q: self.mean(q) for q in ("step", "tokens", "flops", "seconds")},
+                **{q: self.mean(q) for q in ("step", "tokens", "flops", "seconds", "mfu")},
                 "measured_step": self.mean("final_step"),
                 "measured_under": self.conditions,
                 "bits_per_byte": {d: asdict(i) for d, i in self.bits_per_byte.items()},

@@ -80,6 +80,12 @@ class RunFacts:
         new_tokens = np.diff(rate.tokens, prepend=0)
         return float((new_tokens / np.maximum(rate.values, 1e-9)).sum())
 
+    @property
+    def mfu(self) -> float:
+        """Median over the logs of what it used of its device, from 0 to 1; nan where it wasn't measured."""
+        found = self.history.metrics.get(("mfu", "all"))
+        return math.nan if found is None else float(np.median(found.values))
+
     def tokens_at(self, step: int) -> int:
         """Tokens trained on after `step` steps: every step has as many."""
         return round(self.tokens * step / self.step) if self.step else 0

@@ -93,7 +93,7 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def _numbers(group: Group) -> Iterator[dict[str, Any]]:
-    for quantity in ("step", "tokens", "flops", "seconds", "final_step"):
+    for quantity in ("step", "tokens", "flops", "seconds", "mfu", "final_step"):
         yield {"quantity": quantity, "value": group.mean(quantity)}
     for quantity, intervals in (("bits_per_byte", group.bits_per_byte), ("difference", group.difference)):
         for domain, found in intervals.items():

@@ -51,7 +51,13 @@ def comparison_rows(comparison: Comparison) -> list[TableRow]:
         _row("training FLOPs", groups, lambda g: f"{g.mean('flops'):.2e}"),
         _row("time, evaluation apart", groups, lambda g: duration(g.mean("seconds"))),
     ]
+    if any(math.isfinite(g.mean("mfu")) for g in groups):
+        rows.append(_row("model FLOPs utilization", groups, lambda g: _percent(g.mean("mfu"))))
     return rows + _held_out(comparison) + _differences(comparison) + _savings(comparison) + _tasks(groups)
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction:.0%}" if math.isfinite(fraction) else ""
 
 
 def _row(label: str, groups: list[Group], cell: Callable[[Group], str]) -> TableRow:
