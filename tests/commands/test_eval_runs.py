@@ -242,7 +242,7 @@ def test_wrong_arguments(own_workdir, tmp_path):
     fails("nobody", parts=["run nobody: neither a run in", "there are plain, topics"])
     fails("plain", "--checkpoint", "15", parts=["no checkpoint-15", "there are 10, 20"])
     fails("plain", "--checkpoint", "best", parts=["--checkpoint best: expected last, all or a step"])
-    fails("plain", "--split", "train", parts=["--split train: expected test or validation"])
+    fails("plain", "--split", "train", parts=["--split train: expected one of test, validation"])
     fails("plain", "--topics", "x", parts=["--topics x"])
     fails("plain", "--stride", "64", parts=["--stride 64: run plain reads 32 tokens at once"])
     fails("plain", "--precision", "fp8", parts=["--precision fp8: expected one of fp32, tf32, bf16"])
