@@ -208,7 +208,7 @@ def test_what_cannot_be_used_is_named(workdir, tmp_path):
         read_glue(GLUE["rte"], "")
     with pytest.raises(UsageError, match=r"--task-data .*none: no such file or folder"):
         read_glue(GLUE["rte"], str(tmp_path / "none"))
-    with pytest.raises(UsageError, match="--finetune-lr 0.0: expected a number above 0 and below 1"):
+    with pytest.raises(UsageError, match=r"--finetune-lr 0\.0: expected a number above 0 and below 1"):
         tuned(workdir, FinetuneSettings(0.0), finetune="sst2")
     good = {"sentence": "x", "label": 1}
     write_rows(tmp_path / "cola_validation.jsonl", [good])
