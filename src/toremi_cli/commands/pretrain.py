@@ -127,4 +127,5 @@ def _print(summary: dict[str, Any]) -> None:
     if "validation_micro_loss" in summary:
         line += f", validation loss {summary['validation_micro_loss']:.4f}"
         line += f" (mean over sources {summary['validation_macro_loss']:.4f})"
-    console.say(f"{line}, {summary['tokens_per_second']:,.0f} tokens/s")
+    line += f", {summary['tokens_per_second']:,.0f} tokens/s"
+    console.say(line + (f", {summary['mfu']:.0%} MFU" if "mfu" in summary else ""))
