@@ -2,9 +2,10 @@
 
     python examples/hf_trainer.py --policy toremi-2 --steps 60 --out /tmp/hf-run
 
-Four things are toremi's: `topic_ids` in each row, a policy, `TopicReweighting`, and `ReweightingTrainer` in place of
-`Trainer`. At the end it prints the topics' weights and writes their course as a `weights` table, so that
-`toremi replay` can check it:
+Five things are toremi's: `topic_ids` in each row, `read_rows`, a policy, `TopicReweighting`, and `ReweightingTrainer`
+in place of `Trainer`. Weights act as the policy was made to: `toremi` draws the rows, `toremi-2` weighs the loss. At
+the end it prints the topics' weights and writes their course as a `weights` table, so that `toremi replay` can check
+it:
 
     toremi replay /tmp/hf-run/weights.parquet --policy toremi-2 --set stage_switch=step:40 -o again.parquet
 """
@@ -19,9 +20,9 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
-from toremi_cli.integrations.hf_trainer import ReweightingTrainer, TopicReweighting
+from toremi_cli.integrations.hf_trainer import ReweightingTrainer, TopicReweighting, read_rows
 from toremi_cli.provenance import provenance_of
-from toremi_cli.reweight import POLICIES, PolicyConfig, PolicyData, StageSwitch, make_policy
+from toremi_cli.reweight import POLICIES, PolicyConfig, StageSwitch, make_policy
 from toremi_cli.schemas import WEIGHTS
 from toremi_cli.tables import write_table
 
@@ -61,11 +62,11 @@ def main() -> None:
     options = parser.parse_args()
 
     data = rows()
-    sizes = [sum(row["topic_ids"] == [k] for row in data) * CONTEXT_BYTES for k in range(len(TOPICS))]
-    config = PolicyConfig(name=options.policy, apply="loss")
+    known = read_rows(data, TOPICS)
     try:
-        policy = make_policy(config, TOPICS, PolicyData(sizes=sizes))
-        reweighting = TopicReweighting(policy, interval=10, stage_switch=StageSwitch(f"step:{options.steps * 2 // 3}"))
+        policy = make_policy(PolicyConfig(name=options.policy), TOPICS, known.policy_data())
+        switch = StageSwitch(f"step:{options.steps * 2 // 3}")
+        reweighting = TopicReweighting(policy, interval=10, stage_switch=switch, rows=known)
     except ValueError as problem:
         parser.error(f"--policy {options.policy}: {problem}")
 

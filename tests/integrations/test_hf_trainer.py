@@ -84,7 +84,7 @@ def test_weights_and_parameters_equal_those_of_pretrain_and_of_the_pure_policy(t
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "odm"}, "acts on sampling, and a Trainer draws its rows itself"),
+        ({"name": "odm"}, "acts on sampling and draws the rows"),
         ({"name": "toremi-2", "loss_unit": "byte"}, "needs the bytes of each sample"),
     ],
 )

@@ -37,6 +37,11 @@ class BatchTopics:
     """(P,) int64"""
     pair_prob: Tensor
     """(P,) float32; 0 for a pair that only fills up."""
+    row: Tensor
+    """(S,) int64: the row of the batch that each sample stands in."""
+
+    num_rows: int
+    """B."""
 
     @property
     def num_samples(self) -> Tensor:
@@ -70,6 +75,8 @@ def batch_topics(inputs: Mapping[str, Any]) -> BatchTopics:
         pair_sample=torch.arange(rows, device=labels.device).repeat_interleave(width),
         pair_topic=topic_ids.clamp_min(0).flatten(),
         pair_prob=(prob * (topic_ids >= 0)).flatten(),
+        row=torch.arange(rows, device=labels.device),
+        num_rows=rows,
     )
 
 
@@ -87,6 +94,7 @@ def _by_token(inputs: Mapping[str, Any], labels: Tensor, valid: Tensor) -> Batch
     segment = begins.flatten().long().cumsum(0) - 1
     size = segment.shape[0]
     num_tokens = _count(segment, valid, size)
+    row = torch.arange(len(labels), device=labels.device).repeat_interleave(shifted.shape[1])
     topic = torch.full((size,), -1, dtype=torch.int64, device=labels.device).scatter(0, segment, shifted.flatten())
     return BatchTopics(
         segment=segment,
@@ -95,6 +103,8 @@ def _by_token(inputs: Mapping[str, Any], labels: Tensor, valid: Tensor) -> Batch
         pair_sample=torch.arange(size, device=labels.device),
         pair_topic=topic.clamp_min(0),
         pair_prob=((topic >= 0) & (num_tokens > 0)).float(),
+        row=torch.zeros_like(segment).scatter(0, segment, row),
+        num_rows=len(labels),
     )
 
 

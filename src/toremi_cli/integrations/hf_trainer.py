@@ -1,209 +1,60 @@
 """Topic reweighting inside the Hugging Face `Trainer`.
 
-    reweighting = TopicReweighting(make_policy(PolicyConfig(name="toremi-2"), topics), interval=100)
-    trainer = ReweightingTrainer(model=model, args=args, train_dataset=rows, reweighting=reweighting)
+    rows = read_rows(dataset, topics)
+    policy = make_policy(PolicyConfig(name="toremi"), topics, rows.policy_data())
+    reweighting = TopicReweighting(policy, interval=100, rows=rows)
+    trainer = ReweightingTrainer(model=model, args=args, train_dataset=dataset, reweighting=reweighting)
     trainer.train()
 
 Rows carry their topics as `hf_batch` describes. The step's loss is that of `toremi pretrain`: the mean over the samples
-of the global batch, over ranks and accumulation steps, of weight times mean token loss. Weights, stage and interval
-under way are saved into each checkpoint and taken up on resume. A runnable example: examples/hf_trainer.py.
+of the global batch, over ranks and accumulation steps, of weight times mean token loss. Where the policy acts on
+sampling, the rows of each step are drawn by its shares, with the draws of `toremi pretrain`. Weights, draws, stage and
+interval under way are saved into each checkpoint and taken up on resume. A runnable example: examples/hf_trainer.py.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import Trainer
 
-from toremi_cli.integrations.hf_batch import KEYS, BatchTopics, batch_topics
+from toremi_cli.integrations.hf_batch import KEYS, batch_topics
 from toremi_cli.integrations.hf_losses import token_losses
-from toremi_cli.reweight import (
-    IntervalStats,
-    Policy,
-    StageSwitch,
-    TopicStatistics,
-    normalizer,
-    sample_weights,
-    sums_device,
-)
+from toremi_cli.integrations.hf_reweighting import TopicReweighting, summed
+from toremi_cli.integrations.hf_rows import read_rows
+from toremi_cli.integrations.hf_sampling import DrawnBatches
 
-STATE_FILE = "toremi_reweighting.json"
-MEASURED = frozenset(
-    {"loss", "num_samples", "num_segments", "num_tokens", "share", "share_tokens", "token_loss", "shuffled_loss"}
-)
-"""What it tells a policy: fields of `IntervalStats`."""
+__all__ = ["ReweightingTrainer", "TopicReweighting", "read_rows"]
 
 
-class TopicReweighting(TrainerCallback):
-    """The policy, its statistics and its timetable; `ReweightingTrainer` registers it as a callback."""
+class CheckedCollator:
+    """A collator whose batches have topics that are there; it runs on the CPU, where looking costs nothing."""
 
-    def __init__(
-        self,
-        policy: Policy,
-        interval: int = 100,
-        stage_switch: StageSwitch | None = None,
-        on_update: Callable[[IntervalStats, Tensor, int], None] | None = None,
-    ) -> None:
-        """Reweight by `policy` every `interval` optimizer steps.
+    def __init__(self, collator: Callable[[Any], Mapping[str, Any]], num_topics: int) -> None:
+        self.collator, self.num_topics = collator, num_topics
 
-        Args:
-            policy: its topics are the ids of the batches, in order.
-            interval: optimizer steps between two updates.
-            stage_switch: when stage 2 begins; the default follows `eval_loss` to its plateau.
-            on_update: called on every rank with the interval's statistics, the new weights and the stage.
+    def __call__(self, rows: Any) -> Mapping[str, Any]:
+        """The batch of some rows.
 
         Raises:
-            ValueError: the policy acts on sampling, which is the Trainer's own, or needs what isn't measured here.
+            ValueError: an id that is no topic's.
         """
-        policy.check_measures(MEASURED)
-        if policy.config.loss_unit == "byte":
-            raise ValueError("loss_unit 'byte' needs the bytes of each sample; batches of a Trainer have tokens only")
-        if policy.apply != "loss":
-            raise ValueError(
-                f"policy {policy.name!r} acts on {policy.apply}, and a Trainer draws its rows itself; "
-                'let the weights act on the loss: PolicyConfig(apply="loss")'
-            )
-        self.policy, self.interval = policy, interval
-        self.switch = stage_switch or StageSwitch("plateau", threshold=policy.config.plateau_threshold)
-        self.on_update = on_update
-        self.history: list[dict[str, Any]] = []
-        """Rows of table `weights`, without `tokens_seen`: what `toremi replay` reads, once written to Parquet."""
-        self.loss_scale = 1.0
-        self._due: int | None = None
-        self._place(torch.device("cpu"))
-
-    def _place(self, device: torch.device) -> None:
-        self.statistics = TopicStatistics(len(self.policy.topics), sums_device(device), self.policy.topics)
-        self.weights = self.policy.weights.to(sums_device(device))
-
-    def loss(
-        self, token_losses: Tensor, batch: BatchTopics, step: int, shuffled_losses: Tensor | None = None
-    ) -> Tensor:
-        """Sum over samples of weight times mean token loss; also takes note of the losses. No wait for the device.
-
-        Args:
-            token_losses: (N,) nats of each predicted token, 0 where none is predicted.
-            batch: the samples of those tokens.
-            step: optimizer steps done.
-            shuffled_losses: (N,) nats of other tokens of the same sample under the same predictions, 0 likewise.
-        """
-        place = sums_device(token_losses.device)
-        if self.statistics.buffer.device != place:
-            sums = self.statistics.buffer
-            self._place(token_losses.device)
-            self.statistics.buffer.copy_(sums)
-        size = batch.num_tokens.shape[0]
-        sums = token_losses.new_zeros(size).index_add(0, batch.segment, token_losses)
-        sample_loss = sums / batch.num_tokens.clamp_min(1)
-        is_sample = (batch.num_tokens > 0).to(sample_loss.dtype)
-        pairs = batch.pair_sample.to(place), batch.pair_topic.to(place), batch.pair_prob.to(place)
-        shuffled = None
-        if shuffled_losses is not None:
-            shuffled = shuffled_losses.new_zeros(size).index_add(0, batch.segment, shuffled_losses).to(place)
-        counts = is_sample.to(place)
-        self.statistics.add(
-            sample_loss.detach().to(place),
-            counts,
-            *pairs,
-            sample_tokens=batch.num_tokens.to(place),
-            sample_shuffled_nats=shuffled,
-            sample_begins=counts,
-        )
-        factors = sample_weights(self.weights, *pairs, size).to(sample_loss.dtype).to(sample_loss.device)
-        if self.policy.sample_level:
-            factors = factors * self.policy.sample_factors(sample_loss.detach(), step)
-        return self.loss_scale * (factors * sample_loss * is_sample).sum()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note that an interval ended; the update waits for the evaluation of the same step, if there is one."""
-        if state.global_step % self.interval == 0:
-            self._due = state.global_step
-
-    def on_evaluate(
-        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **_: Any
-    ) -> None:
-        """Let the stage switch see the validation loss."""
-        if metrics and "eval_loss" in metrics:
-            self.switch.observe(state.global_step, float(metrics["eval_loss"]))
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Update before the next step."""
-        self._update_if_due()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Update after the last step, if it ended an interval."""
-        self._update_if_due()
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Put the state into the checkpoint that was just written; every rank must come here."""
-        self._update_if_due()
-        sums = _summed(self.statistics.buffer.clone())
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            content = {**self.state_dict(), "statistics": sums.cpu().tolist()}
-            temporary = folder / f".{STATE_FILE}.tmp"
-            temporary.write_text(json.dumps(content), encoding="utf-8")
-            temporary.replace(folder / STATE_FILE)
-
-    def _update_if_due(self) -> None:
-        if self._due is None:
-            return
-        step, self._due = self._due, None
-        _summed(self.statistics.buffer)
-        stats = self.statistics.read(step)
-        self.statistics.reset()
-        stage = self.policy.stage_of(self.switch.stage_for(step))
-        weights = self.policy.update(stats, stage)
-        self.weights = weights.to(self.weights.device)
-        if self.policy.config.normalize:
-            self.loss_scale = normalizer(weights, stats)
-        self._remember(stats, weights, stage)
-        if self.on_update is not None:
-            self.on_update(stats, weights, stage)
-
-    def _remember(self, stats: IntervalStats, weights: Tensor, stage: int) -> None:
-        counts = stats.num_samples.tolist()
-        measured = {name: getattr(stats, name) for name in ("loss", "num_tokens", "token_loss", "shuffled_loss")}
-        values = {name: column.tolist() for name, column in measured.items() if column is not None}
-        for index, (topic, weight) in enumerate(zip(self.policy.topics, weights.tolist(), strict=True)):
-            row = {"step": stats.step, "stage": stage, "topic": topic, "weight": weight, "num_samples": counts[index]}
-            seen = {name: column[index] if counts[index] else None for name, column in values.items()}
-            self.history.append({**row, **seen})
-
-    def state_dict(self) -> dict[str, Any]:
-        """JSON-able state, but for the interval under way."""
-        return {
-            "policy": self.policy.state_dict(),
-            "switch": self.switch.state_dict(),
-            "loss_scale": self.loss_scale,
-            "history": self.history,
-        }
-
-    def load(self, checkpoint: Path, is_first_rank: bool) -> None:
-        """Take up the state in a checkpoint's folder.
-
-        Raises:
-            ValueError: the checkpoint has none, or it is of another policy, of other topics or of another version.
-        """
-        file = checkpoint / STATE_FILE
-        if not file.is_file():
-            raise ValueError(f"{file}: not there; the checkpoint was not written by a ReweightingTrainer")
-        state = json.loads(file.read_text(encoding="utf-8"))
-        self.policy.load_state_dict(state["policy"])
-        self.switch.load_state_dict(state["switch"])
-        self.loss_scale, self.history = float(state["loss_scale"]), state["history"]
-        self._place(self.statistics.buffer.device)
-        sums = torch.tensor(state["statistics"], dtype=torch.float64)
-        if sums.shape != self.statistics.buffer.shape:
-            raise ValueError(f"{file}: written by another version of toremi; go on with that one, or train anew")
-        if is_first_rank:  # it holds what all had gathered; the number of ranks may change
-            self.statistics.buffer.copy_(sums)
+        batch = self.collator(rows)
+        for key in ("topic_ids", "token_topic_ids"):
+            ids = batch.get(key)
+            if ids is None or not len(ids):
+                continue
+            low, high = int(ids.min()), int(ids.max())
+            if low < -1 or high >= self.num_topics:
+                wrong = low if low < -1 else high
+                raise ValueError(f"{key!r} of a batch has {wrong}; expected -1 (none) to {self.num_topics - 1}")
+        return batch
 
 
 class ReweightingTrainer(Trainer):
@@ -213,15 +64,51 @@ class ReweightingTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.reweighting = reweighting
         self.add_callback(reweighting)
+        self.data_collator = CheckedCollator(self.data_collator, len(reweighting.policy.topics))
+        if reweighting.sampling is not None:
+            self._check_can_draw(reweighting.sampling.rows.num_rows)
+            self.args.ignore_data_skip = True  # a resumed run goes on with the draws where they stood
         # `compute_loss` divides by the samples of the whole global batch itself: nobody may divide again.
         self.model_accepts_loss_kwargs = True
 
+    def _check_can_draw(self, num_rows: int) -> None:
+        if not hasattr(self.train_dataset, "__getitem__") or len(self.train_dataset) != num_rows:
+            raise ValueError(
+                f"the training data isn't the data set of {num_rows:,} rows whose topics were read: expected that one, "
+                "map-style; streams are mixed by integrations.streams"
+            )
+        if self.args.dataloader_num_workers:
+            raise ValueError(
+                f"dataloader_num_workers={self.args.dataloader_num_workers}: workers read ahead of the weights that "
+                "decide what is drawn; expected 0"
+            )
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Drawn micro-batches where the policy acts on sampling, else the Trainer's own."""
+        sampling = self.reweighting.sampling
+        if sampling is None:
+            return super().get_train_dataloader()
+        arguments = self.args
+        step_rows = self._train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
+        length = max(sampling.rows.num_rows // step_rows, 1) * arguments.gradient_accumulation_steps
+        place = arguments.process_index, arguments.world_size
+        # Not prepared by accelerate, which reads a batch ahead. A generator of its own: none of the model's random
+        # numbers is used up.
+        return DataLoader(
+            self.train_dataset,  # type: ignore[arg-type]
+            batch_sampler=DrawnBatches(sampling, self._train_batch_size, *place, length),
+            collate_fn=self._get_collator_with_removed_columns(self.data_collator, description="training"),
+            generator=torch.Generator(),
+            pin_memory=arguments.dataloader_pin_memory and torch.cuda.is_available(),
+        )
+
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The micro-batches of a step, and how many samples the step has over all ranks."""
+        self.reweighting.update_if_due()  # not at the step's beginning: its rows are drawn by now
         batches, _ = super().get_batch_samples(*args, **kwargs)
         device = self.args.device
         count = sum((batch_topics(batch).num_samples.to(device) for batch in batches), torch.zeros((), device=device))
-        return batches, _summed(count)
+        return batches, summed(count)
 
     def compute_loss(
         self,
@@ -254,13 +141,6 @@ class ReweightingTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             self.reweighting.load(Path(checkpoint), self.args.process_index == 0)
-
-
-def _summed(values: Tensor) -> Tensor:
-    """Sum over the ranks, in place; every rank must come here."""
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(values)
-    return values
 
 
 def _world_size() -> int:

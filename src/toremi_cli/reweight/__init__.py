@@ -1,17 +1,7 @@
 """Topic reweighting as pure arithmetic: tensors in, tensors out. Needs torch and numpy, nothing else of toremi.
 
-A training loop, its own or somebody else's, uses four things:
-
-    policy = make_policy(PolicyConfig(name="toremi-2"), topics)
-    statistics = TopicStatistics(len(topics), device, topics)
-    device_weights = policy.weights.to(device)
-    # in each micro-step
-    weights = sample_weights(device_weights, pair_sample, pair_topic, pair_prob, num_samples)
-    loss = (weights * sample_loss).sum() / sample_mass.sum()
-    statistics.add(sample_loss, sample_mass, pair_sample, pair_topic, pair_prob)
-    # once an interval, after torch.distributed.all_reduce(statistics.buffer)
-    device_weights = policy.update(statistics.read(step), stage).to(device)
-    statistics.reset()
+A training loop uses a policy (`make_policy`), `TopicStatistics` of its losses, and where weights act on the loss
+`sample_weights`; examples/plain_loop.py has them in a loop of ten lines.
 """
 
 from toremi_cli.policy_config import PolicyConfig

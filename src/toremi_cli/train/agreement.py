@@ -28,7 +28,7 @@ def agree_on_weights(run: Run, weights: Tensor) -> Tensor:
     """
     if not dist.is_initialized():
         return weights
-    state = _from_first_rank(run.policy.state_dict(), run.device)
+    state = from_first_rank(run.policy.state_dict(), run.device)
     own = weights
     if not run.is_main:
         run.policy.load_state_dict(state)
@@ -49,12 +49,12 @@ def agree_on_shares(run: Run) -> None:
     if run.sampling is None or not dist.is_initialized():
         return
     draws = run.sampling.order.draws
-    state = _from_first_rank(draws.state_dict(), run.device)
+    state = from_first_rank(draws.state_dict(), run.device)
     if not run.is_main:
         draws.load_state_dict(state)
 
 
-def _from_first_rank(value: Any, device: torch.device) -> Any:
+def from_first_rank(value: Any, device: torch.device) -> Any:
     """A JSON-able value as the first rank has it; every rank has to call this."""
     text = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device)
     size = torch.tensor([len(text)], dtype=torch.int64, device=device)

@@ -32,16 +32,27 @@ def topic_costs(cache: TokenCache, mode: str, pairs: TopicPairs, samples: np.nda
     file = cache.folder / f"costs-{mode}.npy"
     if not file.is_file():
         with atomic_file(file) as temporary, temporary.open("wb") as stream:
-            np.save(stream, _counted(cache, pairs, samples), allow_pickle=False)
+            np.save(stream, count_costs(cache.tokens, cache.offset, cache.length, pairs, samples), allow_pickle=False)
     costs: np.ndarray = np.load(file, allow_pickle=False)
     return costs
 
 
-def _counted(cache: TokenCache, pairs: TopicPairs, samples: np.ndarray) -> np.ndarray:
+def count_costs(
+    tokens: np.ndarray, offset: np.ndarray, lengths: np.ndarray, pairs: TopicPairs, samples: np.ndarray
+) -> np.ndarray:
+    """What `topic_costs` keeps, of tokens that lie anywhere.
+
+    Args:
+        tokens: (num_tokens,) ids.
+        offset: (num_samples,) where each sample begins.
+        lengths: (num_samples,) its tokens.
+        pairs: topics of all samples.
+        samples: (n,) those to count.
+    """
     samples = samples[permutation(len(samples), 0, "samples to count n-grams of")]
     indptr, topic, _ = pairs_of(samples, pairs)
     owner = np.repeat(samples, np.diff(indptr))
-    length = cache.length[owner].astype(np.int64)
+    length = lengths[owner].astype(np.int64)
     num_topics = len(pairs.names)
     sizes = np.bincount(topic, weights=length, minlength=num_topics)
     order = np.argsort(topic, kind="stable")  # by topic, within it in random order
@@ -52,7 +63,7 @@ def _counted(cache: TokenCache, pairs: TopicPairs, samples: np.ndarray) -> np.nd
     topic, owner, length = topic[kept], owner[kept], length[kept]
     ends = np.cumsum(length)
     total = int(ends[-1]) if len(ends) else 0
-    place = np.arange(total) + np.repeat(cache.offset[owner] - (ends - length), length)
-    rows = TokenRows(cache.tokens[place].astype(np.int64), np.repeat(np.arange(len(owner)), length))
+    place = np.arange(total) + np.repeat(offset[owner] - (ends - length), length)
+    rows = TokenRows(tokens[place].astype(np.int64), np.repeat(np.arange(len(owner)), length))
     half = np.arange(len(owner)) % 2
     return np.stack(mean_costs(rows, half, topic, num_topics))
