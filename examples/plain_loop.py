@@ -12,9 +12,9 @@ import argparse
 from pathlib import Path
 
 import torch
-from hf_trainer import CONTEXT_BYTES, texts
 from torch.nn.functional import cross_entropy
 
+from texts import CONTEXT_BYTES, texts
 from toremi_cli.integrations.streams import TopicStreams
 from toremi_cli.reweight import (
     POLICIES,
