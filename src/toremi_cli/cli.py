@@ -20,6 +20,7 @@ from toremi_cli.commands import (
     replay,
     report,
     sample,
+    tokenize,
     topics,
     weights,
 )
@@ -48,6 +49,7 @@ for module in (
     replay,
     report,
     sample,
+    tokenize,
     topics,
     weights,
 ):

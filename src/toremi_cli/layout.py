@@ -48,6 +48,11 @@ class Workdir:
         return self.root / "annotated"
 
     @property
+    def tokens(self) -> Path:
+        """Tokens of annotated tables, a folder each: made by `toremi tokenize` or `pretrain`; may be deleted."""
+        return self.root / "tokens"
+
+    @property
     def llm_answers(self) -> Path:
         """What language models have answered to `toremi annotate`, one answer a line."""
         return self.root / "llm_answers.jsonl"

@@ -21,6 +21,7 @@ from toremi_cli.schemas import ANNOTATED, TRAIN, VALIDATION
 from toremi_cli.tables import MANIFEST, TableReader, shard_name, write_table
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.policy import build_policy
+from toremi_cli.train.tokenizing import ARRAYS, _Shard, part_of, parts_of
 from toremi_cli.train.tokens import open_cache
 
 
@@ -155,3 +156,46 @@ def test_a_rank_waits_while_the_cache_grows_and_no_longer(tmp_path, workdir):
 def test_missing_tokenizer(tmp_path, workdir):
     with pytest.raises(TrainingError, match=r"tokenizer\.json: no such file; run `toremi annotate"):
         open_cache(workdir, workdir / "annotated", tmp_path)
+
+
+def test_tokens_are_the_same_whoever_wrote_them(tmp_path, workdir, cache):
+    """By one process or two, in one shard or four, and after a kill that left a shard done and another half done."""
+    rows = TableReader(workdir / "annotated", ANNOTATED).read()
+    provenance = provenance_of(ANNOTATED, "toremi annotate", {}, {})
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other, ignore=shutil.ignore_patterns("tokens", "runs", "annotated"))
+    step = -(-rows.num_rows // 4)
+    for k in range(4):
+        write_table(other / "annotated" / shard_name(k), ANNOTATED, rows.slice(k * step, step), provenance)
+    write_json(other / "annotated" / MANIFEST, {"fingerprint": provenance.fingerprint, "num_shards": 4})
+
+    def build(workers):
+        return open_cache(other, other / "annotated", other / "tokenizer", workers=workers)
+
+    two = build(2)
+    assert not parts_of(two.folder).exists()
+    for array in ("tokens", *ARRAYS):
+        assert (two.folder / f"{array}.npy").read_bytes() == (cache.folder / f"{array}.npy").read_bytes(), array
+    for key in ("sources", "labels", "fine_names", "num_tokens", "eos_id"):
+        assert two.meta[key] == cache.meta[key]
+
+
+def test_what_was_killed_goes_on_with_the_shards_that_are_done(tmp_path, workdir):
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other, ignore=shutil.ignore_patterns("tokens", "runs", "annotated"))
+    rows = TableReader(workdir / "annotated", ANNOTATED).read()
+    provenance = provenance_of(ANNOTATED, "toremi annotate", {}, {})
+    for k in range(2):
+        write_table(other / "annotated" / shard_name(k), ANNOTATED, rows.slice(k * 40, 40), provenance)
+    write_json(other / "annotated" / MANIFEST, {"fingerprint": provenance.fingerprint, "num_shards": 2})
+    fingerprint = corpus_fingerprint(other, other / "annotated", other / "tokenizer")
+    parts = parts_of(other / "tokens" / fingerprint)
+    parts.mkdir(parents=True)
+    _Shard(other / "annotated", other / "tokenizer", parts, fingerprint, alone=True)(1)
+    np.save(part_of(parts, 1) / "num_bytes.npy", np.full(40, 7))  # a mark: this shard isn't made again
+    (parts / ".part-00000.tmp-999999999").mkdir()  # its writer was killed
+
+    cache = open_cache(other, other / "annotated", other / "tokenizer", workers=1)
+    assert cache.num_bytes[40:].tolist() == [7] * 40
+    assert cache.num_bytes[:40].tolist() == rows["num_bytes"].to_pylist()[:40]
+    assert [path.name for path in (other / "tokens").iterdir() if path.is_dir()] == [fingerprint]

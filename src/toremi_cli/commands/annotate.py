@@ -64,6 +64,12 @@ def register(app: typer.Typer) -> None:
                 help="Only say how many calls and tokens the labels would cost.",
             ),
         ] = False,
+        tokenize: Annotated[
+            bool,
+            typer.Option(
+                "--tokenize", metavar="", rich_help_panel="Where", help="Also make the tokens that runs train on."
+            ),
+        ] = False,
         as_json: Json = False,
         print_config: bool = False,
     ) -> None:
@@ -97,6 +103,10 @@ def register(app: typer.Typer) -> None:
                 _build_vectors(place, vectors)
                 _build_clusters(place, clusters)
             _label(place, labels, where, as_json)
+        if tokenize:
+            from toremi_cli.train.tokens import open_cache
+
+            open_cache(place.root, place.annotated, place.tokenizer, **where)
 
 
 def _print_config(place: Layout, corpus: list[str] | None, given: Given, labels: AnnotateConfig) -> None:

@@ -49,6 +49,7 @@ def start_run(given: Mapping[str, Any], *, resume: bool, overwrite: bool, debug:
     if done is not None:
         return _finished(done)
     _check_inputs(config)
+    _make_tokens(config)
     return launch(config, resume, overwrite)
 
 
@@ -145,6 +146,21 @@ def _check_inputs(config: TrainConfig) -> None:
         )
     if config.tokenizer and not config.tokenizer_path.is_dir():
         raise TrainingError(f"--tokenizer {config.tokenizer}: no such folder; expected one in Hugging Face layout")
+
+
+def _make_tokens(config: TrainConfig) -> None:
+    """Make the tokens with every core before ranks are there to wait for them.
+
+    Looked at by the files' times alone, which costs nothing; where these mislead, the first rank makes the tokens.
+    """
+    place = Workdir(Path(config.workdir))
+    annotated, tokenizer = config.annotated_path, config.tokenizer_path
+    made = max((path.stat().st_mtime for path in place.tokens.glob("*/meta.json")), default=0.0)
+    inputs = (annotated, tokenizer / "tokenizer.json", place.topics)
+    if any(path.exists() and path.stat().st_mtime >= made for path in inputs):
+        from toremi_cli.train.tokens import open_cache
+
+        open_cache(place.root, annotated, tokenizer)
 
 
 def _as_rank(config: TrainConfig, given: Mapping[str, Any], resume: bool, overwrite: bool) -> dict[str, Any]:

@@ -1,53 +1,39 @@
 """The token cache: the annotated corpus as the trainer reads it, built once and memory-mapped.
 
-`workdir/tokens/FINGERPRINT/` holds flat arrays. `tokens.npy` has each sample's tokens followed by an end-of-text token,
-in the order of the table; `offset[i]` is where sample i begins and `length[i]` how many tokens it has without the
-end-of-text token. Topics are kept for each way of choosing them, as CSR rows (`labels`, `soft`) or one id a sample.
+`workdir/tokens/FINGERPRINT/` holds flat arrays, written by `tokenizing`. `tokens.npy` has each sample's tokens followed
+by an end-of-text token, in the order of the table; `offset[i]` is where sample i begins and `length[i]` how many tokens
+it has without the end-of-text token. Topics are kept for each way of choosing them, as CSR rows (`labels`, `soft`) or
+one id a sample.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from toremi_cli import console
+from toremi_cli.engine import default_workers
 from toremi_cli.errors import TrainingError, UsageError
-from toremi_cli.files import atomic_folder, read_json, write_json
+from toremi_cli.files import read_json
+from toremi_cli.layout import Workdir
 from toremi_cli.lm.fingerprint import data_fingerprint
-from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
+from toremi_cli.lm.tokenizer import open_tokenizer
 from toremi_cli.locks import lock_beside, locked
-from toremi_cli.sample_topics import MIN_PROBABILITY, FineTopics, read_fine_topics, topic_name
-from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TRAIN, VALIDATION
+from toremi_cli.sample_topics import read_fine_topics
+from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TRAIN
 from toremi_cli.tables import TableReader
-from toremi_cli.train.npy import NpyAppender, read_npy
+from toremi_cli.train.npy import read_npy
+from toremi_cli.train.tokenizing import SPLITS, write_tokens
 from toremi_cli.train.waiting import PATIENCE_SECONDS, wait_for
 
-BATCH_ROWS = 1024
-COLUMNS = ("text", "source", "split", "topic", "labels", "probs", "num_bytes")
-ARRAYS = {
-    "offset": np.int64,
-    "length": np.int32,
-    "num_bytes": np.int64,
-    "source": np.int32,
-    "split": np.int8,
-    "fine_topic": np.int32,
-    "labels_count": np.int32,
-    "labels_topic": np.int32,
-    "soft_count": np.int32,
-    "soft_topic": np.int32,
-    "soft_prob": np.float32,
-}
+ROWS_PER_WORKER = 20_000
+"""For fewer samples a process takes longer to start than it saves."""
 MODE_COLUMNS = {"labels": "labels", "fine": "topic", "soft": "probs", "source": "source"}
 """What each of `policy_config.TOPIC_MODES` reads of the annotated table."""
-SPLITS = {TRAIN: 0, VALIDATION: 1}
-OTHER_SPLIT = 2
 
 
 @dataclass(frozen=True)
@@ -175,6 +161,8 @@ def open_cache(
     tokenizer_folder: Path,
     build: bool = True,
     patience_seconds: float = PATIENCE_SECONDS,
+    workers: int | None = None,
+    engine: str = "local",
 ) -> TokenCache:
     """Open the token cache, building it first where it is missing or stale.
 
@@ -184,6 +172,8 @@ def open_cache(
         tokenizer_folder: the tokenizer.
         build: False to wait until another process has built it.
         patience_seconds: how long to wait while nothing of it grows.
+        workers: processes to build it with; None for every core, as far as there is work for it.
+        engine: where they are.
 
     Raises:
         TrainingError: no table, no tokenizer, nothing to train on, or nobody builds it.
@@ -195,109 +185,17 @@ def open_cache(
     tokenizer = open_tokenizer(tokenizer_folder)
     topics = read_fine_topics(workdir / "topics.parquet")
     fingerprint = data_fingerprint(reader, tokenizer, topics)
-    folder = workdir / "tokens" / fingerprint
+    folder = Workdir(workdir).tokens / fingerprint
     if not build:
         wait_for(folder, "meta.json", patience_seconds)
     elif not (folder / "meta.json").is_file():
         with locked(lock_beside(folder), folder, "let it end", wait_seconds=math.inf):
             if not (folder / "meta.json").is_file():  # else the process that held the lock has built it
-                _build(folder, reader, tokenizer, topics, fingerprint)
+                many = workers or min(default_workers(), 1 + reader.num_rows // ROWS_PER_WORKER)
+                write_tokens(folder, reader, tokenizer, topics, fingerprint, workers=many, engine=engine)
     cache = TokenCache(folder, read_json(folder / "meta.json"))
     if len(cache.samples_of(TRAIN)) == 0:
         raise TrainingError(
             f"{annotated}: no sample to train on ({cache.meta['num_samples']} rows, none of split '{TRAIN}' with text)"
         )
     return cache
-
-
-def _build(folder: Path, reader: TableReader, tokenizer: TokenizerFolder, topics: FineTopics, fingerprint: str) -> None:
-    """Write a cache under a temporary name and rename it."""
-    with atomic_folder(folder) as temporary:
-        writer = _CacheWriter(temporary, tokenizer, topics)
-        with console.progress("tokenizing", reader.num_rows) as progress:
-            for batch in _batches(reader):
-                writer.add(batch)
-                progress.advance(batch.num_rows)
-        meta = writer.close()
-        known = {"fingerprint": fingerprint, "annotated": str(reader.path), "absent": reader.absent}
-        write_json(temporary / "meta.json", {**meta, **known})
-
-
-def _batches(reader: TableReader) -> Iterator[pa.RecordBatch]:
-    return reader.iter_batches(COLUMNS, batch_size=BATCH_ROWS)
-
-
-class _CacheWriter:
-    """Appends batches of rows to the arrays of a cache."""
-
-    def __init__(self, folder: Path, tokenizer: TokenizerFolder, topics: FineTopics) -> None:
-        self.folder = folder
-        self.tokenizer, self.eos_id = tokenizer.load(), tokenizer.eos_id
-        self.vocab_size = tokenizer.vocab_size
-        self.tokens = NpyAppender(folder / "tokens.npy", np.uint16 if self.vocab_size <= 2**16 else np.uint32)
-        self.arrays = {name: NpyAppender(folder / f"{name}.npy", dtype) for name, dtype in ARRAYS.items()}
-        self.sources: dict[str, int] = {}
-        self.labels: dict[str, int] = {}
-        self.fine_names, self.crowding = list(topics.names), topics.crowding
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Append the rows of one batch."""
-        self._add_tokens(batch.column("text").to_pylist())
-        self._append("num_bytes", batch.column("num_bytes").to_numpy(zero_copy_only=False))
-        self._append("source", [self._id(self.sources, s or "") for s in batch.column("source").to_pylist()])
-        self._append("split", [SPLITS.get(s, OTHER_SPLIT) for s in batch.column("split").to_pylist()])
-        labels = [list(dict.fromkeys(row or ())) for row in batch.column("labels").to_pylist()]
-        self._append("labels_count", [len(row) for row in labels])
-        self._append("labels_topic", [self._id(self.labels, label) for row in labels for label in row])
-        topic = batch.column("topic").fill_null(NO_TOPIC).to_numpy(zero_copy_only=False)
-        self._append("fine_topic", topic)
-        self._add_mixtures(batch.column("probs").to_pylist())
-        self._name_topics(int(topic.max(initial=NO_TOPIC)) + 1)
-
-    def _add_tokens(self, texts: list[str | None]) -> None:
-        encodings = self.tokenizer.encode_batch([text or "" for text in texts], add_special_tokens=False)
-        offset, lengths = self.tokens.length, []
-        for encoding in encodings:
-            ids = encoding.ids
-            lengths.append(len(ids))
-            self.tokens.append([*ids, self.eos_id])
-        starts = offset + np.concatenate([[0], np.cumsum(np.array(lengths) + 1)[:-1]])
-        self._append("offset", starts)
-        self._append("length", lengths)
-
-    def _add_mixtures(self, rows: list[list[float] | None]) -> None:
-        counts = []
-        for row in rows:
-            probs = np.asarray(row if row is not None else (), np.float32)
-            topics = np.flatnonzero(probs >= MIN_PROBABILITY)
-            kept = probs[topics]
-            self._append("soft_topic", topics)
-            self._append("soft_prob", kept / kept.sum() if len(kept) else kept)
-            counts.append(len(topics))
-            self._name_topics(len(probs))
-        self._append("soft_count", counts)
-
-    def _name_topics(self, num_topics: int) -> None:
-        self.fine_names += [topic_name(self.fine_names, topic) for topic in range(len(self.fine_names), num_topics)]
-
-    def _append(self, name: str, values: Any) -> None:
-        self.arrays[name].append(values)
-
-    @staticmethod
-    def _id(ids: dict[str, int], name: str) -> int:
-        return ids.setdefault(name, len(ids))
-
-    def close(self) -> dict[str, Any]:
-        """Finish the arrays; return what `meta.json` says of them."""
-        for array in (self.tokens, *self.arrays.values()):
-            array.close()
-        return {
-            "num_samples": self.arrays["length"].length,
-            "num_tokens": self.tokens.length,
-            "eos_id": self.eos_id,
-            "vocab_size": self.vocab_size,
-            "sources": list(self.sources),
-            "labels": list(self.labels),
-            "fine_names": self.fine_names,
-            "crowding": self.crowding if self.crowding and len(self.crowding) == len(self.fine_names) else None,
-        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from toremi_cli.errors import TrainingError
@@ -37,7 +38,8 @@ def wait_for(folder: Path, last_file: str, patience_seconds: float) -> None:
 def _sizes(folder: Path) -> set[tuple[str, int]]:
     """Names and sizes of the files that have been written so far, whoever writes them."""
     found = set()
-    for path in folder.parent.glob(f".{folder.name}.tmp-*/*"):  # as `atomic_folder` calls it until it is whole
+    unfinished = folder.parent.glob(f".{folder.name}.tmp-*/*")  # as `atomic_folder` calls it until it is whole
+    for path in chain(unfinished, folder.parent.glob(f"{folder.name}.parts/*/*")):
         with suppress(FileNotFoundError):  # it got its name in this moment
             found.add((str(path), path.stat().st_size))
     return found
