@@ -97,7 +97,7 @@ class Toremi(Policy):
             losses: (2, num_topics) L and S; NaN where not known.
             power: that of S - L.
         """
-        values = worth(*losses, power)
+        values = worth(losses[0], losses[1], power)
         known = torch.isfinite(values) & (self.natural > 0)
         if not bool(known.any()):
             return torch.ones_like(self.natural)
