@@ -31,7 +31,7 @@ import numpy as np
 import torch
 import transformers
 from accelerate.state import AcceleratorState
-from benchmarks.trainer import annotate_by_source, step
+from benchmarks.trainer import annotate_by_source, end_interval, step
 from safetensors.torch import load_file
 from torch.nn import functional
 
@@ -42,7 +42,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import make_accelerator
 from toremi_cli.train.loader import prefetch
-from toremi_cli.train.loop import set_learning_rate, train_step, update_weights
+from toremi_cli.train.loop import set_learning_rate, train_step
 from toremi_cli.train.model import build_model, model_config
 from toremi_cli.train.optimizers import build_optimizer
 from toremi_cli.train.run import Run, assemble
@@ -232,23 +232,6 @@ def begin(workdir: Path, model: str, size: Size, settings: dict[str, Any]) -> tu
                 end_interval(run)
 
     return run, turn
-
-
-def end_interval(run: Run) -> None:
-    """Update the weights without a folder to write them to."""
-    run.config = replace(run.config, log_with=None)
-    run.weights_table = run.metrics_table = NoTable()  # type: ignore[assignment]
-    update_weights(run)
-
-
-class NoTable:
-    """Where the intervals' rows go: a benchmark has no run on disk."""
-
-    def add(self, **row: Any) -> None:
-        """Forget a row."""
-
-    def flush(self) -> None:
-        """Do nothing."""
 
 
 def measure_case(workdir: Path, model: str, what: str, settings: dict[str, Any], size: Size) -> dict[str, Any]:
