@@ -9,6 +9,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from tests import forks
 from toremi_cli.cli import app
 
 
@@ -19,14 +20,12 @@ def environment(**extra: str) -> dict[str, str]:
 
 def toremi(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300, **env: str):
     """Run the console command; return the finished process with text streams."""
-    return subprocess.run(
-        [sys.executable, "-m", "toremi_cli.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=timeout,
-        env=environment(**env),
-    )
+    words = [str(argument) for argument in arguments]
+    if not env:
+        return forks.run(words, cwd, environment(), timeout)
+    # What is read when Python or a library starts needs a process that nothing was imported in.
+    command = [sys.executable, "-m", "toremi_cli.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, env=environment(**env))
 
 
 def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
