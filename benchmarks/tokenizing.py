@@ -62,9 +62,7 @@ def main() -> None:
         for turn in range(ROUNDS - 2):
             for workers in seconds:
                 begin = time.perf_counter()
-                write_tokens(
-                    Path(temporary) / f"{turn}-{workers}", table, folder, topics, fingerprint, workers=workers
-                )
+                write_tokens(Path(temporary) / f"{turn}-{workers}", table, folder, topics, fingerprint, workers=workers)
                 seconds[workers].append(time.perf_counter() - begin)
     gains = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
     print(f"two processes over one of one thread: {median(gains):.2f} times ({min(gains):.2f} to {max(gains):.2f})")

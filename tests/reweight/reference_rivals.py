@@ -122,14 +122,14 @@ def linupper(courses):
         yield [len(seen) * w for w in softmax(scores)]
 
 
-def not_below(low, shares):
-    """The shares, those below `low` raised to it and the others lowered alike."""
-    least, most = 0.0, 1.0
+def between(low, high, shares):
+    """The shares times one factor, those that come to lie below `low` or above `high` put there."""
+    least, most = 0.0, 100.0
     for _ in range(100):
         c = (least + most) / 2
-        total = sum(max(a, c * s) for a, s in zip(low, shares, strict=True))
+        total = sum(min(b, max(a, c * s)) for a, b, s in zip(low, high, shares, strict=True))
         least, most = (c, most) if total < 1 else (least, c)
-    return [max(a, c * s) for a, s in zip(low, shares, strict=True)]
+    return [min(b, max(a, c * s)) for a, b, s in zip(low, high, shares, strict=True)]
 
 
 def value_of(losses, shuffled, power):
@@ -147,7 +147,7 @@ def value_of(losses, shuffled, power):
 
 def toremi(courses):
     before, gain_before = value_of(NGRAM, UNIGRAM, 1)
-    even = not_below([0.8 * n for n in NATURAL], [0.2] * 5)
+    even = between([0.8 * n for n in NATURAL], [min(1, 5 * n) for n in NATURAL], [0.2] * 5)
     sums, total = [[0.0, 0.0, 0.0] for _ in TOPICS], 0.0
     for (losses, _), gains in zip(courses, GAIN, strict=True):
         seen = [k for k in range(5) if losses[k] is not None]

@@ -72,6 +72,13 @@ def test_what_is_worth_less_is_not_raised():
     assert small < 0.1 * part
 
 
+def test_nothing_is_drawn_more_than_w_max_times_as_often_as_it_would_be():
+    """A topic of one in a thousand would be raised 250 times by equal shares, and its few samples known by heart."""
+    weights = make(sizes=[0.001, 1.0, 1.0, 1.0]).weights.tolist()
+    assert weights[0] == pytest.approx(5.0)
+    assert make(sizes=[0.001, 1.0, 1.0, 1.0], w_max=2.0).weights[0] == pytest.approx(2.0)
+
+
 def test_noise_rote_and_junk_lose_by_what_the_model_measures_alone():
     policy = make(sizes=[6.0, 1.5, 1.5, 1.0])
     policy.update(seen(CLEAN, ROTE, NOISE, JUNK))

@@ -7,7 +7,7 @@
     h_l     = max(min(1, u_l v_l^k_l / ENOUGH), LEAST)^STEEP    how far the topic is trusted
     share_l ~ n_l h_l min(1, b_l / n_l)          of topics of at least their part b_l, n_l: the natural share
               n_l h_l (b_l / n_l)^h_l            of smaller ones: what isn't trusted isn't raised
-    b_l     equal shares, those of a kind share one (`crowding`), none below FLOOR of its natural share
+    b_l     equal shares, those of a kind share one (`crowding`), between FLOOR and w_max times the natural share
 
 So noise, which no context tells, what is known by heart, and text of few different words are drawn less, from the
 first step on; topics that are worth about as much as most are drawn alike. k is how far the model's own measurement of
@@ -62,7 +62,7 @@ class Toremi(Policy):
         self.total = torch.zeros((), dtype=torch.float64)
         """Tokens seen."""
         equal = tempered_shares(self.natural, math.inf, self.data.crowding).numpy()
-        low, high = FLOOR * self.natural, (self.natural > 0).double()
+        low, high = FLOOR * self.natural, (self.config.w_max * self.natural).clamp_max(1.0)
         self.base = torch.from_numpy(shares_between(equal, low.numpy(), high.numpy()))
         """(num_topics,) b."""
         self.weights = self._weights()
