@@ -48,8 +48,13 @@ def news(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def built(news, tmp_path_factory):
-    return build(news, tmp_path_factory.mktemp("out"))
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def built(news, root):
+    return build(news, root)
 
 
 def test_documents_come_back_whole_and_in_order(built):
@@ -71,27 +76,16 @@ def test_documents_come_back_whole_and_in_order(built):
     assert whole["d-0"] == "One."
 
 
-def test_rows_are_consistent(built):
+def test_rows_are_consistent(built, root):
     from toremi_cli.corpus.tokenizer import load_tokenizer
 
-    manifest, rows = built
-    tokenizer = load_tokenizer(_root_of(manifest) / "tokenizer")
+    _, rows = built
+    tokenizer = load_tokenizer(root / "tokenizer")
     assert tokenizer.count([row["text"] for row in rows]) == [row["num_tokens"] for row in rows]
     assert all(row["num_tokens"] <= 64 and row["num_bytes"] == len(row["text"].encode()) for row in rows)
     assert len({row["sample_id"] for row in rows}) == len(rows)
     assert {row["sample_id"].rpartition("#")[0] for row in rows} == {row["doc_id"] for row in rows}
     assert Counter(row["source"] for row in rows).keys() == {"a", "b", "c", "d"}
-
-
-def _root_of(manifest):
-    from pathlib import Path
-
-    return Path(manifest["root"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _remember_root(built, tmp_path_factory):
-    built[0]["root"] = next(p for p in tmp_path_factory.getbasetemp().glob("out*") if (p / "tokenizer").is_dir())
 
 
 def test_held_out_split_has_a_floor_per_source(built):
@@ -248,8 +242,8 @@ def test_a_lost_tokenizer_comes_back(news, tmp_path):
     assert (tmp_path / "tokenizer" / "tokenizer.json").read_bytes() == before
 
 
-def test_a_named_tokenizer_is_used(built, news, tmp_path):
-    _, rows = build(news, tmp_path, tokenizer=str(_root_of(built[0]) / "tokenizer"))
+def test_a_named_tokenizer_is_used(built, root, news, tmp_path):
+    _, rows = build(news, tmp_path, tokenizer=str(root / "tokenizer"))
     assert rows == built[1]
     with pytest.raises(CorpusError, match=r"--tokenizer \./nothing/here"):
         build(news, tmp_path, tokenizer="./nothing/here")

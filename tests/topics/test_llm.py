@@ -182,13 +182,16 @@ def test_nobody_at_the_port(cache):
 
 
 def test_a_slow_server_runs_into_the_timeout(cache):
+    asked_enough = threading.Event()
+
     def behave(request, number):
         if "word0x" in user_text(request):
-            time.sleep(1.0)
+            asked_enough.wait(60)
         return Reply(["Sports"])
 
     with chat_server(behave) as server:
-        answers = ask(server, cache, KEYWORDS[:3], timeout_seconds=0.3, attempts=2)
+        answers = ask(server, cache, KEYWORDS[:3], timeout_seconds=2.0, attempts=2)
+        asked_enough.set()
     assert labels_of(answers) == [None, ["Sports"], ["Sports"]]
 
 
@@ -349,5 +352,5 @@ def test_reading_answers(text, labels, complaint):
 def test_settings_out_of_range():
     with pytest.raises(UsageError, match="--llm-url localhost:1"):
         LlmConfig("localhost:1", "m")
-    with pytest.raises(UsageError, match="1 or more"):
+    with pytest.raises(UsageError, match="at least 1"):
         LlmConfig("http://localhost:1", "m", attempts=0)

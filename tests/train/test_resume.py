@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.shell import assert_one_line_error, environment
+from tests.test_engine import wait_until
 from tests.train.smallrun import ARGUMENTS, metrics, weights
 from toremi_cli.errors import TableError
 from toremi_cli.runs.record import update_run
@@ -38,14 +39,17 @@ def start(workdir: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
-    """Wait until the run's metrics reach a step."""
-    while process.poll() is None:
-        try:
-            if max(row["step"] for row in metrics(run)) >= step:
-                return
-        except (TableError, OSError):
-            time.sleep(0.01)
-    raise AssertionError(f"ended before step {step}: {process.stderr.read() if process.stderr else ''}")
+    """Wait until the run's metrics reach a step; at 0, until the run has begun."""
+
+    def reached() -> bool:
+        assert process.poll() is None, f"ended before step {step}: {process.communicate()[1]}"
+        if step == 0:
+            return (run / "run.json").exists()
+        with suppress(TableError, OSError):
+            return max(row["step"] for row in metrics(run)) >= step
+        return False
+
+    wait_until(reached, seconds=300)
 
 
 def assert_equal_runs(run: Path, other: Path) -> None:
@@ -69,11 +73,7 @@ def test_killed_and_resumed_equals_uninterrupted(workdir, whole, step):
     name = f"killed-{step}"
     run = workdir / "runs" / name
     process = start(workdir, "--name", name)
-    if step:
-        wait_for_step(process, run, step)
-    else:
-        while not (run / "run.json").exists():
-            time.sleep(0.01)
+    wait_for_step(process, run, step)
     process.kill()  # the ranks end with it
     process.communicate()
     resumed = start(workdir, "--name", name, "--resume")
