@@ -14,7 +14,7 @@ interval under way are saved into each checkpoint and taken up on resume. A runn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,10 @@ __all__ = ["ReweightingTrainer", "TopicReweighting", "read_rows"]
 class CheckedCollator:
     """A collator whose batches have topics that are there; it runs on the CPU, where looking costs nothing."""
 
-    def __init__(self, collator: Callable[[Any], Mapping[str, Any]], num_topics: int) -> None:
+    def __init__(self, collator: Callable[[list[Any]], dict[str, Any]], num_topics: int) -> None:
         self.collator, self.num_topics = collator, num_topics
 
-    def __call__(self, rows: Any) -> Mapping[str, Any]:
+    def __call__(self, rows: list[Any]) -> dict[str, Any]:
         """The batch of some rows.
 
         Raises:
@@ -72,7 +72,8 @@ class ReweightingTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
 
     def _check_can_draw(self, num_rows: int) -> None:
-        if not hasattr(self.train_dataset, "__getitem__") or len(self.train_dataset) != num_rows:
+        data: Any = self.train_dataset
+        if not hasattr(data, "__getitem__") or len(data) != num_rows:
             raise ValueError(
                 f"the training data isn't the data set of {num_rows:,} rows whose topics were read: expected that one, "
                 "map-style; streams are mixed by integrations.streams"
