@@ -1,6 +1,8 @@
+import csv
 import json
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -17,7 +19,7 @@ from toremi_cli.commands.replay import policy_config
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.errors import UsageError
 from toremi_cli.export.corpus import copies_of, write_corpus
-from toremi_cli.export.formats import FORMS, decimal, file_names, render
+from toremi_cli.export.formats import FORMS, decimal, file_names, missing_data, render
 from toremi_cli.export.shares import NO_LABEL, build_mixture, exact_shares, learnt_weights, static_mixture
 from toremi_cli.export.shuffle import in_key_order
 from toremi_cli.layout import Workdir
@@ -163,6 +165,54 @@ def test_a_corpus_is_shuffled_in_small_row_groups(workdir, history):
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "jsonl.zst"])
+def test_a_folder_a_topic_named_as_the_configs_name_them(workdir, history, file_format):
+    mixture, weigher = build_mixture(history, Workdir(workdir), "final")
+    facts = write_corpus(mixture, weigher, workdir / "data", 40 * mixture.tokens, file_format, 3, "topic")
+    streams = yaml.safe_load(render(mixture, "mosaicml", "topic", f"{workdir}/data/{{name}}"))["streams"]
+    assert facts["by"] == "topic" and set(streams) == {*TOPICS, NO_LABEL}
+    assert missing_data(mixture, "mosaicml", "topic", f"{workdir}/data/{{name}}") == []
+    tokens = Counter()
+    for name, stream in streams.items():
+        for path in Path(stream["local"]).iterdir():
+            if file_format == "parquet":
+                rows = pq.read_table(path).to_pylist()
+            else:
+                rows = [json.loads(line) for line in zstandard.open(path, "rt", encoding="utf-8")]
+            labels = {label for row in rows for label in row["labels"]}
+            assert labels == set() if name == NO_LABEL else name in labels
+            tokens[name] += sum(len(row["text"].split()) for row in rows)
+    shares = {name: count / facts["tokens"] for name, count in tokens.items()}
+    # samples of two topics are dealt out whole, so the few of this corpus meet the shares of the pair
+    both = [found["Sports"] + found["People"] for found in (shares, mixture.shares("topic"))]
+    assert both[0] == pytest.approx(both[1], rel=0.03)
+    assert shares["Politics"] == pytest.approx(mixture.shares("topic")["Politics"], rel=0.03)
+
+
+def test_runs_as_points_of_a_regression(workdir, history):
+    make_recorded_run(workdir, "other", TOPICS, policy="uniform")
+    process = call("export", "-w", workdir, "--to", "olmix", "--by", "topic", "-o", workdir / "swarm")
+    assert process.returncode == 0, process.stderr
+    ratios, metrics = (
+        list(csv.DictReader((workdir / "swarm" / name).open())) for name in ("ratios.csv", "metrics.csv")
+    )
+    assert [row["run"] for row in ratios] == [row["run"] for row in metrics] == ["other", "toremi-2"]
+    mixture, _ = build_mixture(history, Workdir(workdir), "mean")
+    own = {name: float(value) for name, value in ratios[1].items() if name != "run"}
+    assert own == mixture.shares("topic") and sum(own.values()) == 1
+    bpb = {name: float(value) for name, value in metrics[1].items() if name != "run"}
+    for domain in history.domains("eval_bits_per_byte"):
+        assert bpb.pop(f"{domain}_bpb") == history.metrics["eval_bits_per_byte", domain].values[-1]
+    assert not bpb
+    assert sum(json.loads(process.stdout)["token_counts"].values()) == pytest.approx(mixture.tokens, abs=3)
+    make_recorded_run(workdir, "third", TOPICS, domains=["elsewhere"])
+    process = call("export", "-w", workdir, "--to", "olmix", "-o", workdir / "swarm")
+    assert_one_line_error(process, "other and it don't both have")
+    (workdir / "swarm" / "notes.txt").touch()
+    process = call("export", "toremi-2", "-w", workdir, "--to", "olmix", "-o", workdir / "swarm")
+    assert_one_line_error(process, "holds other files than ratios.csv and metrics.csv")
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl.zst"])
 def test_a_resampled_corpus_meets_its_target_and_shares(workdir, history, file_format):
     mixture, weigher = build_mixture(history, Workdir(workdir), "final")
     target = 40 * mixture.tokens
@@ -268,10 +318,13 @@ def test_a_table_of_mean_weights(workdir, history):
 
 def test_wrong_arguments(workdir):
     for arguments, part in (
-        (["--to", "xml"], "--to xml: expected one of json, yaml, weights, corpus, tokens, mosaicml"),
+        (["--to", "xml"], "--to xml: expected one of json, yaml, weights, corpus, tokens, olmix, mosaicml"),
         (["--weights", "best"], "--weights best: expected final or mean"),
         (["--to", "megatron", "--by", "colour"], "--by colour: expected topic or source"),
         (["--to", "megatron", "--data-path", "x"], "has no {name} in it"),
+        (["other"], "--to json: one run, not 2; several are for --to olmix"),
+        (["--to", "olmix"], "--to olmix: name its folder with --output"),
+        (["--to", "corpus", "-o", "x", "--by", "colour"], "--by colour: expected topic or source"),
         (["--to", "corpus"], "name its folder with --output"),
         (["--to", "weights"], "--to weights: name its file with --output"),
         (["--to", "weights", "-o", str(workdir)], "expected the name of a Parquet file to write"),

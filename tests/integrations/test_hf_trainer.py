@@ -229,6 +229,19 @@ def test_plateau_of_eval_loss_switches_the_stage(tmp_path):
     assert stages == {3: 1, 6: 2, 9: 2}  # the second evaluation can tell
 
 
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(rows())
+
+
+def test_a_stream_trains_as_the_same_rows_do(tmp_path):
+    whole, streamed = trainer(tmp_path / "whole"), trainer(tmp_path / "streamed")
+    streamed.train_dataset = Stream()
+    for run in (whole, streamed):
+        run.train()
+    assert streamed.reweighting.history == whole.reweighting.history
+
+
 def test_the_example_runs(tmp_path):
     process = subprocess.run(
         [sys.executable, "examples/hf_trainer.py", "--policy", "toremi", "--steps", "20", "--out", tmp_path],

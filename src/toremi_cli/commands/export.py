@@ -21,12 +21,16 @@ def register(app: typer.Typer) -> None:
 
     @command(app, "export", "Tools")
     def export(
-        run: Annotated[str, typer.Argument(metavar="[RUN]", help="Name or path of the run; or see --policy.")] = "",
+        runs: Annotated[
+            list[str] | None,
+            typer.Argument(metavar="[RUN]", help="Name or path of the run, several for olmix; or see --policy."),
+        ] = None,
         workdir: Workdir = DEFAULT_WORKDIR,
         to: Annotated[
             str,
             typer.Option(
-                metavar="FORM", help="json, yaml, weights, corpus, tokens; mosaicml, olmo-core, megatron, nanotron."
+                metavar="FORM",
+                help="json, yaml, weights, corpus, tokens, olmix; mosaicml, olmo-core, megatron, nanotron.",
             ),
         ] = "json",
         output: Annotated[
@@ -45,7 +49,12 @@ def register(app: typer.Typer) -> None:
         settings: Annotated[
             list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A setting of --policy; repeatable.")
         ] = None,
-        by: Annotated[str, typer.Option(metavar="source|topic", help="What a config's parts are.")] = "source",
+        by: Annotated[
+            str,
+            typer.Option(
+                metavar="source|topic", help="What a config's parts are (source), or a corpus's folders (none)."
+            ),
+        ] = "",
         data_path: Annotated[
             str, typer.Option(metavar="PATTERN", help="Where a part's data is, such as 'bin/{name}'; {name}: the part.")
         ] = "",
@@ -76,6 +85,8 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]toremi export proxy --to weights --weights mean -o w.parquet[/]
 
+        Runs as CSV for olmix: [bold]toremi export --to olmix -o swarm/[/]
+
         Example:
         [bold]toremi export toremi-2 --to megatron --data-path 'bin/{name}'[/]
         prints --data-path 0.3125 bin/code 0.6875 bin/web
@@ -85,9 +96,15 @@ def register(app: typer.Typer) -> None:
         from toremi_cli.files import atomic_file
 
         place = layout.Workdir(workdir)
+        if to == "olmix":
+            console.print_json(_swarm(place, runs or [], by or "source", output))
+            return
+        if runs and len(runs) > 1:
+            raise UsageError(f"--to {to}: one run, not {len(runs)}; several are for --to olmix")
+        run = runs[0] if runs else ""
         if to == "tokens":
             where = _named(output, "--to tokens: name its folder with --output")
-            console.print_json(_token_files(place, run, topics, by, file_format or "megatron", where))
+            console.print_json(_token_files(place, run, topics, by or "source", file_format or "megatron", where))
             return
         if bool(run) == bool(policy):
             raise UsageError("export: name either a run or a policy that goes by sizes, such as --policy stratified")
@@ -99,10 +116,10 @@ def register(app: typer.Typer) -> None:
         mixture, weigher = _mixture(place, run, weights, policy, topics, settings or [])
         if folder is not None:
             size = options.token_count(tokens) if tokens else 0.0
-            console.print_json(write_corpus(mixture, weigher, folder, size, file_format or "jsonl.zst", seed))
+            console.print_json(write_corpus(mixture, weigher, folder, size, file_format or "jsonl.zst", seed, by))
             return
-        text = render(mixture, to, by, data_path)
-        missing = missing_data(mixture, to, by, data_path)
+        text = render(mixture, to, by or "source", data_path)
+        missing = missing_data(mixture, to, by or "source", data_path)
         if missing:
             console.warn(
                 f"--to {to}: nothing is at {missing[0]} yet ({len(missing)} such in all); "
@@ -114,6 +131,14 @@ def register(app: typer.Typer) -> None:
         with atomic_file(output) as temporary:
             temporary.write_text(text, encoding="utf-8")
         console.note(f"wrote {output}")
+
+
+def _swarm(place: layout.Workdir, names: list[str], by: str, output: Path | None) -> dict[str, Any]:
+    from toremi_cli.export.swarm import write_swarm
+    from toremi_cli.runs.history import find_recorded_runs, read_history
+
+    out = _named(output, "--to olmix: name its folder with --output")
+    return write_swarm([read_history(run) for run in find_recorded_runs(names, place)], place, by, out)
 
 
 def _token_files(place: layout.Workdir, run: str, topics: str, by: str, form: str, out: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from toremi_cli import console
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.shards import JsonlShards
 from toremi_cli.errors import UsageError
-from toremi_cli.export.shares import Mixture, SampleWeigher, training_rows
+from toremi_cli.export.formats import file_names
+from toremi_cli.export.shares import Mixture, SampleWeigher, part_of, training_rows
 from toremi_cli.export.shuffle import KEY_DIGITS, in_key_order
 from toremi_cli.files import output_folder, write_json
 from toremi_cli.tables import ShardWriter, shard_name
@@ -46,7 +48,7 @@ def copies_of(sample_id: str, expected: float, seed: int) -> int:
 
 
 def write_corpus(
-    mixture: Mixture, weigher: SampleWeigher, out: Path, tokens: float, file_format: str, seed: int
+    mixture: Mixture, weigher: SampleWeigher, out: Path, tokens: float, file_format: str, seed: int, by: str = ""
 ) -> dict[str, Any]:
     """Write about `tokens` training tokens, every sample as often as its weight says, in random order.
 
@@ -56,6 +58,8 @@ def write_corpus(
         tokens: target in tokens; 0: as many as the corpus has.
         file_format: 'parquet' or 'jsonl.zst'.
         seed: decides which copies are drawn, and their order.
+        by: 'topic' or 'source' for a folder each, as `render` names them; a sample of several topics goes to one of
+            them by a hash of its id. Empty: all in one.
 
     Returns:
         numbers of samples, copies and tokens written.
@@ -67,17 +71,22 @@ def write_corpus(
         raise UsageError(f"--format {file_format}: expected {' or '.join(FORMATS)}")
     if out.exists() and any(out.iterdir()) and not (out / RECORD).exists():
         raise UsageError(f"{out}: is not empty and no export of toremi; name another folder with --output")
+    names = file_names(mixture.parts(by)) if by else {"": ""}
     target = tokens or mixture.tokens
     facts = {"samples": 0, "copies": 0, "tokens": 0}
     with output_folder(out) as folder:
         scratch = folder / "_shuffling"
-        writer = _ParquetShards(folder) if file_format == "parquet" else JsonlShards(folder)
-        with writer, console.progress("resampling", total=2 * target, unit="tokens") as bar:
-            for line in in_key_order(_copies(mixture, weigher, target, seed, facts, bar), scratch):
+        shards = _ParquetShards if file_format == "parquet" else JsonlShards
+        with ExitStack() as stack, console.progress("resampling", total=2 * target, unit="tokens") as bar:
+            writers: dict[str, _ParquetShards | JsonlShards] = {}
+            for line in in_key_order(_copies(mixture, weigher, target, seed, facts, bar, by), scratch):
                 row = json.loads(line[KEY_DIGITS:])
                 bar.advance(row.pop("num_tokens"))
-                writer.write(row)
-        record = {**mixture.origin, "seed": seed, "format": file_format, **facts}
+                part = row.pop("part")
+                if part not in writers:
+                    writers[part] = stack.enter_context(shards(folder / names[part]))
+                writers[part].write(row)
+        record = {**mixture.origin, "seed": seed, "format": file_format, **({"by": by} if by else {}), **facts}
         write_json(folder / RECORD, record)
     return {"output": str(out), **record}
 
@@ -89,6 +98,7 @@ def _copies(
     seed: int,
     facts: dict[str, int],
     bar: console.ProgressReporter,
+    by: str,
 ) -> Iterator[bytes]:
     """A line for each copy: its key, then its row as JSON; counts them in `facts`."""
     rate = target / mixture.weighted
@@ -96,6 +106,7 @@ def _copies(
         weight = weigher.weigh(row)
         number = copies_of(row["sample_id"], weight * rate, seed)
         shown = {key: row[key] for key in ("source", "text", "labels")}
+        shown["part"] = part_of(row, weigher.topics.of(row), by) if by else ""
         for copy in range(number):
             name = row["sample_id"] if copy == 0 else f"{row['sample_id']}~{copy}"
             key = keyed_hash("export order", seed, name)
@@ -111,6 +122,7 @@ class _ParquetShards:
     """Rows to `part-00000.parquet`, …, in row groups of `ROWS_PER_GROUP`."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._rows, self._num_shards = folder, list[dict[str, Any]](), 0
         self._writer: ShardWriter | None = None
 

@@ -34,7 +34,7 @@ def render(mixture: Mixture, form: str, by: str, pattern: str) -> str:
     if form == "yaml":
         return _yaml_mixture(mixture)
     if form not in FORMS:
-        raise UsageError(f"--to {form}: expected one of json, yaml, weights, corpus, tokens, {', '.join(FORMS)}")
+        raise UsageError(f"--to {form}: expected one of json, yaml, weights, corpus, tokens, olmix, {', '.join(FORMS)}")
     pattern = pattern or PATTERNS[form]
     if "{name}" not in pattern:
         raise UsageError(f"--data-path {pattern}: has no {{name}} in it, which stands for the topic or source")

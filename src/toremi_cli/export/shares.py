@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
+from toremi_cli import __version__
+from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.runs.history import History
@@ -134,6 +136,18 @@ def exact_shares(amounts: Mapping[str, float]) -> dict[str, float]:
     return {name: count / 2**53 for name, count in units.items()}
 
 
+def part_of(row: dict[str, Any], topics: dict[str, float], by: str) -> str:
+    """The source of a sample, or one of its `topics` by a hash of its id, each as often as its share says."""
+    if by == "source":
+        return str(row["source"])
+    place = keyed_hash("part", row["sample_id"]) / 2**64
+    for name, part in topics.items():
+        place -= part
+        if place < 0:
+            return name
+    return next(reversed(topics), NO_LABEL)
+
+
 def training_rows(annotated: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
     """The training samples of an annotated table, one after another."""
     for batch in TableReader(annotated, ANNOTATED).iter_batches(list(dict.fromkeys(columns))):
@@ -180,7 +194,8 @@ def static_mixture(config: PolicyConfig, mode: str, workdir: Workdir) -> tuple[M
 
 
 def _counted(weigher: SampleWeigher, annotated: Path, origin: dict[str, Any]) -> Mixture:
-    mixture = Mixture(origin, annotated, weigher.weights)
+    made_of = {"annotated": TableReader(annotated, ANNOTATED).fingerprint, "toremi": __version__}
+    mixture = Mixture({**origin, **made_of}, annotated, weigher.weights)
     for row in training_rows(annotated, weigher.columns):
         tokens, weight = row["num_tokens"], weigher.weigh(row)
         mixture.tokens += tokens

@@ -20,10 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 from toremi_cli import console
-from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.export.formats import file_names
-from toremi_cli.export.shares import NO_LABEL, training_rows
+from toremi_cli.export.shares import part_of, training_rows
 from toremi_cli.files import output_folder, write_json
 from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
 from toremi_cli.sample_topics import SampleTopics
@@ -77,7 +76,7 @@ def write_tokens(
         raise UsageError(f"{out}: is not empty and no such export of toremi; name another folder with --output")
     tokenizer = open_tokenizer(tokenizer_folder)
     columns = ["split", "source", "sample_id", *topics.columns]
-    names = {_part_of(row, topics.of(row), by) for row in training_rows(annotated, columns)}
+    names = {part_of(row, topics.of(row), by) for row in training_rows(annotated, columns)}
     if not names:
         raise TableError(f"{annotated}: no training samples there; annotate a corpus first")
     with output_folder(out) as folder, console.progress("tokenizing", unit="samples") as bar:
@@ -88,17 +87,6 @@ def write_tokens(
         record = {"format": file_format, "by": by, **writer.close()}
         write_json(folder / RECORD, record)
     return {"output": str(out), **record}
-
-
-def _part_of(row: dict[str, Any], topics: dict[str, float], by: str) -> str:
-    if by == "source":
-        return str(row["source"])
-    place = keyed_hash("part", row["sample_id"]) / 2**64
-    for name, part in topics.items():
-        place -= part
-        if place < 0:
-            return name
-    return next(reversed(topics), NO_LABEL)
 
 
 def _batches(annotated: Path, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
@@ -133,7 +121,7 @@ class _TokenWriter:
         documents = []
         for row, encoding in zip(rows, encodings, strict=True):
             own = topics.of(row)
-            part = _part_of(row, own, by)
+            part = part_of(row, own, by)
             tokens = np.array([*encoding.ids, self.tokenizer.eos_id], self.dtype)
             place = {"part": part, "begin": self.num_tokens[part], "num_tokens": len(tokens)}
             shown = {key: row[key] for key in ("sample_id", "doc_id", "source")}
