@@ -18,6 +18,7 @@ from tests.shell import assert_one_line_error, environment, toremi
 from tests.train.smallrun import ARGUMENTS, MODEL, metrics, weights
 from toremi_cli.schemas import ANNOTATED, METRICS, WEIGHTS
 from toremi_cli.tables import TableReader
+from toremi_cli.train.config import TrainConfig
 
 
 def assert_same_weights(run, other):
@@ -241,3 +242,23 @@ def test_nothing_is_pickled(uninterrupted, workdir):
         path.suffix for root in (uninterrupted, workdir / "tokens") for path in root.rglob("*") if path.is_file()
     }
     assert endings <= {".json", ".toml", ".safetensors", ".parquet", ".npy"}
+
+
+WITHOUT_ANNOTATION = """
+import json, sys
+sys.modules.update(dict.fromkeys(("gensim", "hdbscan", "top2vec", "umap")))  # as if not installed
+from toremi_cli.train import launch, start
+from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.worker import run_worker
+sys.exit(run_worker(TrainConfig.from_json(json.loads(sys.argv[1])), resume=False)["exit_code"])
+"""
+
+
+def test_training_imports_nothing_of_what_only_annotation_needs(workdir):
+    small = {"context_length": 32, "batch_size": 4, "max_steps": 4, "interval": 2, "eval_samples": 2, "gpus": 0}
+    places = {"workdir": str(workdir), "name": "trainer-only", "model": str(workdir / "model.json")}
+    config = json.dumps(TrainConfig(**small, **places).to_json())
+    command = [sys.executable, "-c", WITHOUT_ANNOTATION, config]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert process.returncode == 0, process.stderr
+    assert {row["step"] for row in weights(workdir / "runs" / "trainer-only")} == {2, 4}
