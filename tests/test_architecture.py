@@ -9,7 +9,7 @@ import toremi_cli
 SRC = Path(toremi_cli.__file__).parent
 FILES = {".".join(f.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): f for f in SRC.rglob("*.py")}
 SETTINGS = {"settings", "policy_config"}
-ROOT = {file.stem for file in SRC.glob("*.py")} - {"__main__", "cli", "replay", *SETTINGS}
+ROOT = {file.stem for file in SRC.glob("*.py")} - {"__main__", "cli", "replay", "api", *SETTINGS}
 LAYERS = (
     {"settings": ""},
     {"root": "settings", "reweight": "settings"},
@@ -25,7 +25,7 @@ LAYERS = (
         "integrations": "reweight train",
     },
     {"commands": "settings root corpus runs replay topics train evaluate report export"},
-    {"cli": "root commands"},
+    {"cli": "root commands", "api": "root corpus runs topics train evaluate"},
     {"__main__": "cli"},
 )
 
