@@ -52,7 +52,6 @@ def run(arguments: list[str], cwd: Path | None, env: dict[str, str], timeout: fl
 
 
 @cache
-@cache
 def _server() -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.forks"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
