@@ -51,11 +51,20 @@ def test_commands_in_the_docs_parse(block):
             TOREMI.commands[words[1]].make_context(words[1], words[2:])
         elif words[0] == "make":
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+        elif words[0] == "python":
+            assert (ROOT / words[1]).is_file(), words
         else:
             assert words == ["pip", "install", "."]
 
 
 @pytest.mark.parametrize("block", blocks("python"))
+def test_what_python_in_the_docs_imports_is_there(block):
+    imports = [node for node in ast.parse(block).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert imports
+    exec(compile(ast.Module(imports, []), "block", "exec"), {})
+
+
+@pytest.mark.parametrize("block", [p for p in blocks("python") if "duckdb" in p.values[0]])
 def test_python_in_the_docs_runs(block, tmp_path, monkeypatch):
     place = Workdir(tmp_path / "toremi-out")
     write_samples(place, TOPIC_OF_SAMPLE)

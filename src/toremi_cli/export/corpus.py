@@ -76,7 +76,6 @@ def write_corpus(
     facts = {"samples": 0, "copies": 0, "tokens": 0}
     with output_folder(out) as folder:
         scratch = folder / "_shuffling"
-        shards = _ParquetShards if file_format == "parquet" else JsonlShards
         with ExitStack() as stack, console.progress("resampling", total=2 * target, unit="tokens") as bar:
             writers: dict[str, _ParquetShards | JsonlShards] = {}
             for line in in_key_order(_copies(mixture, weigher, target, seed, facts, bar, by), scratch):
@@ -84,11 +83,18 @@ def write_corpus(
                 bar.advance(row.pop("num_tokens"))
                 part = row.pop("part")
                 if part not in writers:
-                    writers[part] = stack.enter_context(shards(folder / names[part]))
+                    writers[part] = _opened(folder / names[part], file_format, stack)
                 writers[part].write(row)
         record = {**mixture.origin, "seed": seed, "format": file_format, **({"by": by} if by else {}), **facts}
         write_json(folder / RECORD, record)
     return {"output": str(out), **record}
+
+
+def _opened(folder: Path, file_format: str, stack: ExitStack) -> _ParquetShards | JsonlShards:
+    """Shards in a folder, closed with the stack."""
+    if file_format == "parquet":
+        return stack.enter_context(_ParquetShards(folder))
+    return stack.enter_context(JsonlShards(folder))
 
 
 def _copies(
