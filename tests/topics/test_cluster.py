@@ -269,7 +269,7 @@ def test_the_model_is_arrays_and_json(fused):
     ("settings", "message"),
     [
         ({"method": "bertopic"}, "--method bertopic: expected one of fused, kmeans, lda, top2vec"),
-        ({"num_topics": 0}, "--num-topics 0: expected at least 1"),
+        ({"num_topics": 0}, "--num-topics 0: expected a whole number of at least 1"),
         ({"num_clusters": 5}, "--num-clusters goes with --method kmeans"),
         ({"method": "kmeans", "num_clusters": 5, "num_topics": 5}, "give one"),
         ({"min_agreement": 1.5}, "--min-agreement 1.5"),
