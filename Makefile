@@ -49,7 +49,7 @@ $(DEMO)/summary.txt: $(DEMO)/.harvested
 	  --max-tokens 256 --num-topics 30
 	$(BIN)/toremi pretrain --policy uniform $(DEMO_TRAIN)
 	$(BIN)/toremi pretrain $(DEMO_TRAIN)
-	$(BIN)/toremi eval uniform toremi --workdir $(DEMO) --topics none
+	$(BIN)/toremi eval uniform toremi --workdir $(DEMO) --topics none > $(DEMO)/eval.txt
 	$(BIN)/toremi report uniform toremi --workdir $(DEMO) -o $(DEMO)/report.html \
 	  --sources "$$($(BIN)/python -m examples.harvest_corpus --list)" > $@.partial
 	@echo "figures over seeds: docs/results.md; this run as a page: $(DEMO)/report.html" >> $@.partial

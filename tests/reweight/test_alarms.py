@@ -21,11 +21,18 @@ def test_alarms_say_what_is_wrong():
     assert health["weight_at_bound"] == 0.75
     assert health["weight_mean"] == pytest.approx((5 + 5 + 0.1 + 1) / 4)
     assert health["weight_effective_topics"] == pytest.approx(11.1**2 / 51.01 / 4)
-    found = alarms(health, config, list("abcd"), [0, 0, 10, 11])
+    found = alarms(health, config, list("abcd"), [0, 0, 10, 3])
     assert len(found) == 3
     assert "75%" in found[0]
     assert "normalize=true" in found[1]
-    assert "'c'" in found[2]
+    assert "topic 'c' has not been seen for 10 intervals" in found[2]
+
+
+def test_topics_that_are_not_seen_are_told_of_once_and_together():
+    fine = weight_health(torch.ones(4).double(), PolicyConfig())
+    (found,) = alarms(fine, PolicyConfig(), list("abcd"), [10, 0, 10, 2])
+    assert "2 topics have not been seen for 10 intervals; their weights stand still: 'a', 'c'" in found
+    assert alarms(fine, PolicyConfig(), list("abcd"), [11, 0, 11, 10]) == [], "it has been said"
 
 
 def test_an_alarm_when_training_draws_together_on_few_topics():

@@ -68,7 +68,11 @@ def _effective(masses: Tensor) -> float:
 def alarms(
     health: dict[str, float], config: PolicyConfig, topics: Sequence[str], unseen_intervals: Sequence[int]
 ) -> list[str]:
-    """Warnings in words; none where all is well. `unseen_intervals`: since when each topic was not seen."""
+    """Warnings in words; none where all is well.
+
+    `unseen_intervals`: since when each topic was not seen. Told once, of all topics together, as long as one of them
+    stays unseen: in a short run many small topics are late.
+    """
     found = []
     if health["weight_at_bound"] > AT_BOUND_ALARM:
         found.append(
@@ -87,10 +91,17 @@ def alarms(
             f"the weights have drawn training together on few topics: as spread as {spread:.0%} of the corpus's; "
             "a smaller alpha or tighter bounds keep more in play"
         )
-    for topic, count in zip(topics, unseen_intervals, strict=True):
-        if count == LONG_UNSEEN_INTERVALS:
-            found.append(f"topic {topic!r} has not been seen for {count} intervals; its weight stands still")
+    if max(unseen_intervals, default=0) == LONG_UNSEEN_INTERVALS:
+        found.append(_unseen([t for t, n in zip(topics, unseen_intervals, strict=True) if n == LONG_UNSEEN_INTERVALS]))
     return found
+
+
+def _unseen(topics: Sequence[str]) -> str:
+    long = f"not been seen for {LONG_UNSEEN_INTERVALS} intervals"
+    if len(topics) == 1:
+        return f"topic {topics[0]!r} has {long}; its weight stands still"
+    names = ", ".join(map(repr, topics[:NAMED])) + (", …" if len(topics) > NAMED else "")
+    return f"{len(topics)} topics have {long}; their weights stand still: {names}"
 
 
 def held_down(weights: Tensor, natural: Tensor, topics: Sequence[str]) -> str:
