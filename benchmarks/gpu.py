@@ -31,7 +31,7 @@ import numpy as np
 import torch
 import transformers
 from accelerate.state import AcceleratorState
-from benchmarks.trainer import annotate_by_source, end_interval, step
+from benchmarks.trainer import FOREVER, INTERVAL, annotate_by_source, step, stepping
 from safetensors.torch import load_file
 from torch.nn import functional
 
@@ -41,8 +41,6 @@ from toremi_cli.corpus.stage import build_samples
 from toremi_cli.layout import Workdir
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import make_accelerator
-from toremi_cli.train.loader import prefetch
-from toremi_cli.train.loop import set_learning_rate, train_step
 from toremi_cli.train.model import build_model, model_config
 from toremi_cli.train.optimizers import build_optimizer
 from toremi_cli.train.run import Run, assemble
@@ -50,10 +48,8 @@ from toremi_cli.train.speed import flops_per_token, matmul_peak, peak_memory
 from toremi_cli.train.tokens import open_cache
 from toremi_cli.train.worker import run_worker
 
-Turn = Callable[[int], None]
+Turn = Callable[[int], object]
 """Trains some steps."""
-FOREVER = 1_000_000
-INTERVAL = 20
 
 
 @dataclass(frozen=True)
@@ -220,18 +216,7 @@ def begin(workdir: Path, model: str, size: Size, settings: dict[str, Any]) -> tu
     )
     cache = open_cache(workdir, config.annotated_path, config.tokenizer_path)
     run, _ = assemble(config, make_accelerator(config, workdir), cache, resume=False)
-    batches = prefetch(run.builder, range(FOREVER), lambda number: True)
-
-    def turn(num_steps: int) -> None:
-        for _ in range(num_steps):
-            run.window.reset()
-            set_learning_rate(run, 1.0)
-            train_step(run, next(batches))
-            run.step += 1
-            if run.step % INTERVAL == 0:
-                end_interval(run)
-
-    return run, turn
+    return run, stepping(run)
 
 
 def measure_case(workdir: Path, model: str, what: str, settings: dict[str, Any], size: Size) -> dict[str, Any]:

@@ -81,6 +81,11 @@ def trainer(workdir: Path, policy: str, cache: TokenCache, **settings: Any) -> t
         **settings,
     )
     run, _ = assemble(config, make_accelerator(config, workdir), cache, resume=False)
+    return run, stepping(run)
+
+
+def stepping(run: Run) -> Turn:
+    """The steps of a run, so many at a time, with an interval's end every `INTERVAL`; returns their tokens."""
     batches = prefetch(run.builder, range(FOREVER), lambda step: True)
 
     def turn(num_steps: int) -> int:
@@ -93,7 +98,7 @@ def trainer(workdir: Path, policy: str, cache: TokenCache, **settings: Any) -> t
                 end_interval(run)
         return num_steps * run.schedule.batch_tokens
 
-    return run, turn
+    return turn
 
 
 def end_interval(run: Run) -> None:
