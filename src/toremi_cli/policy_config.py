@@ -168,7 +168,7 @@ def policy_settings(policy: Mapping[str, Any]) -> dict[str, Any]:
     """Name and all settings that a policy reads: the defaults, but for those given.
 
     Args:
-        policy: its `name`, the default where it has none, and settings as values or as text.
+        policy: its `name`, the default where it has none, and settings.
 
     Raises:
         ValueError: no such policy, a setting that it doesn't read, or a value out of range.
@@ -186,6 +186,6 @@ def policy_settings(policy: Mapping[str, Any]) -> dict[str, Any]:
         try:
             values[key] = specs[key].read(given[key])
         except ValueError as problem:
-            raise ValueError(f"{key}={given[key]}: {problem}") from None
+            raise ValueError(f"{key}={given[key]!r}: {problem}") from None
     reads = settings_read(name, values["of"])
     return {"name": name, **{key: values.get(key, specs[key].default) for key in reads}}

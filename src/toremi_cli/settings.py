@@ -112,8 +112,21 @@ class Spec:
             return math.isfinite(value) and s.least <= value <= s.most and s.above < value < s.below
         return True
 
+    def read_text(self, text: str | bool) -> Any:
+        """The setting from a flag's text.
+
+        Raises:
+            ValueError: it is none; says what was expected.
+        """
+        if not isinstance(text, str) or self.kind is str or (self.optional and text == self.setting.none):
+            return self.read(text)
+        try:
+            return self.read({"true": True, "false": False}[text.lower()] if self.kind is bool else self.kind(text))
+        except (ValueError, KeyError):
+            raise ValueError(f"expected {self.expected}") from None
+
     def read(self, value: Any) -> Any:
-        """The setting from a flag's text, or from a value of a config file.
+        """The setting from a value of a config file.
 
         Raises:
             ValueError: it is none; says what was expected.
@@ -126,11 +139,6 @@ class Spec:
     def _converted(self, value: Any) -> Any:
         if self.optional and value == self.setting.none:
             return None
-        if isinstance(value, str) and self.kind is not str:
-            try:
-                return {"true": True, "false": False}[value.lower()] if self.kind is bool else self.kind(value)
-            except (ValueError, KeyError):
-                return MISSING
         if self.kind is float and type(value) is int:
             return float(value)
         return value if type(value) is self.kind else MISSING

@@ -47,6 +47,7 @@ def test_flags_win_over_the_paper_and_the_paper_over_a_file(tmp_path):
         ("batchsize = 3", "run.toml: batchsize: no such setting; did you mean batch_size?"),
         ("wings = 3", "run.toml: wings: no such setting; --print-config shows all"),
         ("max_steps = '3 or 4'", "run.toml: max_steps = '3 or 4': expected a whole number of at least 1, or 'none'"),
+        ("max_steps = '3'", "run.toml: max_steps = '3': expected a whole number of at least 1, or 'none'"),
         ("max_steps = 2.5", "run.toml: max_steps = 2.5: expected a whole number"),
         ("seed = true", "run.toml: seed = True: expected a whole number from 0 to 4294967295"),
         ("compile = 1", "run.toml: compile = 1: expected true or false"),

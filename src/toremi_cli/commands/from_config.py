@@ -127,7 +127,7 @@ def read_flag(spec: Spec, text: str | bool) -> Any:
         UsageError: not what it may be.
     """
     try:
-        return spec.read(text)
+        return spec.read_text(text)
     except ValueError as problem:
         raise UsageError(f"{spec.flags[0]} {text}: {problem}") from None
 

@@ -56,12 +56,16 @@ def given_policy(
     """
     if given and (problem := problem_of_policy(given.file.get("policy", {}))):
         raise UsageError(f"{given.path}: [policy] {problem.removeprefix('--policy ')}")
+    specs = settings_of(PolicyConfig)
     found = dict(table) if name in (None, table.get("name")) else {"name": name}
     for setting in settings or ():
         key, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(f"--set {setting}: expected NAME=VALUE; --list-policies NAME shows a policy's settings")
-        found[key] = value
+        try:
+            found[key] = specs[key].read_text(value) if key in specs else value  # what isn't read is refused below
+        except ValueError as wrong:
+            raise UsageError(f"--set {setting}: {wrong}") from None
     if problem := problem_of_policy(found):
         raise UsageError(problem if problem.startswith("--policy") else f"--set {problem}")
     return found
