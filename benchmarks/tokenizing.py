@@ -20,7 +20,7 @@ from toremi_cli.lm.tokenizer import open_tokenizer
 from toremi_cli.sample_topics import read_fine_topics
 from toremi_cli.schemas import ANNOTATED
 from toremi_cli.tables import TableReader, shard_name
-from toremi_cli.train.tokenizing import BATCH_ROWS, COLUMNS, _PartWriter, write_tokens
+from toremi_cli.train.tokenizing import BATCH_ROWS, COLUMNS, PartWriter, write_tokens
 
 ROUNDS = 5
 BATCHES = 8
@@ -44,7 +44,7 @@ def main() -> None:
         library = time.process_time() - begin
         with tempfile.TemporaryDirectory() as temporary:
             begin = time.process_time()
-            writer = _PartWriter(Path(temporary), folder)
+            writer = PartWriter(Path(temporary), folder)
             for batch in batches:
                 writer.add(batch)
             writer.close()

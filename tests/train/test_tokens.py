@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
+from tests.shell import toremi
 from toremi_cli.errors import TrainingError
 from toremi_cli.files import write_json
 from toremi_cli.lm.fingerprint import corpus_fingerprint
@@ -21,7 +23,8 @@ from toremi_cli.schemas import ANNOTATED, TRAIN, VALIDATION
 from toremi_cli.tables import MANIFEST, TableReader, shard_name, write_table
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.policy import build_policy
-from toremi_cli.train.tokenizing import ARRAYS, _Shard, part_of, parts_of
+from toremi_cli.train.start import _make_tokens
+from toremi_cli.train.tokenizing import ARRAYS, ShardWriter, part_of, parts_of
 from toremi_cli.train.tokens import open_cache
 
 
@@ -191,7 +194,7 @@ def test_what_was_killed_goes_on_with_the_shards_that_are_done(tmp_path, workdir
     fingerprint = corpus_fingerprint(other, other / "annotated", other / "tokenizer")
     parts = parts_of(other / "tokens" / fingerprint)
     parts.mkdir(parents=True)
-    _Shard(other / "annotated", other / "tokenizer", parts, fingerprint, alone=True)(1)
+    ShardWriter(other / "annotated", other / "tokenizer", parts, fingerprint, alone=True)(1)
     np.save(part_of(parts, 1) / "num_bytes.npy", np.full(40, 7))  # a mark: this shard isn't made again
     (parts / ".part-00000.tmp-999999999").mkdir()  # its writer was killed
 
@@ -199,3 +202,53 @@ def test_what_was_killed_goes_on_with_the_shards_that_are_done(tmp_path, workdir
     assert cache.num_bytes[40:].tolist() == [7] * 40
     assert cache.num_bytes[:40].tolist() == rows["num_bytes"].to_pylist()[:40]
     assert [path.name for path in (other / "tokens").iterdir() if path.is_dir()] == [fingerprint]
+
+
+LISTS = {"labels": [["x", "y", "x"], None, [], ["y"]], "probs": [[0.5, 0.5], None, [], [0.995, 0.005]]}
+
+
+@pytest.mark.parametrize(("text", "many"), [(pa.string(), pa.list_), (pa.large_string(), pa.large_list)])
+def test_tables_of_others_with_nulls_and_repeated_labels(tmp_path, workdir, text, many):
+    columns = {
+        "text": pa.array(["one two", "", None, "two"], text),
+        "source": pa.array(["a", None, "b", "a"], text),
+        "split": pa.array([TRAIN, TRAIN, VALIDATION, "dev"], text),
+        "topic": pa.array([0, None, 1, 0], pa.int64()),
+        "labels": pa.array(LISTS["labels"], many(text)),
+        "probs": pa.array(LISTS["probs"], many(pa.float64())),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "theirs.parquet")
+    cache = open_cache(tmp_path, tmp_path / "theirs.parquet", workdir / "tokenizer")
+    assert [cache.sources[k] for k in cache.source] == ["a", "", "b", "a"]
+    assert cache.array("split").tolist() == [0, 0, 1, 2]
+    assert cache.array("labels_count").tolist() == [2, 0, 0, 1]
+    assert [cache.meta["labels"][k] for k in cache.array("labels_topic")] == ["x", "y", "y"]
+    assert cache.array("soft_count").tolist() == [2, 0, 0, 1]
+    assert cache.array("soft_prob").tolist() == [0.5, 0.5, 1.0]
+    assert (cache.length[[0, 3]] > 0).all() and (cache.length[[1, 2]] == 0).all()
+
+
+def test_tokenize_from_the_shell(tmp_path, workdir, cache):
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other, ignore=shutil.ignore_patterns("tokens", "runs"))
+    made = json.loads(toremi("tokenize", "-w", other, "--json").stdout)
+    assert made["num_tokens"] == cache.meta["num_tokens"] and made["num_samples"] == cache.meta["num_samples"]
+    again = toremi("tokenize", "-w", other)
+    assert again.stdout.startswith(f"{made['tokens']}: ") and "tokenizing" not in again.stderr
+    missing = toremi("tokenize", "-w", tmp_path / "nothing")
+    assert missing.returncode == 1 and not missing.stdout
+    assert "annotated: no such table; run `toremi annotate CORPUS" in missing.stderr
+
+
+def test_tokens_are_there_before_ranks_start(tmp_path, workdir):
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other, ignore=shutil.ignore_patterns("tokens", "runs"))
+    config = TrainConfig(workdir=str(other))
+    _make_tokens(config)
+    (meta,) = other.glob("tokens/*/meta.json")
+    before = meta.stat().st_mtime_ns
+    _make_tokens(config)
+    assert meta.stat().st_mtime_ns == before
+    (other / "annotated").touch()  # as if it were written anew: looked at, and found the same
+    _make_tokens(config)
+    assert meta.stat().st_mtime_ns == before

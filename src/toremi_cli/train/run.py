@@ -226,7 +226,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         statistics=TopicStatistics(len(plan.pairs.names), sums_device(device), plan.pairs.names),
         window=LossWindow(config.log_every, sums_device(device)),
         eval_samples=plan.eval_samples,
-        tokenizer=Path(config.tokenizer) if config.tokenizer else workdir.tokenizer,
+        tokenizer=config.tokenizer_path,
         unseen_intervals=[0] * len(plan.pairs.names),
         holdout_loss=torch.full((len(plan.pairs.names),), torch.nan, dtype=torch.float64),
     )

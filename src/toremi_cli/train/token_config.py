@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from toremi_cli.engine import ENGINE, WORKERS, check_engine
-from toremi_cli.settings import Setting
+from toremi_cli.errors import UsageError
+from toremi_cli.settings import Setting, problem_of
 
 
 @dataclass(frozen=True)
@@ -19,4 +20,6 @@ class TokenizeConfig:
     engine: Annotated[str, ENGINE] = "local"
 
     def __post_init__(self) -> None:
+        if problem := problem_of(self):
+            raise UsageError(problem)
         check_engine(self.engine)

@@ -76,7 +76,7 @@ def write_tokens(
     parts.mkdir(parents=True, exist_ok=True)
     missing = [k for k in range(len(reader.shards)) if not (part_of(parts, k) / "meta.json").is_file()]
     alone = workers == 1 or len(missing) < 2
-    work = _Shard(reader.path, tokenizer.folder, parts, fingerprint, alone)
+    work = ShardWriter(reader.path, tokenizer.folder, parts, fingerprint, alone)
     with console.progress("tokenizing", sum(reader.rows_per_shard[k] for k in missing)) as progress:
         for shard in run_shards(work, missing, engine=engine, workers=workers):
             progress.advance(reader.rows_per_shard[shard])
@@ -101,7 +101,7 @@ def part_of(parts: Path, shard: int) -> Path:
 
 
 @dataclass(frozen=True)
-class _Shard:
+class ShardWriter:
     """Writes the arrays of the shard of a number."""
 
     annotated: Path
@@ -109,12 +109,14 @@ class _Shard:
     parts: Path
     fingerprint: str
     alone: bool
-    """Whether the tokenizer may use the other cores: nobody else works on them."""
+    """Whether no other process works on shards, so that the tokenizer may use all cores."""
 
     def __call__(self, shard: int) -> None:
-        os.environ["TOKENIZERS_PARALLELISM"] = "true" if self.alone else "false"
+        """Write one shard's arrays, whole."""
+        if not self.alone:
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the other cores have shards of their own
         with atomic_folder(part_of(self.parts, shard)) as temporary:
-            writer = _PartWriter(temporary, _tokenizer(self.tokenizer, self.fingerprint))
+            writer = PartWriter(temporary, _tokenizer(self.tokenizer, self.fingerprint))
             for batch in _reader(self.annotated, self.fingerprint).iter_batches(COLUMNS, BATCH_ROWS, shards=[shard]):
                 writer.add(batch)
             write_json(temporary / "meta.json", writer.close())
@@ -131,7 +133,7 @@ def _tokenizer(folder: Path, fingerprint: str) -> TokenizerFolder:
     return open_tokenizer(folder)
 
 
-class _PartWriter:
+class PartWriter:
     """Appends batches of rows to the arrays of a shard; sources and labels are numbered as they come."""
 
     def __init__(self, folder: Path, tokenizer: TokenizerFolder) -> None:
