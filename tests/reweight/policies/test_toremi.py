@@ -72,7 +72,7 @@ def test_what_is_worth_less_is_not_raised():
     assert small < 0.1 * part
 
 
-def test_nothing_is_drawn_more_than_w_max_times_as_often_as_it_would_be():
+def test_equal_shares_raise_nothing_to_more_than_w_max_times_its_size():
     """A topic of one in a thousand would be raised 250 times by equal shares, and its few samples known by heart."""
     weights = make(sizes=[0.001, 1.0, 1.0, 1.0]).weights.tolist()
     assert weights[0] == pytest.approx(5.0)
