@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from toremi_cli.corpus.config import CorpusConfig
+from toremi_cli.corpus.config import CorpusConfig, CorruptionConfig, MixtureConfig
 from toremi_cli.evaluate.config import EvalConfig, FinetuneSettings
+from toremi_cli.export.config import ExportConfig
 from toremi_cli.policy_config import POLICY_LIST, PolicyConfig, settings_read
 from toremi_cli.settings import Spec, one_each, settings_of
-from toremi_cli.topics.config import AnnotateConfig, ClusterConfig, EmbedConfig, LlmConfig
+from toremi_cli.topics.config import AnnotateConfig, ClusterConfig, EmbedConfig, LlmConfig, MapConfig
 from toremi_cli.train.config import TrainConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "tables" / "config.md"
@@ -17,6 +18,10 @@ COMMANDS = {
     "annotate": (AnnotateConfig, LlmConfig, ClusterConfig, CorpusConfig, EmbedConfig),
     "pretrain": (TrainConfig,),
     "eval": (EvalConfig, FinetuneSettings),
+    "export": (ExportConfig,),
+    "sample": (MixtureConfig,),
+    "corrupt": (CorruptionConfig,),
+    "topics --html": (MapConfig,),
 }
 HEAD = """# Settings
 

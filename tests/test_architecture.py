@@ -21,7 +21,7 @@ LAYERS = (
     },
     {
         "report": "root reweight runs evaluate",
-        "export": "root reweight lm corpus runs",
+        "export": "settings root reweight lm corpus runs",
         "integrations": "reweight train",
     },
     {"commands": "settings root corpus runs replay topics train evaluate report export"},

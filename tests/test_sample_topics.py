@@ -2,11 +2,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from toremi_cli.errors import UsageError
 from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import TOPICS
 
-ROW = {"source": "web", "labels": ["Law", "Sports", "Law"], "topic": 1, "probs": [0.3, 0.5, 0.005, 0.195]}
-BARE = {"source": "web", "labels": None, "topic": -1, "probs": None}
+ROW = {"source": "web", "labels": ["Law", "Sports", "Law"], "topic": 1}
+BARE = {"source": "web", "labels": None, "topic": -1}
 
 
 @pytest.fixture
@@ -23,7 +24,6 @@ def table(tmp_path):
         ("source", {"web": 1.0}),
         ("labels", {"Law": 0.5, "Sports": 0.5}),
         ("fine", {"match": 1.0}),
-        ("soft", {"court": 0.3 / 0.995, "match": 0.5 / 0.995, "topic-3": 0.195 / 0.995}),
     ],
 )
 def test_topics_of_a_sample(table, mode, expected):
@@ -34,3 +34,8 @@ def test_topics_of_a_sample(table, mode, expected):
 
 def test_without_a_table_topics_have_numbers(tmp_path):
     assert SampleTopics("fine", tmp_path / "none.parquet").of(ROW) == {"topic-1": 1.0}
+
+
+def test_a_way_of_an_earlier_version_is_refused(table):
+    with pytest.raises(UsageError, match="topics by 'soft': expected one of labels, fine, source"):
+        SampleTopics("soft", table)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 from toremi_cli.settings import Setting, problem_of, settings_of
 
 SHUFFLED = "shuffled-topics"
-TOPIC_MODES = ("labels", "fine", "soft", "source")
+TOPIC_MODES = ("labels", "fine", "source")
 """What may be weighed: see `sample_topics`."""
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toremi_cli.errors import UsageError
+from toremi_cli.policy_config import TOPIC_MODES
 from toremi_cli.schemas import NO_TOPIC, TOPICS
 from toremi_cli.tables import TableReader
-
-MIN_PROBABILITY = 0.01
-"""Smaller entries of a soft mixture are dropped, and the rest sums to 1 again: they would cost most of the pairs."""
 
 
 def topic_name(names: list[str], topic: int) -> str:
@@ -44,14 +43,20 @@ class SampleTopics:
     """Reads a sample's topics off a row of the annotated table."""
 
     def __init__(self, mode: str, table: Path) -> None:
-        """`mode` is one of `policy_config.TOPIC_MODES`, `table` the workdir's `topics`."""
+        """`mode` is one of `policy_config.TOPIC_MODES`, `table` the workdir's `topics`.
+
+        Raises:
+            UsageError: no such mode (a run of an earlier version may have one).
+        """
+        if mode not in TOPIC_MODES:
+            raise UsageError(f"topics by '{mode}': expected one of {', '.join(TOPIC_MODES)}")
         self.mode = mode
-        self.names = read_fine_topics(table).names if mode in ("fine", "soft") else []
+        self.names = read_fine_topics(table).names if mode == "fine" else []
 
     @property
     def columns(self) -> list[str]:
         """What it needs of the annotated table."""
-        return {"labels": ["labels"], "fine": ["topic"], "soft": ["probs"], "source": ["source"]}[self.mode]
+        return {"labels": ["labels"], "fine": ["topic"], "source": ["source"]}[self.mode]
 
     def of(self, row: Mapping[str, Any]) -> dict[str, float]:
         """Names of a sample's topics, each with its part of the sample; parts sum to 1, empty without topics."""
@@ -60,9 +65,5 @@ class SampleTopics:
         if self.mode == "labels":
             labels = dict.fromkeys(row["labels"] or ())
             return dict.fromkeys(labels, 1 / max(len(labels), 1))
-        if self.mode == "fine":
-            topic = row["topic"]
-            return {} if topic is None or topic == NO_TOPIC else {topic_name(self.names, topic): 1.0}
-        kept = {k: p for k, p in enumerate(row["probs"] or ()) if p >= MIN_PROBABILITY}
-        total = sum(kept.values())
-        return {topic_name(self.names, k): p / total for k, p in kept.items()}
+        topic = row["topic"]
+        return {} if topic is None or topic == NO_TOPIC else {topic_name(self.names, topic): 1.0}

@@ -3,7 +3,7 @@ import json
 from tests.corpus.test_corruption import workdir  # noqa: F401 - a fixture
 from tests.corpus.test_stage import write_corpus
 from tests.realtext import news_articles
-from tests.shell import assert_one_line_error, toremi
+from tests.shell import assert_one_line_error, call, toremi
 
 
 def test_a_mixture_is_drawn_and_embed_reads_it(tmp_path):
@@ -44,3 +44,18 @@ def test_noise_is_planted(workdir, tmp_path):  # noqa: F811
     assert "planted noise" in inspected and "not part of the contract" not in inspected
     nobody = toremi("corrupt", tmp_path / "none", "--topic", "x", "-o", tmp_path / "o", "--workdir", workdir.root)
     assert_one_line_error(nobody, "no such file or folder")
+
+
+def test_both_take_a_config_file(workdir, tmp_path):  # noqa: F811
+    (tmp_path / "noise.toml").write_text('topic = "Technology"\nkind = "truncate"\nfraction = 2\n')
+    flags = ("corrupt", "--workdir", workdir.root, "-o", tmp_path / "noisy")
+    assert_one_line_error(call(*flags), "--topic: needed")
+    with_file = (*flags, "--config", tmp_path / "noise.toml")
+    assert_one_line_error(call(*with_file), "noise.toml: fraction = 2: expected a number above 0")
+    (tmp_path / "noise.toml").write_text('topic = "Technology"\nkind = "truncate"\nfraction = 0.5\n')
+    planted = call(*with_file, "--fraction", "1")
+    assert "27 of 90 samples corrupted (truncate)" in planted.stdout, planted.stderr
+    write_corpus(tmp_path / "c", web=news_articles()[:20])
+    (tmp_path / "mix.toml").write_text('ratios = "web:1"\ntokens = "1K"\non_error = "skip"\n')
+    drawn = call("sample", tmp_path / "c", "-o", tmp_path / "mix", "--config", tmp_path / "mix.toml", "--json")
+    assert json.loads(drawn.stdout)["config"]["ratios"] == "web:1", drawn.stderr

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from tests.realtext import news_articles
-from toremi_cli.corpus.corruption import KINDS, CorruptionConfig, build_corrupted
+from toremi_cli.corpus.config import NOISES, CorruptionConfig
+from toremi_cli.corpus.corruption import KINDS, build_corrupted
 from toremi_cli.corpus.tokenizer import END_OF_TEXT, load_tokenizer, save_tokenizer, train_tokenizer
 from toremi_cli.errors import UsageError
 from toremi_cli.layout import Workdir
@@ -125,6 +126,7 @@ def test_unknown_names_are_refused(workdir, tmp_path):
         corrupted(workdir, tmp_path / "out", topic="Tech")
     with pytest.raises(UsageError, match=r"no topic of this name in .*topics.parquet \(x, y"):
         corrupted(workdir, tmp_path / "out", topic="z", by="topic")
+    assert tuple(KINDS) == NOISES
     with pytest.raises(UsageError, match="--kind"):
         CorruptionConfig(topic="x", kind="melt")
     with pytest.raises(UsageError, match="is the table itself"):

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from tests.corpus.test_stage import write_corpus
 from tests.realtext import news_articles
-from toremi_cli.commands.sample import parse_ratios, parse_targets
-from toremi_cli.corpus.config import CorpusConfig
-from toremi_cli.corpus.mixture import MixtureConfig, build_mixture, nearest_threshold, share_out
+from toremi_cli.corpus.config import CorpusConfig, MixtureConfig
+from toremi_cli.corpus.mixture import build_mixture, nearest_threshold, share_out
 from toremi_cli.corpus.readers import Corpus
 from toremi_cli.corpus.shards import JsonlShards
 from toremi_cli.corpus.tokenizer import END_OF_TEXT, TextTokenizer, save_tokenizer, train_tokenizer
@@ -33,7 +32,7 @@ def tokenizer(tmp_path_factory):
 
 
 def draw(corpus, out, **config):
-    settings_ = {"ratios": {"books": 0.25, "web": 0.75}, "tokens": {"8K": 8000.0}, **config}
+    settings_ = {"ratios": "books:0.25,web:0.75", "tokens": "8K", **config}
     return build_mixture(str(corpus), out, MixtureConfig(**settings_), CorpusConfig())
 
 
@@ -57,12 +56,12 @@ def test_sources_come_near_their_targets(corpus, tokenizer, tmp_path):
 
 
 def test_a_smaller_mixture_is_contained_in_a_larger_one(corpus, tmp_path):
-    draw(corpus, tmp_path / "mix", tokens={"4K": 4e3, "10K": 1e4}, tokenizer=None)
+    draw(corpus, tmp_path / "mix", tokens="4K,10K", tokenizer=None)
     small, large = documents(tmp_path / "mix" / "4K"), documents(tmp_path / "mix" / "10K")
     assert 0 < len(small) < len(large) and small.keys() < large.keys()
-    draw(corpus, tmp_path / "alone", tokens={"4K": 4e3})
+    draw(corpus, tmp_path / "alone", tokens="4K")
     assert documents(tmp_path / "alone").keys() == small.keys(), "a target alone draws the same documents"
-    draw(corpus, tmp_path / "other", tokens={"4K": 4e3}, seed=1)
+    draw(corpus, tmp_path / "other", tokens="4K", seed=1)
     assert documents(tmp_path / "other").keys() != small.keys()
 
 
@@ -74,8 +73,8 @@ def test_estimated_tokens_are_near(corpus, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("short", ["leave", "redistribute"])
 def test_a_source_that_runs_short(corpus, tmp_path, capsys, short):
-    ratios = {"chat": 0.5, "books": 0.1, "web": 0.4}
-    facts = draw(corpus, tmp_path / "mix", ratios=ratios, tokens={"20K": 2e4}, short=short)["mixtures"]["20K"]
+    ratios = "chat:0.5,books:0.1,web:0.4"
+    facts = draw(corpus, tmp_path / "mix", ratios=ratios, tokens="20K", short=short)["mixtures"]["20K"]
     assert "source 'chat' runs short" in capsys.readouterr().err
     assert facts["chat"]["is_short"] and facts["chat"]["documents"] == 20
     total = sum(part["tokens"] for part in facts.values())
@@ -101,7 +100,7 @@ def test_a_rerun_and_a_change(corpus, tmp_path, capsys):
 
 def test_an_unknown_source_is_named(corpus, tmp_path):
     with pytest.raises(CorpusError, match=r"no document of source 'boks' \(found books, chat, web\)"):
-        draw(corpus, tmp_path / "mix", ratios={"boks": 1.0, "web": 1.0})
+        draw(corpus, tmp_path / "mix", ratios="boks:1,web:1")
 
 
 def test_files_of_bounded_size(tmp_path):
@@ -136,26 +135,27 @@ def test_a_larger_total_never_takes_less(sources, total):
 
 
 def test_parsing():
-    assert parse_ratios("books:0.002, a:b:0.5") == {"books": 0.002, "a:b": 0.5}
-    assert parse_targets("2.6B,7.2b,500K,12") == {"2.6B": 2.6e9, "7.2b": 7.2e9, "500K": 5e5, "12": 12}
-    for text in ("books", "books:x", "books:-1", "a:1,a:2", ":1"):
+    config = MixtureConfig("books:0.002, a:b:0.5", "2.6B,7.2b,500K,12")
+    assert config.ratio_of == {"books": 0.002, "a:b": 0.5}
+    assert config.targets == {"2.6B": 2.6e9, "7.2b": 7.2e9, "500K": 5e5, "12": 12}
+    for text in ("books", "books:x", "books:-1", "a:1,a:2", ":1", ","):
         with pytest.raises(UsageError, match="--ratios"):
-            parse_ratios(text)
-    for text in ("much", "2Q", "-5", "0"):
+            MixtureConfig(text, "1K")
+    for text in ("much", "2Q", "-5", "0", ""):
         with pytest.raises(UsageError, match="--tokens"):
-            parse_targets(text)
+            MixtureConfig("a:1", text)
 
 
 def test_a_repeated_id_is_refused(tmp_path):
     folder = write_corpus(tmp_path / "c", books=["one text", "another"])
     (folder / "more.jsonl").write_text(json.dumps({"id": "books-1", "source": "books", "text": "a third"}))
     with pytest.raises(CorpusError, match=r"more.jsonl:1: id 'books-1' again, first at .*books.jsonl:2"):
-        draw(folder, tmp_path / "out", ratios={"books": 1.0})
+        draw(folder, tmp_path / "out", ratios="books:1")
 
 
 def test_groups_are_kept_for_the_split(tmp_path):
     (tmp_path / "c.jsonl").write_text('{"id": 1, "book": "a", "source": "s", "text": "x"}\n')
-    settings = MixtureConfig(ratios={"s": 1.0}, tokens={"1": 1.0})
+    settings = MixtureConfig(ratios="s:1", tokens="1")
     build_mixture(str(tmp_path / "c.jsonl"), tmp_path / "mix", settings, CorpusConfig(group_field="book"))
     documents = list(Corpus(str(tmp_path / "mix"), CorpusConfig(group_field="group")).documents())
     assert [(document.id, document.split_key) for document in documents] == [("1", "a")]

@@ -87,7 +87,7 @@ def test_what_cannot_be_written_is_said(workdir):
     (workdir / "out" / "mine").touch()
     for arguments, part in (
         (["-o", workdir / "x", "--format", "parquet"], "--format parquet: expected megatron or numpy"),
-        (["-o", workdir / "x", "--by", "colour"], "--by colour: expected topic or source"),
+        (["-o", workdir / "x", "--by", "colour"], "--by colour: expected one of source, topic"),
         (["-o", workdir / "out"], "is not empty and no such export"),
         ([], "--to tokens: name its folder"),
     ):

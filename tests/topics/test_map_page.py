@@ -11,8 +11,9 @@ from tests.topics.handmade import TOPIC_OF_SAMPLE, write_clusters, write_embeddi
 from toremi_cli.layout import Workdir
 from toremi_cli.topics import map_places
 from toremi_cli.topics.annotate import AnnotateConfig, build_annotated
+from toremi_cli.topics.config import MapConfig
 from toremi_cli.topics.map_page import draw_points, snippet
-from toremi_cli.topics.map_places import GRID, MapConfig, project
+from toremi_cli.topics.map_places import GRID, project
 
 TOPICS = TOPIC_OF_SAMPLE[:4] + TOPIC_OF_SAMPLE[4:] * 20
 

@@ -112,7 +112,7 @@ def test_ranks_whose_cpus_round_otherwise_train_with_the_same_weights_and_shares
 
 
 def test_sampling_resumes_exactly(train):
-    settings = {"policy": {"name": "toremi"}, "topics": "soft", "checkpoint_every": 6, "keep_checkpoints": None}
+    settings = {"policy": {"name": "toremi"}, "topics": "fine", "checkpoint_every": 6, "keep_checkpoints": None}
     whole = train("sampling-whole", **settings)
     part = train("sampling-part", **settings)
     for checkpoint in ("checkpoint-12", "checkpoint-16"):

@@ -24,7 +24,7 @@ def short_and_long(num_updates, weight, epochs=2):
     topic = np.repeat([0, 1], 2000).astype(np.int32)
     pairs = TopicPairs(["short", "long"], np.arange(4001), topic, np.ones(4000, np.float32))
     sampling = AdaptiveSampling(
-        np.arange(4000), pairs, num_predicted, PolicyConfig(), soft=False, corrects_loss=False, key=("key", 0)
+        np.arange(4000), pairs, num_predicted, PolicyConfig(), corrects_loss=False, key=("key", 0)
     )
     rows = RowStream(sampling.order, num_predicted, 100)
     interval = int(epochs * num_predicted.sum()) // 100 // num_updates

@@ -18,7 +18,6 @@ from toremi_cli.errors import TrainingError
 from toremi_cli.files import write_json
 from toremi_cli.lm.fingerprint import corpus_fingerprint
 from toremi_cli.provenance import provenance_of
-from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import ANNOTATED, TRAIN, VALIDATION
 from toremi_cli.tables import MANIFEST, TableReader, shard_name, write_table
 from toremi_cli.train.config import TrainConfig
@@ -59,25 +58,6 @@ def test_topics_by_every_mode(cache, rows):
         fine = {names[row["topic"]]} if row["topic"] >= 0 else set()
         assert set(topics_of(cache.topic_pairs("fine"), i)) == fine
         assert topics_of(cache.topic_pairs("source"), i) == {row["source"]: 1.0}
-        soft = topics_of(cache.topic_pairs("soft"), i)
-        assert soft == pytest.approx({names[t]: p for t, p in enumerate(row["probs"]) if p > 0}, rel=1e-5)
-
-
-def test_mixtures_are_cut_and_made_whole_again(tmp_path, workdir):
-    """Parts below one percent are left out, and what is left adds up to 1, as everywhere else."""
-    shutil.copytree(workdir, tmp_path / "other", ignore=shutil.ignore_patterns("tokens", "runs", "annotated"))
-    row = {**TableReader(workdir / "annotated", ANNOTATED).read().to_pylist()[0], "split": TRAIN}
-    mixtures = [[0.009, 0.591, 0.4], [0.2, 0.3, 0.5], [0.008, 0.009, 0.5]]
-    rows = [{**row, "sample_id": f"{i}#0", "probs": probs} for i, probs in enumerate(mixtures)]
-    provenance = provenance_of(ANNOTATED, "toremi annotate", {}, {})
-    write_table(tmp_path / "other" / "annotated" / shard_name(0), ANNOTATED, rows, provenance)
-    write_json(tmp_path / "other" / "annotated" / MANIFEST, {"fingerprint": provenance.fingerprint, "num_shards": 1})
-    cache = open_cache(tmp_path / "other", tmp_path / "other" / "annotated", tmp_path / "other" / "tokenizer")
-    pairs, of = cache.topic_pairs("soft"), SampleTopics("soft", tmp_path / "other" / "topics.parquet").of
-    found = [topics_of(pairs, i) for i in range(3)]
-    assert found[0] == pytest.approx({"vote": 0.591 / 0.991, "court": 0.4 / 0.991}, rel=1e-5)
-    assert found[2] == {"court": 1.0}
-    assert found == [pytest.approx(of(row), rel=1e-5) for row in rows]
 
 
 def test_crowding_is_that_of_the_topics_trained_on(tmp_path, workdir, cache):
@@ -91,16 +71,15 @@ def test_crowding_is_that_of_the_topics_trained_on(tmp_path, workdir, cache):
     pq.write_table(told, tmp_path / "other" / "topics.parquet")
     other = open_cache(tmp_path / "other", tmp_path / "other" / "annotated", tmp_path / "other" / "tokenizer")
     names = {row["name"]: row["topic"] for row in topics.to_pylist()}
-    for mode in ("fine", "soft"):
-        pairs = other.topic_pairs(mode)
-        assert pairs.crowding == [crowding[names[name]] for name in pairs.names]
+    pairs = other.topic_pairs("fine")
+    assert pairs.crowding == [crowding[names[name]] for name in pairs.names]
     assert other.topic_pairs("labels").crowding is None and other.topic_pairs("source").crowding is None
-    pairs, samples = other.topic_pairs("fine"), other.samples_of(TRAIN)
+    samples = other.samples_of(TRAIN)
     policy, _ = build_policy(TrainConfig(policy={"name": "toremi"}, topics="fine"), other, pairs, samples, 10)
     assert policy.data.crowding == pairs.crowding, "what a run starts from"
 
 
-@pytest.mark.parametrize("mode", ["fine", "labels", "source", "soft"])
+@pytest.mark.parametrize("mode", ["fine", "labels", "source"])
 def test_a_policy_starts_from_what_n_grams_tell_of_its_topics(cache, mode):
     pairs, samples = cache.topic_pairs(mode), cache.samples_of(TRAIN)
     config = TrainConfig(policy={"name": "toremi"}, topics=mode)
@@ -223,8 +202,6 @@ def test_tables_of_others_with_nulls_and_repeated_labels(tmp_path, workdir, text
     assert cache.array("split").tolist() == [0, 0, 1, 2]
     assert cache.array("labels_count").tolist() == [2, 0, 0, 1]
     assert [cache.meta["labels"][k] for k in cache.array("labels_topic")] == ["x", "y", "y"]
-    assert cache.array("soft_count").tolist() == [2, 0, 0, 1]
-    assert cache.array("soft_prob").tolist() == [0.5, 0.5, 1.0]
     assert (cache.length[[0, 3]] > 0).all() and (cache.length[[1, 2]] == 0).all()
 
 

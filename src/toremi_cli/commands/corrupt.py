@@ -9,24 +9,14 @@ import typer
 
 from toremi_cli import console
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
+from toremi_cli.commands.from_config import Given, with_settings
+from toremi_cli.corpus.config import CorruptionConfig
+from toremi_cli.settings import filled
 
 Table = Annotated[
     Path | None, typer.Argument(metavar="[ANNOTATED]", show_default=False, help="Table; left out: the workdir's.")
 ]
-Topic = Annotated[str, typer.Option("--topic", metavar="NAME", help="Label whose samples are corrupted (see --by).")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the corrupted copy.")]
-Kind = Annotated[
-    str,
-    typer.Option(
-        "--kind",
-        metavar="KIND",
-        help="shuffle-chars, shuffle-words, random-tokens, truncate, boilerplate; mark: leave it.",
-    ),
-]
-By = Annotated[str, typer.Option("--by", metavar="label|topic|source", help="What --topic names.")]
-Fraction = Annotated[float, typer.Option("--fraction", metavar="SHARE", help="Share of its samples.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Decides which samples, and how.")]
-HeldOut = Annotated[bool, typer.Option("--held-out", help="Corrupt the validation and test splits as well.")]
 Tokenizer = Annotated[
     Path | None, typer.Option("--tokenizer", metavar="DIR", help="Counts the new tokens [dim]\\[the workdir's][/]")
 ]
@@ -39,15 +29,11 @@ def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
 
     @command(app, "corrupt", "Tools")
+    @with_settings(CorruptionConfig)
     def corrupt(
-        topic: Topic,
+        given: Given,
         output: Output,
         annotated: Table = None,
-        kind: Kind = "shuffle-chars",
-        by: By = "label",
-        fraction: Fraction = 1.0,
-        seed: Seed = 0,
-        held_out: HeldOut = False,
         workdir: Workdir = DEFAULT_WORKDIR,
         tokenizer: Tokenizer = None,
         topics: Topics = None,
@@ -60,11 +46,11 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]toremi corrupt --topic Technology --kind shuffle-chars -o noisy[/]
         """
-        from toremi_cli.corpus.corruption import CorruptionConfig, build_corrupted
+        from toremi_cli.corpus.corruption import build_corrupted
         from toremi_cli.layout import Workdir as Layout
 
         place = Layout(workdir)
-        config = CorruptionConfig(topic=topic, kind=kind, by=by, fraction=fraction, seed=seed, held_out=held_out)
+        config = CorruptionConfig(**filled(CorruptionConfig, given))
         manifest = build_corrupted(
             annotated or place.annotated, output, tokenizer or place.tokenizer, topics or place.topics, config
         )
@@ -72,5 +58,5 @@ def register(app: typer.Typer) -> None:
         if as_json:
             console.print_json(result)
         else:
-            counts = f"{result['num_corrupted']:,} of {result['num_samples']:,} samples corrupted ({kind})"
+            counts = f"{result['num_corrupted']:,} of {result['num_samples']:,} samples corrupted ({config.kind})"
             console.say(f"{output}: {counts}")

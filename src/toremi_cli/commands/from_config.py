@@ -11,6 +11,7 @@ import functools
 import inspect
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -76,7 +77,11 @@ def with_settings(*kinds: type, table: str | None = None, only: tuple[str, ...] 
             flags = {key: read_flag(specs[key], text) for key, text in texts.items() if text is not None}
             if takes_print:
                 values["print_config"] = print_config
-            function(*args, given=Given(flags, file, config), **values)
+            given = Given(flags, file, config)
+            for key, spec in specs.items():
+                if spec.default is MISSING and key not in given:
+                    raise UsageError(f"{spec.flags[0]}: needed ({spec.help}); give it, or {key} in a --config FILE")
+            function(*args, given=given, **values)
 
         shared = [_parameter("config", _Config, None)]
         if takes_print:
@@ -109,6 +114,8 @@ def _option(spec: Spec) -> Any:
     if spec.kind is bool:
         flags = [f"{flags[0]}/--no-{flags[0].removeprefix('--')}", *flags[1:]]
     default = "" if spec.shown_default in ("false", "none") else f" [dim]\\[{spec.shown_default}][/]"
+    if spec.default is MISSING:
+        default = " [red]\\[required][/]"
     option = typer.Option(
         *flags,
         help=f"{spec.help}{default}",

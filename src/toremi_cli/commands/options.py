@@ -6,7 +6,6 @@ What isn't given means: as the table at hand was made, else the default. So a pl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -34,26 +33,7 @@ CorpusArgument = Annotated[
 ]
 OFFLINE = "none"
 """`--llm-url` that goes back to the lexicons."""
-COUNT_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
-
-
 C = TypeVar("C")
-
-
-def token_count(text: str) -> float:
-    """'2.6B' as a number of tokens.
-
-    Raises:
-        UsageError: not a number of at least 1.
-    """
-    unit = text[-1:].upper() if text[-1:].isalpha() else ""
-    try:
-        count = float(text[: len(text) - len(unit)]) * COUNT_UNITS[unit]
-    except (ValueError, KeyError):
-        count = math.nan
-    if not 1 <= count < math.inf:
-        raise UsageError(f"--tokens {text}: expected a number of tokens such as 500K, 20M or 2.6B")
-    return count
 
 
 def corpus_config(previous: Mapping[str, Any] | None, given: Mapping[str, Any]) -> CorpusConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,49 +11,26 @@ from toremi_cli import console
 from toremi_cli.commands import options
 from toremi_cli.commands.common import Json, command
 from toremi_cli.commands.from_config import Given, with_settings
-from toremi_cli.corpus.config import CorpusConfig
-from toremi_cli.errors import UsageError
+from toremi_cli.corpus.config import CorpusConfig, MixtureConfig
+from toremi_cli.settings import filled, settings_of
 
+DRAWING = tuple(spec.key for spec in settings_of(MixtureConfig).values())
 READING = ("text_field", "source_field", "id_field", "group_field", "ext", "on_error")
 
-Ratios = Annotated[str, typer.Option("--ratios", metavar="SOURCE:SHARE,…", help="Share of each source in the tokens.")]
-Tokens = Annotated[
-    str, typer.Option("--tokens", metavar="N,…", help="Token targets, e.g. 2.6B,7.2B; each contains the smaller.")
-]
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write; with several targets, a folder each.")
 ]
-Short = Annotated[
-    str,
-    typer.Option(
-        "--short", metavar="leave|redistribute", help="What becomes of the share that a source is too small to fill."
-    ),
-]
-Tokenizer = Annotated[
-    str | None,
-    typer.Option(
-        "--tokenizer",
-        metavar="PATH|NAME",
-        help="Count tokens exactly with this one [dim]\\[estimated from bytes by source][/]",
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Decides which documents are taken.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
 
     @command(app, "sample", "Tools")
-    @with_settings(CorpusConfig, only=READING)
+    @with_settings(MixtureConfig, CorpusConfig, only=(*DRAWING, *READING))
     def sample(
         given: Given,
         corpus: options.CorpusArgument,
-        ratios: Ratios,
-        tokens: Tokens,
         output: Output,
-        short: Short = "leave",
-        tokenizer: Tokenizer = None,
-        seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
         """Draw a mixture of sources by token targets.
@@ -66,45 +42,12 @@ def register(app: typer.Typer) -> None:
         Example:
         [bold]toremi sample corpus/ --ratios code:0.2,web:0.8 --tokens 2M,5M -o mix[/]
         """
-        from toremi_cli.corpus.mixture import MixtureConfig, build_mixture
+        from toremi_cli.corpus.mixture import build_mixture
 
-        config = MixtureConfig(
-            ratios=parse_ratios(ratios), tokens=parse_targets(tokens), short=short, seed=seed, tokenizer=tokenizer
-        )
-        reading = options.corpus_config(None, given)
+        config = MixtureConfig(**filled(MixtureConfig, given))
+        reading = options.corpus_config(None, {key: given[key] for key in READING if key in given})
         record = build_mixture(options.paths_of(corpus), output, config, reading)
         console.print_json(record) if as_json else _print(record)
-
-
-def parse_ratios(text: str) -> dict[str, float]:
-    """'books:0.2,web:0.8' as a mapping. A source's name may hold colons.
-
-    Raises:
-        UsageError: not of this form, or a source named twice.
-    """
-    ratios: dict[str, float] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, value = part.rpartition(":")
-        try:
-            ratio = float(value)
-        except ValueError:
-            ratio = math.nan
-        if not name or not math.isfinite(ratio) or ratio <= 0:
-            raise UsageError(f"--ratios: {part!r} is not SOURCE:SHARE with a share above 0, such as web:0.8")
-        if name in ratios:
-            raise UsageError(f"--ratios: source {name!r} stands there twice")
-        ratios[name] = ratio
-    return ratios
-
-
-def parse_targets(text: str) -> dict[str, float]:
-    """'2.6B,7.2B' as numbers of tokens by their names.
-
-    Raises:
-        UsageError: not a number.
-    """
-    names = filter(None, (part.strip() for part in text.split(",")))
-    return {name: options.token_count(name) for name in names}
 
 
 def _print(record: dict[str, Any]) -> None:

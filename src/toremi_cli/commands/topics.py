@@ -9,6 +9,9 @@ import typer
 
 from toremi_cli import console
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
+from toremi_cli.commands.from_config import Given, with_settings
+from toremi_cli.settings import filled
+from toremi_cli.topics.config import MapConfig
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -20,7 +23,9 @@ def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
 
     @command(app, "topics", "Look")
+    @with_settings(MapConfig)
     def topics(
+        given: Given,
         workdir: Workdir = DEFAULT_WORKDIR,
         words: Annotated[int, typer.Option("--words", min=1, help="How many keywords to show of each topic.")] = 6,
         html: Annotated[
@@ -29,12 +34,6 @@ def register(app: typer.Typer) -> None:
                 "--html", metavar="FILE", help="Write a page with a map of the corpus instead: one file, no network."
             ),
         ] = None,
-        points: Annotated[int, typer.Option("--points", metavar="N", help="Samples on the map, at most.")] = 3000,
-        projection: Annotated[
-            str,
-            typer.Option("--projection", metavar="umap|pca", help="How the map is made: umap, or pca, which is quick."),
-        ] = "umap",
-        seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the map.")] = 0,
         as_json: Json = False,
     ) -> None:
         """Print the topics, largest first: name, labels, words, size, sources.
@@ -49,7 +48,7 @@ def register(app: typer.Typer) -> None:
         """
         rows = read_topics(workdir)
         if html is not None:
-            _write_page(workdir, rows, html, points, projection, seed)
+            _write_page(workdir, rows, html, MapConfig(**filled(MapConfig, given)))
             return
         console.print_json(rows) if as_json else print_topics(rows, words)
 
@@ -75,12 +74,10 @@ def read_topics(workdir: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["num_samples"], row["topic"]))
 
 
-def _write_page(workdir: Path, rows: list[dict[str, Any]], path: Path, points: int, projection: str, seed: int) -> None:
+def _write_page(workdir: Path, rows: list[dict[str, Any]], path: Path, config: MapConfig) -> None:
     from toremi_cli.layout import Workdir as Layout
     from toremi_cli.topics.map_page import write_map_page
-    from toremi_cli.topics.map_places import MapConfig
 
-    config = MapConfig(max_points=points, projection=projection, seed=seed)
     num_points = write_map_page(Layout(workdir), rows, path, config)
     console.say(f"{path}: {len(rows):,} topics, {num_points:,} samples on the map")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from toremi_cli import console
+from toremi_cli.corpus.config import CorruptionConfig
 from toremi_cli.corpus.hashing import HASH_RANGE, keyed_hash
 from toremi_cli.corpus.tokenizer import TextTokenizer, load_tokenizer
 from toremi_cli.errors import TableError, UsageError
@@ -22,7 +23,6 @@ from toremi_cli.schemas import ANNOTATED, CORRUPTED, TOPICS, TRAIN, Column, Tabl
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import TableReader, read_manifest
 
-WAYS = ("label", "topic", "source")
 BATCH_ROWS = 2048
 BOILERPLATE = (
     "This website uses cookies to ensure you get the best experience on our website.",
@@ -38,32 +38,6 @@ BOILERPLATE = (
     "Skip to main content.",
     "The page you requested could not be found; return to the home page.",
 )
-
-
-@dataclass(frozen=True)
-class CorruptionConfig:
-    """What is planted, and where."""
-
-    topic: str
-    """Name of the label, fine topic or source whose samples are corrupted."""
-    kind: str = "shuffle-chars"
-    """What is done to them: a key of `KINDS`."""
-    by: str = "label"
-    """What `topic` names: 'label', 'topic' (a fine one) or 'source'."""
-    fraction: float = 1.0
-    """Share of the topic's samples that are corrupted."""
-    seed: int = 0
-    """Decides which, and how."""
-    held_out: bool = False
-    """Whether the validation and test splits are corrupted as well."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UsageError(f"--kind {self.kind}: expected one of {', '.join(KINDS)}")
-        if self.by not in WAYS:
-            raise UsageError(f"--by {self.by}: expected one of {', '.join(WAYS)}")
-        if not 0 < self.fraction <= 1:
-            raise UsageError(f"--fraction {self.fraction}: expected a share above 0, up to 1")
 
 
 def build_corrupted(

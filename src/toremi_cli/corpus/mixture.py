@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from toremi_cli import console
-from toremi_cli.corpus.config import CorpusConfig
+from toremi_cli.corpus.config import CorpusConfig, MixtureConfig
 from toremi_cli.corpus.fields import Document
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.ids import DistinctIds
@@ -40,35 +40,6 @@ ROUNDING = 0.005
 """Shares that sum to 1 but for this are not remarked upon."""
 ESTIMATE_BYTES = 4_000_000
 """Text on which bytes a token are measured, where no tokenizer is named."""
-
-
-@dataclass(frozen=True)
-class MixtureConfig:
-    """What is drawn."""
-
-    ratios: Mapping[str, float]
-    """Share of each source in the tokens; they are scaled to sum to 1."""
-    tokens: Mapping[str, float]
-    """Token targets by name ('2.6B'), in tokens."""
-    short: str = "leave"
-    """Where a source has fewer tokens than its share: 'leave' the rest out, or 'redistribute' it to the others."""
-    seed: int = 0
-    """Decides which documents are taken."""
-    tokenizer: str | None = None
-    """Path or name: every document is counted exactly. None: bytes, divided by each source's measured bytes a token."""
-
-    def __post_init__(self) -> None:
-        if self.short not in ("leave", "redistribute"):
-            raise UsageError(f"--short {self.short}: expected 'leave' or 'redistribute'")
-        if not self.ratios or any(ratio <= 0 for ratio in self.ratios.values()):
-            raise UsageError("--ratios: expected SOURCE:SHARE,… with shares above 0")
-        if not self.tokens or any(target <= 0 for target in self.tokens.values()):
-            raise UsageError("--tokens: expected one or more numbers above 0")
-
-    def shares(self) -> dict[str, float]:
-        """The ratios, summing to 1."""
-        total = sum(self.ratios.values())
-        return {source: ratio / total for source, ratio in self.ratios.items()}
 
 
 @dataclass
@@ -100,11 +71,11 @@ def build_mixture(corpus: Paths, out: Path, config: MixtureConfig, reading: Corp
     report = ReadReport()
     histograms = count_tokens(source, config, report)
     thresholds, mixtures = {}, {}
-    for name, target in config.tokens.items():
+    for name, target in config.targets.items():
         thresholds[name], mixtures[name] = plan_mixture(histograms, config, target)
         _tell_short(name, mixtures[name], config.short)
         _tell_coarse(name, mixtures[name])
-    _tell_scaled(config.ratios)
+    _tell_scaled(config.ratio_of)
     if histograms.other_sources:
         console.note(f"not in --ratios, left out: {_some(histograms.other_sources)}")
     record = {
@@ -126,16 +97,16 @@ def bucket_of(seed: int, document: Document) -> int:
 
 def count_tokens(source: Corpus, config: MixtureConfig, report: ReadReport) -> Histograms:
     """Read the corpus once and count."""
-    empty = {name: np.zeros(NUM_BUCKETS) for name in config.ratios}
-    histograms = Histograms(empty, {name: np.zeros(NUM_BUCKETS, np.int64) for name in config.ratios})
+    empty = {name: np.zeros(NUM_BUCKETS) for name in config.ratio_of}
+    histograms = Histograms(empty, {name: np.zeros(NUM_BUCKETS, np.int64) for name in config.ratio_of})
     named = TextTokenizer(fetch_tokenizer(config.tokenizer)[0]) if config.tokenizer is not None else None
     text: StratifiedSample[tuple[str, str]] = StratifiedSample(ESTIMATE_BYTES)
     ids = DistinctIds(source)
     with console.progress("counting tokens", unit="documents") as bar:
         for batch in batches(source.documents(report)):
             ids.add(batch)
-            wanted = [document for document in batch if document.source in config.ratios]
-            histograms.other_sources.update({d.source for d in batch} - config.ratios.keys())
+            wanted = [document for document in batch if document.source in config.ratio_of]
+            histograms.other_sources.update({d.source for d in batch} - config.ratio_of.keys())
             sizes = named.count([d.text for d in wanted]) if named else [len(d.text.encode()) for d in wanted]
             for document, size in zip(wanted, sizes, strict=True):
                 bucket = bucket_of(config.seed, document)
@@ -162,7 +133,7 @@ def plan_mixture(
     shares = config.shares()
     targets = share_out(shares, available, target, redistribute=config.short == "redistribute")
     thresholds, taken = {}, {}
-    for name in config.ratios:
+    for name in config.ratio_of:
         threshold = nearest_threshold(histograms.tokens[name], targets[name])
         thresholds[name] = threshold
         taken[name] = {
@@ -221,7 +192,7 @@ def _write(
             writers = {name: stack.enter_context(JsonlShards(folder)) for name, folder in folders.items()}
             for batch in batches(source.documents()):
                 for document in batch:
-                    if document.source in config.ratios:
+                    if document.source in config.ratio_of:
                         row = {"id": document.id, "source": document.source, "text": document.text}
                         if document.group is not None:
                             row["group"] = document.group

@@ -6,11 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.errors import UsageError
+from toremi_cli.export.config import CONFIGS
 from toremi_cli.export.shares import NO_LABEL, Mixture
 
 Shares = dict[str, float]
@@ -22,30 +25,28 @@ def render(mixture: Mixture, form: str, by: str, pattern: str) -> str:
 
     Args:
         mixture: by `build_mixture`.
-        form: a key of `FORMS`, or 'json' or 'yaml' for the mixture file.
+        form: one of `CONFIGS`, or 'json' or 'yaml' for the mixture file.
         by: parts by 'topic' or 'source' (not for the mixture file, which has both).
         pattern: path of a part's data, '{name}' in it stands for the part; empty: as the form's tools leave it.
 
     Raises:
-        UsageError: unknown form, or a pattern without {name}.
+        UsageError: a pattern without {name}.
     """
     if form == "json":
         return json.dumps(mixture.to_json(), indent=2, ensure_ascii=False) + "\n"
     if form == "yaml":
-        return _yaml_mixture(mixture)
-    if form not in FORMS:
-        raise UsageError(f"--to {form}: expected one of json, yaml, weights, corpus, tokens, olmix, {', '.join(FORMS)}")
+        return _yaml(mixture.to_json())
     pattern = pattern or PATTERNS[form]
     if "{name}" not in pattern:
         raise UsageError(f"--data-path {pattern}: has no {{name}} in it, which stands for the topic or source")
     shares = mixture.shares(by)
     names = file_names(shares)
-    return FORMS[form](shares, lambda name: pattern.replace("{name}", names[name]))
+    return RENDER[form](shares, lambda name: pattern.replace("{name}", names[name]))
 
 
 def missing_data(mixture: Mixture, form: str, by: str, pattern: str) -> list[str]:
     """Local files and folders that a form names and that aren't there; as `render` takes them."""
-    if form not in FORMS:
+    if form not in CONFIGS:
         return []
     names = file_names(mixture.parts(by)).values()
     paths = [(pattern or PATTERNS[form]).replace("{name}", name) for name in names]
@@ -68,47 +69,28 @@ def _plain(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
-def quoted(text: str) -> str:
-    """A YAML string: JSON's are a subset."""
-    return json.dumps(text, ensure_ascii=False)
-
-
 def decimal(value: float) -> str:
-    """All digits of a number, without an exponent: YAML takes `1e-05` for a string."""
+    """All digits of a number, without an exponent."""
     return np.format_float_positional(value, trim="0")
 
 
-def _yaml_mixture(mixture: Mixture) -> str:
-    values = mixture.to_json()
-    lines = [f"{key}: {quoted(value)}" for key, value in mixture.origin.items()] + [f"tokens: {values['tokens']}"]
-    for key in ("topics", "sources"):
-        lines.append(f"{key}:")
-        for row in values[key]:
-            name, *rest = row.items()
-            lines.append(f"  - {name[0]}: {quoted(name[1])}")
-            lines += [f"    {k}: {decimal(v) if isinstance(v, float) else v}" for k, v in rest]
-    return "\n".join(lines) + "\n"
+def _yaml(values: Any) -> str:
+    # An explicit width, since a path that was folded over lines is hard to read.
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def mosaicml(shares: Shares, path_of: PathOf) -> str:
     """`streams` of MosaicML's StreamingDataset (also in llm-foundry's `train_loader.dataset`)."""
-    lines = ["streams:"]
-    for name, share in shares.items():
-        lines += [f"  {quoted(name)}:", f"    local: {quoted(path_of(name))}", f"    proportion: {decimal(share)}"]
-    return "\n".join(lines) + "\n"
+    return _yaml({"streams": {name: {"local": path_of(name), "proportion": share} for name, share in shares.items()}})
 
 
 def olmo_core(shares: Shares, path_of: PathOf) -> str:
     """`sources` of OLMo-core's SourceMixtureList (`SourceMixtureConfig`, one each)."""
-    lines = ["sources:"]
-    for name, share in shares.items():
-        lines += [
-            f"  - source_name: {quoted(name)}",
-            f"    target_ratio: {decimal(share)}",
-            f"    paths: [{quoted(path_of(name))}]",
-            "    max_repetition_ratio: 4.0",
-        ]
-    return "\n".join(lines) + "\n"
+    sources = [
+        {"source_name": name, "target_ratio": share, "paths": [path_of(name)], "max_repetition_ratio": 4.0}
+        for name, share in shares.items()
+    ]
+    return _yaml({"sources": sources})
 
 
 def megatron(shares: Shares, path_of: PathOf) -> str:
@@ -118,17 +100,13 @@ def megatron(shares: Shares, path_of: PathOf) -> str:
 
 def nanotron(shares: Shares, path_of: PathOf) -> str:
     """`data.dataset` of nanotron's Nanosets."""
-    folders = "\n".join(f"      - {quoted(path_of(name))}" for name in shares)
-    weights = "\n".join(f"      - {decimal(share)}" for share in shares.values())
-    return f"data:\n  dataset:\n    dataset_folder:\n{folders}\n    dataset_weights:\n{weights}\n"
+    folders = [path_of(name) for name in shares]
+    return _yaml({"data": {"dataset": {"dataset_folder": folders, "dataset_weights": list(shares.values())}}})
 
 
-FORMS: dict[str, Callable[[Shares, PathOf], str]] = {
-    "mosaicml": mosaicml,
-    "olmo-core": olmo_core,
-    "megatron": megatron,
-    "nanotron": nanotron,
-}
+RENDER: dict[str, Callable[[Shares, PathOf], str]] = dict(
+    zip(CONFIGS, (mosaicml, olmo_core, megatron, nanotron), strict=True)
+)
 PATTERNS = {
     "mosaicml": "data/{name}",
     "olmo-core": "data/{name}/*.npy",

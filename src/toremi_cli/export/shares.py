@@ -28,7 +28,6 @@ from toremi_cli.tables import TableReader
 if TYPE_CHECKING:
     from toremi_cli.reweight import PolicyConfig
 
-WEIGHTS = ("final", "mean")
 NO_LABEL = "(no topic)"
 """Name under which samples without a topic are summed; their weight is 1."""
 
@@ -38,11 +37,8 @@ def learnt_weights(history: History, which: str) -> dict[str, float]:
     it ends: DoReMi's result (arXiv 2305.10429, algorithm 1) is the mean over all updates, without the start.
 
     Raises:
-        UsageError: `which` is unknown.
         TableError: the run has no weights yet.
     """
-    if which not in WEIGHTS:
-        raise UsageError(f"--weights {which}: expected {' or '.join(WEIGHTS)}")
     courses = history.topics
     if courses is None:
         raise TableError(f"{history.run.folder / 'weights'}: no weights there yet; train the run further")
@@ -93,13 +89,7 @@ class Mixture:
     weighted: float = 0.0
 
     def parts(self, by: str) -> dict[str, Part]:
-        """The parts by 'topic' or 'source', by name.
-
-        Raises:
-            UsageError: neither of the two.
-        """
-        if by not in ("topic", "source"):
-            raise UsageError(f"--by {by}: expected topic or source")
+        """The parts by 'topic' or 'source', by name."""
         return dict(sorted((self.by_topic if by == "topic" else self.by_source).items()))
 
     def shares(self, by: str) -> dict[str, float]:

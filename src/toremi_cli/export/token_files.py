@@ -65,13 +65,11 @@ def write_tokens(
         what was written, with the tokens of each part.
 
     Raises:
-        UsageError: unknown format or part, or the folder holds something else.
+        UsageError: unknown format, or the folder holds something else.
         TableError: no training samples.
     """
     if file_format not in FORMATS:
         raise UsageError(f"--format {file_format}: expected {' or '.join(FORMATS)} with --to tokens")
-    if by not in ("source", "topic"):
-        raise UsageError(f"--by {by}: expected topic or source")
     if out.exists() and any(out.iterdir()) and not (out / RECORD).exists():
         raise UsageError(f"{out}: is not empty and no such export of toremi; name another folder with --output")
     tokenizer = open_tokenizer(tokenizer_folder)

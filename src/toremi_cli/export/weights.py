@@ -27,7 +27,7 @@ def write_weights(history: History, which: str, out: Path) -> dict[str, Any]:
         the file, what was written and the weight of each topic.
 
     Raises:
-        UsageError: `which` is unknown, or `out` is a folder or lies in the run's own table.
+        UsageError: `out` is a folder or lies in the run's own table.
         TableError: the run has no weights yet.
     """
     weights = learnt_weights(history, which)

@@ -17,6 +17,7 @@ DEFAULT_LDA_TOPICS = 50
 """LDA finds no number of topics itself."""
 BACKENDS = ("doc2vec", "sentence-transformers")
 _VECTORS, _TOPICS, _LABELS, _LLM = "Vectors", "Topics", "Labels", "Labels by a language model"
+_MAP = "The map of --html"
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,22 @@ class AnnotateConfig:
     ] = 0.75
     llm: LlmConfig | None = None
     """The server that chooses the labels; None: the lexicons do."""
+
+    def __post_init__(self) -> None:
+        if problem := problem_of(self):
+            raise UsageError(problem)
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """How `toremi topics --html` draws its map."""
+
+    max_points: Annotated[int, Setting("Samples on the map, at most.", _MAP, flag="--points", least=2)] = 3000
+    """Drawn at random from all."""
+    projection: Annotated[str, Setting("umap keeps neighbourhoods; pca is quick", _MAP, choices=("umap", "pca"))] = (
+        "umap"
+    )
+    seed: Annotated[int, Setting("Of the samples drawn and of the projection.", _MAP)] = 0
 
     def __post_init__(self) -> None:
         if problem := problem_of(self):

@@ -19,7 +19,8 @@ from toremi_cli.files import atomic_file
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES
 from toremi_cli.tables import TableReader
-from toremi_cli.topics.map_places import GRID, MapConfig, project
+from toremi_cli.topics.config import MapConfig
+from toremi_cli.topics.map_places import GRID, project
 
 SNIPPET_CHARACTERS = 240
 PURPOSE = 0x6D6170

@@ -5,40 +5,20 @@ from __future__ import annotations
 import hashlib
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
-from toremi_cli.errors import UsageError
 from toremi_cli.files import atomic_file
 from toremi_cli.provenance import digest
+from toremi_cli.topics.config import MapConfig
 
-PROJECTIONS = ("umap", "pca")
 FEW_POINTS = 15
 """Below this many samples UMAP has no neighbourhoods to keep, and PCA is drawn."""
 GRID = 10_000
 """Coordinates on the page are whole numbers from 0 to this."""
-
-
-@dataclass(frozen=True)
-class MapConfig:
-    """How the map is drawn."""
-
-    max_points: int = 3000
-    """Samples on the map, drawn at random from all."""
-    projection: str = "umap"
-    """'umap' keeps neighbourhoods; 'pca' is quick."""
-    seed: int = 0
-    """Of the samples drawn and of the projection."""
-
-    def __post_init__(self) -> None:
-        if self.projection not in PROJECTIONS:
-            raise UsageError(f"--projection {self.projection}: expected one of {', '.join(PROJECTIONS)}")
-        if self.max_points < 2:
-            raise UsageError(f"--points {self.max_points}: expected 2 or more")
 
 
 def project(vectors: np.ndarray, config: MapConfig, cache: Path | None = None) -> np.ndarray:

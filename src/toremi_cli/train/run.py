@@ -257,7 +257,6 @@ def _sampling(config: TrainConfig, cache: TokenCache, plan: Plan) -> AdaptiveSam
         plan.pairs,
         plan.num_predicted,
         plan.policy.config,
-        soft=config.topics == "soft",
         corrects_loss=plan.policy.apply == "both",
         key=(cache.fingerprint, config.seed),
     )

@@ -26,7 +26,6 @@ class AdaptiveSampling:
         num_predicted: np.ndarray,
         config: PolicyConfig,
         *,
-        soft: bool,
         corrects_loss: bool,
         key: tuple[object, ...],
     ) -> None:
@@ -37,13 +36,12 @@ class AdaptiveSampling:
             pairs: topics of all samples of the cache.
             num_predicted: (num_samples,) predicted tokens of all of them.
             config: the policy's, for floor and cap.
-            soft: topics are mixtures.
             corrects_loss: `apply=both`: the loss makes up for what floor and cap keep the shares from following.
             key: what the draws are derived from.
         """
         indptr, topic, prob = pairs_of(samples, pairs)
         self.config, self.corrects_loss = config, corrects_loss
-        self.strata = build_strata(indptr, topic, prob, soft=soft)
+        self.strata = build_strata(indptr, topic, prob)
         self.num_topics = len(pairs.names)
         self.mean_predicted = float(num_predicted[samples].mean())
         self.stratum_of = np.zeros(len(num_predicted), np.int64)

@@ -22,7 +22,7 @@ from toremi_cli import console
 from toremi_cli.engine import run_shards
 from toremi_cli.files import atomic_folder, read_json, write_json
 from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
-from toremi_cli.sample_topics import MIN_PROBABILITY, FineTopics, topic_name
+from toremi_cli.sample_topics import FineTopics, topic_name
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TRAIN, VALIDATION
 from toremi_cli.tables import TableReader
 from toremi_cli.train.npy import NpyAppender, read_npy
@@ -30,7 +30,7 @@ from toremi_cli.train.npy import NpyAppender, read_npy
 BATCH_ROWS = 1024
 CHUNK = 1 << 22
 """Numbers that are copied at a time when shards are joined."""
-COLUMNS = ("text", "source", "split", "topic", "labels", "probs", "num_bytes")
+COLUMNS = ("text", "source", "split", "topic", "labels", "num_bytes")
 ARRAYS = {
     "offset": np.int64,
     "length": np.int32,
@@ -40,9 +40,6 @@ ARRAYS = {
     "fine_topic": np.int32,
     "labels_count": np.int32,
     "labels_topic": np.int32,
-    "soft_count": np.int32,
-    "soft_topic": np.int32,
-    "soft_prob": np.float32,
 }
 SPLITS = {TRAIN: 0, VALIDATION: 1}
 OTHER_SPLIT = 2
@@ -154,7 +151,6 @@ class PartWriter:
         self._add_labels(batch.column("labels"))
         topic = batch.column("topic").fill_null(NO_TOPIC).to_numpy(zero_copy_only=False)
         self._append("fine_topic", topic)
-        self._add_mixtures(batch.column("probs"))
         self.num_topics = max(self.num_topics, int(topic.max(initial=NO_TOPIC)) + 1)
 
     def _add_tokens(self, texts: list[str]) -> None:
@@ -167,22 +163,13 @@ class PartWriter:
         self.tokens.append(np.fromiter(flat, self.tokens.dtype, int(ends[-1]) if len(ends) else 0))
 
     def _add_labels(self, column: pa.Array) -> None:
-        row, _ = _rows_of(column)
+        size = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        row = np.repeat(np.arange(len(column)), size)
         label = _numbered(column.flatten(), self.labels)
         _, first = np.unique(row << 32 | label, return_index=True)  # each label once a row, in its order
         first.sort()
         self._append("labels_count", np.bincount(row[first], minlength=len(column)))
         self._append("labels_topic", label[first])
-
-    def _add_mixtures(self, column: pa.Array) -> None:
-        row, place = _rows_of(column)
-        prob = column.flatten().fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64)
-        kept = prob >= MIN_PROBABILITY
-        total = np.bincount(row[kept], prob[kept], len(column))
-        self._append("soft_topic", place[kept])
-        self._append("soft_prob", prob[kept] / total[row[kept]])
-        self._append("soft_count", np.bincount(row[kept], minlength=len(column)))
-        self.num_topics = max(self.num_topics, int(place.max(initial=-1)) + 1)
 
     def _append(self, name: str, values: Any) -> None:
         self.arrays[name].append(values)
@@ -192,13 +179,6 @@ class PartWriter:
         for array in (self.tokens, *self.arrays.values()):
             array.close()
         return {"sources": list(self.sources), "labels": list(self.labels), "num_topics": self.num_topics}
-
-
-def _rows_of(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Of each element of a list column its row and its place in it, both (num_elements,) int64."""
-    size = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    row = np.repeat(np.arange(len(column)), size)
-    return row, np.arange(len(row)) - np.repeat(np.cumsum(size) - size, size)
 
 
 def _numbered(column: pa.Array, ids: dict[str, int], unknown: int | None = None) -> np.ndarray:

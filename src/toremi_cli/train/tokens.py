@@ -2,8 +2,8 @@
 
 `workdir/tokens/FINGERPRINT/` holds flat arrays, written by `tokenizing`. `tokens.npy` has each sample's tokens followed
 by an end-of-text token, in the order of the table; `offset[i]` is where sample i begins and `length[i]` how many tokens
-it has without the end-of-text token. Topics are kept for each way of choosing them, as CSR rows (`labels`, `soft`) or
-one id a sample.
+it has without the end-of-text token. Topics are kept for each way of choosing them, as CSR rows (`labels`) or one
+id a sample.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from toremi_cli.train.waiting import PATIENCE_SECONDS, wait_for
 
 ROWS_PER_WORKER = 20_000
 """For fewer samples a process takes longer to start than it saves."""
-MODE_COLUMNS = {"labels": "labels", "fine": "topic", "soft": "probs", "source": "source"}
+MODE_COLUMNS = {"labels": "labels", "fine": "topic", "source": "source"}
 """What each of `policy_config.TOPIC_MODES` reads of the annotated table."""
 
 
@@ -122,24 +122,20 @@ class TokenCache:
         crowding = None
         if mode == "source":
             count, topic, names = np.ones(len(self.source), np.int64), self.source, self.sources
-            prob = np.ones(len(topic), np.float32)
         elif mode == "fine":
             fine = self.array("fine_topic")
             count, topic, names = (fine != NO_TOPIC).astype(np.int64), fine[fine != NO_TOPIC], self.meta["fine_names"]
-            prob, crowding = np.ones(len(topic), np.float32), self.meta["crowding"]
+            crowding = self.meta["crowding"]
         else:
-            count, topic = self.array(f"{mode}_count").astype(np.int64), self.array(f"{mode}_topic")
-            names = self.meta["labels" if mode == "labels" else "fine_names"]
-            prob = np.ones(len(topic), np.float32) if mode == "labels" else self.array("soft_prob")
-            crowding = None if mode == "labels" else self.meta["crowding"]
-        return _keep_trained(names, count, topic, prob, crowding, self.array("split") == SPLITS[TRAIN])
+            count, topic = self.array("labels_count").astype(np.int64), self.array("labels_topic")
+            names = self.meta["labels"]
+        return _keep_trained(names, count, topic, crowding, self.array("split") == SPLITS[TRAIN])
 
 
 def _keep_trained(
     names: list[str],
     count: np.ndarray,
     topic: np.ndarray,
-    prob: np.ndarray,
     crowding: list[float] | None,
     is_train: np.ndarray,
 ) -> TopicPairs:
@@ -152,7 +148,8 @@ def _keep_trained(
     new_id = (np.cumsum(trained) - 1).astype(np.int32)
     used = np.flatnonzero(trained).tolist()
     of_used = None if crowding is None else [crowding[k] for k in used]
-    return TopicPairs([names[k] for k in used], indptr, new_id[topic[kept]], prob[kept], of_used)
+    found = new_id[topic[kept]]
+    return TopicPairs([names[k] for k in used], indptr, found, np.ones(len(found), np.float32), of_used)
 
 
 def open_cache(
