@@ -28,6 +28,7 @@ class AdaptiveSampling:
         *,
         corrects_loss: bool,
         key: tuple[object, ...],
+        soft: bool = False,
     ) -> None:
         """Partition the training samples.
 
@@ -38,10 +39,11 @@ class AdaptiveSampling:
             config: the policy's, for floor and cap.
             corrects_loss: `apply=both`: the loss makes up for what floor and cap keep the shares from following.
             key: what the draws are derived from.
+            soft: samples are mixtures of topics, such as rows packed from several documents.
         """
         indptr, topic, prob = pairs_of(samples, pairs)
         self.config, self.corrects_loss = config, corrects_loss
-        self.strata = build_strata(indptr, topic, prob)
+        self.strata = build_strata(indptr, topic, prob, soft=soft)
         self.num_topics = len(pairs.names)
         self.mean_predicted = float(num_predicted[samples].mean())
         self.stratum_of = np.zeros(len(num_predicted), np.int64)
