@@ -88,7 +88,7 @@ def test_the_page_opens_with_areas_and_texts(runs, tmp_path):
     charts = draws_data(report)
     assert [chart["title"] for chart in charts] == ["uniform", "toremi"]
     for chart in charts:
-        assert [layer["name"] for layer in chart["layers"]] == ["a", "1 others", "b"]
+        assert [layer["name"] for layer in chart["layers"]] == ["a", "other topics (1)", "b"]
         totals = [sum(values) for values in zip(*(layer["y"] for layer in chart["layers"]), strict=True)]
         assert totals == pytest.approx([1.0] * len(totals), abs=1e-4)
     text = front(report)
@@ -100,6 +100,8 @@ def test_lines_and_figure_by_the_command(runs, tmp_path):
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "less 60.0% → 10.0%  a" in result.output
-    assert "toremi: topics in what it drew" in (tmp_path / "d.svg").read_text("utf-8")
+    drawn = (tmp_path / "d.svg").read_text("utf-8")
+    assert "toremi: topics in what it drew" in drawn
+    assert drawn.count("other topics") == 2, "every area that is large enough has its name"
     alone = CliRunner().invoke(app, [*command[:2], *command[3:]])
     assert alone.exit_code == 1 and "nothing to draw" in alone.output

@@ -19,6 +19,8 @@ from toremi_cli.schemas import MACRO
 SIZE_INCHES = (10.0, 3.2)
 TONES = {"less": COLOURS[6], "more": COLOURS[2], "": GREY}
 """Of the areas; the curves have the colours of runs."""
+LEAST_LABELLED = 0.12
+"""Share of the height from which an area has room for its name."""
 
 
 def draws_figure(report: Report) -> Figure:
@@ -49,13 +51,14 @@ def _areas(axes: Axes, digest: Digest, draws: Draws, name: str) -> None:
     axes.xaxis.set_major_formatter(compact)
     axes.margins(0)
     axes.grid(False)
-    middle = len(draws.steps) // 2
-    for tone, word in (("less", "drawn less"), ("more", "drawn more")):
+    middle, below = len(draws.steps) // 2, 0.0
+    for tone, word in (("less", "drawn less"), ("", "other topics"), ("more", "drawn more")):
         height = sum(y[middle] for _, own, y in parts if own == tone)
-        place = height / 2 if tone == "less" else 1 - height / 2
-        if height > 0.12:
+        if height > LEAST_LABELLED:
+            place = draws.steps[middle], 100 * (below + height / 2)
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
-            axes.text(draws.steps[middle], 100 * place, word, ha="center", va="center", color=INK, bbox=box)
+            axes.text(*place, word, ha="center", va="center", color=INK, bbox=box)
+        below += height
 
 
 def _shade(tone: str, number: int) -> tuple[float, float, float]:

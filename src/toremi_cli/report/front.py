@@ -26,7 +26,7 @@ def layers(digest: Digest, draws: Draws) -> list[tuple[str, str, Any]]:
     more = [shift.topic for shift in digest.moved if shift.after > shift.before]
     rest = [index for topic, index in column.items() if topic not in moved]
     found = [(topic, "less", draws.shares[:, column[topic]]) for topic in less]
-    found.append((f"{len(rest)} others", "", draws.shares[:, rest].sum(axis=1)))
+    found.append((f"other topics ({len(rest)})", "", draws.shares[:, rest].sum(axis=1)))
     return found + [(topic, "more", draws.shares[:, column[topic]]) for topic in more]
 
 
@@ -50,7 +50,8 @@ def front(report: Report) -> str:
         '<p class="hint">Share of each topic in what was drawn. '
         '<span class="swatch tall-swatch" style="background:var(--c6)"></span> drawn less than by '
         f"{escape(report.comparison.baseline)}, "
-        '<span class="swatch tall-swatch" style="background:var(--c2)"></span> drawn more. Last: held-out bits per '
+        '<span class="swatch tall-swatch" style="background:var(--c2)"></span> drawn more, '
+        '<span class="swatch tall-swatch" style="background:var(--grey)"></span> all others. Last: held-out bits per '
         'byte, mean over the sources compared on.</p><div id="front" class="multiples"></div>'
     )
     return "".join([*map(_digest, report.digests), charts, *map(_texts, report.digests)])
