@@ -55,11 +55,12 @@ def with_settings(*kinds: type, table: str | None = None, only: tuple[str, ...] 
     `print_config`, too.
 
     Args:
-        kinds: the dataclasses.
+        kinds: the dataclasses; what the first has no default for must be given.
         table: name of a table of the config file that the command checks itself.
         only: keys, where not all are wanted.
     """
     specs = {key: spec for key, spec in one_each(kinds).items() if only is None or key in only}
+    needed = [key for key in one_each(kinds[:1]) if key in specs and specs[key].default is MISSING]
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function, eval_str=True)
@@ -78,15 +79,15 @@ def with_settings(*kinds: type, table: str | None = None, only: tuple[str, ...] 
             if takes_print:
                 values["print_config"] = print_config
             given = Given(flags, file, config)
-            for key, spec in specs.items():
-                if spec.default is MISSING and key not in given:
-                    raise UsageError(f"{spec.flags[0]}: needed ({spec.help}); give it, or {key} in a --config FILE")
+            if missing := [key for key in needed if key not in given]:
+                spec = specs[missing[0]]
+                raise UsageError(f"{spec.flags[0]}: needed ({spec.help}); give it, or {missing[0]} in a --config FILE")
             function(*args, given=given, **values)
 
         shared = [_parameter("config", _Config, None)]
         if takes_print:
             shared.append(_parameter("print_config", _PrintConfig, False))
-        options = [_parameter(key, _option(spec), None) for key, spec in specs.items()]
+        options = [_parameter(key, _option(spec, key in needed), None) for key, spec in specs.items()]
         panels = list(dict.fromkeys(spec.setting.panel for spec in specs.values()))
         wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=sorted([*own, *options, *shared], key=lambda p: _place(p, panels))
@@ -108,13 +109,13 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _option(spec: Spec) -> Any:
+def _option(spec: Spec, needed: bool) -> Any:
     """A setting as typer wants it: numbers come as text, and are read where those of config files are."""
     flags = spec.flags
     if spec.kind is bool:
         flags = [f"{flags[0]}/--no-{flags[0].removeprefix('--')}", *flags[1:]]
     default = "" if spec.shown_default in ("false", "none") else f" [dim]\\[{spec.shown_default}][/]"
-    if spec.default is MISSING:
+    if needed:
         default = " [red]\\[required][/]"
     option = typer.Option(
         *flags,
