@@ -21,6 +21,7 @@ from toremi_cli.reweight import (
     PolicyConfig,
     PolicyData,
     TopicStatistics,
+    context_sums,
     make_policy,
     other_tokens,
     sample_weights,
@@ -82,17 +83,20 @@ def main() -> None:
         names, rows = zip(*(next(node) for _ in range(BATCH)), strict=True)
         topic, tokens = torch.tensor([topics.index(name) for name in names]), torch.stack(rows)
         log_probs, targets = model(tokens[:, :-1]).log_softmax(-1), tokens[:, 1:]
-        losses = cross_entropy(log_probs.transpose(1, 2), targets, reduction="none").mean(1)
+        token_losses = cross_entropy(log_probs.transpose(1, 2), targets, reduction="none")
+        losses = token_losses.mean(1)
         weights = sample_weights(policy.weights, sample, topic, prob, BATCH).float() if on_loss else prob
         (weights * losses).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         segment = sample.repeat_interleave(CONTEXT_BYTES)
-        others = targets.flatten()[other_tokens(segment, CONTEXT_BYTES)].view_as(targets)
-        shuffled = -log_probs.detach().gather(2, others.unsqueeze(2)).sum((1, 2))
+        begins = targets.flatten() < ord("0")  # spaces and most punctuation: tokens are bytes here
+        others = targets.flatten()[other_tokens(segment, CONTEXT_BYTES, begins)]
+        shuffled = -log_probs.detach().flatten(0, 1).gather(1, others)
+        context = context_sums(token_losses.flatten(), shuffled, segment, BATCH, begins)
         counts = torch.full((BATCH,), float(CONTEXT_BYTES))
         natural = torch.from_numpy(node.natural / node.natural.sum() / node.draws.shares)[topic]
-        statistics.add(losses, prob, sample, topic, natural, sample_tokens=counts, sample_shuffled_nats=shuffled)
+        statistics.add(losses, prob, sample, topic, natural, sample_tokens=counts, sample_context=context)
         step += 1
         if step % INTERVAL == 0:  # on several ranks after torch.distributed.all_reduce(statistics.buffer)
             policy.update(statistics.read(step))

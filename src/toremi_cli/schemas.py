@@ -241,9 +241,11 @@ WEIGHTS = Table(
             "worth is token_loss * (shuffled_loss - token_loss)",
             "nats a token",
         ),
+        Column("word_gain", pa.float64(), "shuffled less plain loss of the tokens that begin a word", "nats a token"),
+        Column("num_words", pa.float64(), "those tokens, counted as num_tokens are", "tokens"),
     ),
 )
-RUN_WEIGHTS = WEIGHTS.with_optional("num_tokens", "token_loss", "shuffled_loss")
+RUN_WEIGHTS = WEIGHTS.with_optional("num_tokens", "token_loss", "shuffled_loss", "word_gain", "num_words")
 """What a run writes; `toremi replay` and `toremi export` know less."""
 LOSSES = Table(
     "losses",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import TrainingArguments
+from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 from tests.realtext import news_articles
 from tests.train.smallrun import write_workdir
@@ -130,6 +130,7 @@ def hf_trainer(workdir: Path, policy: str, out: Path, batch: int = BATCH, accumu
         train_dataset=data,
         optimizers=(optimizer, schedule),
         reweighting=TopicReweighting(made, INTERVAL, switch, rows=rows),
+        processing_class=PreTrainedTokenizerFast(tokenizer_file=str(config.tokenizer_path / "tokenizer.json")),
         order=[place[sample] for sample in order.take(STEPS * BATCH * LENGTH).tolist()],
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ def test_the_same_batches_come_to_the_weights_of_pretrain(workdir, tmp_path, pol
     for a, b in zip(ours, theirs, strict=True):
         assert (a["step"], a["topic"], a["stage"]) == (b["step"], b["topic"], b["stage"])
         assert b["num_samples"] == a["num_samples"]
-        for key in ("weight", "loss", "token_loss", "shuffled_loss"):
+        for key in ("weight", "loss", "token_loss", "shuffled_loss", "word_gain", "num_words"):
             assert b[key] == pytest.approx(a[key], rel=1e-4)
     assert len({row["weight"] for row in theirs}) >= 3
     known = run.reweighting.policy.data

@@ -18,6 +18,7 @@ from toremi_cli.reweight import (
     PolicyConfig,
     StageSwitch,
     TopicStatistics,
+    context_sums,
     make_policy,
     other_tokens,
     sample_weights,
@@ -170,7 +171,7 @@ def test_losses_are_those_of_the_whole_logits_though_few_are_float32_at_a_time(m
     batch = batch_topics({"labels": labels, "topic_ids": torch.tensor([[0], [1]])})
     factors = torch.randn(32)
     with Float32Sizes() as sizes:
-        losses, shuffled = hf_losses.token_losses(logits, labels, batch)
+        losses, context = hf_losses.token_losses(logits, labels, batch, torch.arange(50) % 3 == 0)
         (losses * factors).sum().backward()
     assert 0 < sizes.largest <= 5 * 50
     found, logits.grad = logits.grad, None
@@ -179,9 +180,11 @@ def test_losses_are_those_of_the_whole_logits_though_few_are_float32_at_a_time(m
     plain = -log_probs.gather(1, targets.unsqueeze(1)).squeeze(1) * valid
     (plain * factors).sum().backward()
     assert torch.allclose(losses, plain) and torch.allclose(found, logits.grad)
-    others = targets[other_tokens(torch.where(valid > 0, batch.segment, -1), 16)]
-    assert torch.allclose(shuffled, -log_probs.gather(1, others.unsqueeze(1)).squeeze(1) * valid)
-    assert not shuffled.requires_grad
+    begins = targets % 3 == 0
+    others = targets[other_tokens(torch.where(valid > 0, batch.segment, -1), 16, begins)]
+    shuffled = -log_probs.gather(1, others) * valid.unsqueeze(1)
+    assert torch.allclose(context, context_sums(plain, shuffled, batch.segment, 2, begins & (valid > 0)))
+    assert context[2].sum() == (begins & (valid > 0)).sum() and not context.requires_grad
 
 
 def test_topics_by_token_equal_topics_by_sample():
@@ -264,8 +267,9 @@ def test_it_measures_what_worth_is_made_of(tmp_path):
     log_probs = torch.log_softmax(model()(input_ids=batch.inputs).logits.flatten(0, 1).detach(), dim=-1)
     targets = batch.targets.flatten()
     valid = targets != -100
-    others = targets.clamp_min(0)[other_tokens(torch.where(valid, batch.segment, -1), LENGTH - 1)]
-    shuffled = -log_probs.gather(1, others.unsqueeze(1)).squeeze(1)
+    all_begin = torch.ones_like(valid)
+    others = targets.clamp_min(0)[other_tokens(torch.where(valid, batch.segment, -1), LENGTH - 1, all_begin)]
+    shuffled = -log_probs.gather(1, others)[:, 0]
     found = {row["topic"]: row["shuffled_loss"] for row in run.reweighting.history if row["step"] == 1}
     for index, topic in enumerate(TOPICS[:3]):
         samples = batch.pair_segment[batch.pair_topic == index]

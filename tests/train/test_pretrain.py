@@ -40,6 +40,8 @@ def test_a_run_leaves_its_tables_and_checkpoints(uninterrupted):
     assert all(row["token_loss"] == pytest.approx(row["loss"], rel=0.3) for row in seen)
     assert all(row["shuffled_loss"] == pytest.approx(row["loss"], rel=0.3) for row in seen)
     assert all(row["shuffled_loss"] != row["token_loss"] for row in seen)
+    assert all(0 < row["num_words"] < row["num_tokens"] for row in seen)
+    assert all(abs(row["word_gain"]) < row["loss"] for row in seen)
     assert {row["topic"] for row in rows} == {"Sports", "Politics", "Law"}
     assert sorted({row["step"] for row in rows}) == [4, 8, 12, 16, 20, 24]
     assert all(row["tokens_seen"] == row["step"] * 12 * 32 for row in rows)

@@ -36,13 +36,14 @@ def test_cross_entropy_equals_torch():
     torch.manual_seed(0)
     logits, targets, factors = torch.randn(20, 50) * 4, torch.randint(0, 50, (20,)), torch.rand(20)
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    others = targets.roll(1)
+    others = torch.stack((targets.roll(1), targets.roll(2)), dim=1)
     a, shuffled = token_cross_entropy(ours, targets, others)
     b = functional.cross_entropy(theirs, targets, reduction="none")
     (a * factors).sum().backward()
     (b * factors).sum().backward()
     torch.testing.assert_close(a, b)
-    torch.testing.assert_close(shuffled, functional.cross_entropy(logits, others, reduction="none"))
+    for ours_of, partner in zip(shuffled.T, others.T, strict=True):
+        torch.testing.assert_close(ours_of, functional.cross_entropy(logits, partner, reduction="none"))
     assert not shuffled.requires_grad
     torch.testing.assert_close(ours.grad, theirs.grad)
 
@@ -81,7 +82,7 @@ def test_chunks_of_a_bf16_head_add_up_their_gradients_in_float32(monkeypatch):
     short = short.bfloat16()
     compute_losses_in_forward(short)
     monkeypatch.setattr(token_loss, "CHUNK_LOGITS", 16)
-    losses, _ = short(hidden.bfloat16(), targets, targets)
+    losses, _ = short(hidden.bfloat16(), targets, targets.view(-1, 1))
     assert losses.dtype == torch.float32
     losses.sum().backward()
     torch.testing.assert_close(short.weight.grad.float(), head.weight.grad, rtol=0.02, atol=0.1)
@@ -167,16 +168,19 @@ def test_options_bear_gradient_checkpointing(options):
 
 @pytest.mark.parametrize("make", [gpt2, llama])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_shuffled_losses_are_those_of_other_tokens_of_the_segment(make, chunked, monkeypatch):
+@pytest.mark.parametrize("words", [False, True])
+def test_shuffled_losses_are_those_of_other_tokens_of_the_segment(make, chunked, words, monkeypatch):
     monkeypatch.setattr(token_loss, "CHUNK_LOGITS", 128 * 5, raising=False)  # five tokens at a time
     inputs, targets, _ = batch()
     segment = torch.tensor([0] * 8 + [1] * 3 + [2] * 5 + [3] * 7 + [4])
-    wrapped = TokenLoss(make(), chunked=chunked)
+    beginnings = torch.arange(128) % 3 == 0 if words else None
+    wrapped = TokenLoss(make(), chunked=chunked, word_beginnings=beginnings)
     losses = wrapped(inputs, targets, segment)
     log_probs = torch.log_softmax(make()(input_ids=inputs).logits.detach(), dim=-1).flatten(0, 1)
-    others = targets.flatten()[other_tokens(segment, 8)]
-    expected = -log_probs.gather(1, others.unsqueeze(1)).view(3, 8)
+    begins = beginnings[targets.flatten()] if words else torch.ones(24, dtype=torch.bool)
+    others = targets.flatten()[other_tokens(segment, 8, begins)]
+    expected = -log_probs.gather(1, others)
     torch.testing.assert_close(wrapped.shuffled_losses, expected, rtol=1e-4, atol=1e-5)
-    assert wrapped.shuffled_losses[2, 7] == losses[2, 7]  # a token alone has no other
-    assert not torch.allclose(wrapped.shuffled_losses, losses, atol=0.1)
+    assert (wrapped.shuffled_losses[23] == losses[2, 7]).all()  # a token alone has no other
+    assert not torch.allclose(wrapped.shuffled_losses[:, 0], losses.flatten(), atol=0.1)
     assert not wrapped.shuffled_losses.requires_grad

@@ -8,14 +8,16 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from toremi_cli.integrations.hf_batch import IGNORED, BatchTopics
-from toremi_cli.reweight import other_tokens
+from toremi_cli.reweight import context_sums, other_tokens
 
 CHUNK_LOGITS = 2**25
 """Logits that are held in float32 at a time: 128 MiB."""
 
 
-def token_losses(logits: Tensor, labels: Tensor, batch: BatchTopics) -> tuple[Tensor, Tensor]:
-    """Nats of each label, and of another label of its sample under the same prediction; 0 where none is predicted.
+def token_losses(
+    logits: Tensor, labels: Tensor, batch: BatchTopics, word_beginnings: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Nats of each label, 0 where none is predicted; and what context tells of the samples' labels.
 
     The logits are taken to float32 some rows at a time, and again in the backward pass: several float32 copies of all
     of them would be most of a step's memory.
@@ -24,28 +26,33 @@ def token_losses(logits: Tensor, labels: Tensor, batch: BatchTopics) -> tuple[Te
         logits: (B, T, vocabulary).
         labels: (B, T); position t predicts label t + 1.
         batch: the samples.
+        word_beginnings: (vocab,) bool: tokens that begin a word; None: all count as such.
 
     Returns:
-        twice (B * (T - 1),) float32.
+        (B * (T - 1),) float32, and (3, num_samples) `context_sums`.
     """
     targets = labels[:, 1:]
     known = targets.flatten().clamp_min(0)
     segment = torch.where(batch.valid > 0, batch.segment, -1)
-    others = known[other_tokens(segment, targets.shape[1])].view_as(targets)
+    begins = torch.ones_like(known, dtype=torch.bool) if word_beginnings is None else word_beginnings[known]
+    others = known[other_tokens(segment, targets.shape[1], begins)].view(*targets.shape, 2)
     # The last position predicts nothing, but without it the logits would have to be copied to lie in one piece.
-    columns = (functional.pad(targets, (0, 1), value=IGNORED), functional.pad(others, (0, 1)))
+    columns = (functional.pad(targets, (0, 1), value=IGNORED), functional.pad(others, (0, 0, 0, 1)))
     rows = max(CHUNK_LOGITS // logits.shape[-1], 1)
-    parts = zip(*(x.split(rows) for x in (logits.flatten(0, 1), *(c.flatten() for c in columns))), strict=True)
+    parts = zip(*(x.split(rows) for x in (logits.flatten(0, 1), *(c.flatten(0, 1) for c in columns))), strict=True)
     found = [checkpoint(_chunk_losses, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
-    losses, shuffled = (torch.cat(column).view_as(labels)[:, :-1].flatten() for column in zip(*found, strict=True))
-    return losses, shuffled
+    losses, shuffled = (
+        torch.cat(column).unflatten(0, labels.shape)[:, :-1].flatten(0, 1) for column in zip(*found, strict=True)
+    )
+    return losses, context_sums(losses, shuffled, batch.segment, len(batch.num_tokens), begins & (batch.valid > 0))
 
 
 def _chunk_losses(logits: Tensor, targets: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Both losses of `token_losses` for some rows: logits (n, vocabulary), targets and others (n,)."""
+    """Losses of targets and of others for some rows: logits (n, vocabulary), targets and others (n,)."""
     logits = logits.float()
     losses = functional.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
     with torch.no_grad():
-        of_target, of_other = (logits.gather(1, t.clamp_min(0).unsqueeze(1)).squeeze(1) for t in (targets, others))
-        shuffled = (losses + of_target - of_other) * (targets != IGNORED)
+        is_known = (targets != IGNORED).unsqueeze(1)
+        of_target = logits.gather(1, targets.clamp_min(0).unsqueeze(1))
+        shuffled = (losses.unsqueeze(1) + of_target - logits.gather(1, others)) * is_known
     return losses, shuffled

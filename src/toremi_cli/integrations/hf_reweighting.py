@@ -29,7 +29,8 @@ from toremi_cli.train.agreement import from_first_rank
 
 STATE_FILE = "toremi_reweighting.json"
 MEASURED = frozenset(
-    {"loss", "num_samples", "num_segments", "num_tokens", "share", "share_tokens", "token_loss", "shuffled_loss"}
+    {"loss", "num_samples", "num_segments", "num_tokens", "num_words", "share", "share_tokens", "shuffled_loss"}
+    | {"token_loss", "word_gain"}
 )
 """What it tells a policy: fields of `IntervalStats`."""
 
@@ -82,16 +83,14 @@ class TopicReweighting(TrainerCallback):
         self.statistics = TopicStatistics(len(self.policy.topics), sums_device(device), self.policy.topics)
         self.weights = self.policy.weights.to(sums_device(device))
 
-    def loss(
-        self, token_losses: Tensor, batch: BatchTopics, step: int, shuffled_losses: Tensor | None = None
-    ) -> Tensor:
+    def loss(self, token_losses: Tensor, batch: BatchTopics, step: int, context: Tensor | None = None) -> Tensor:
         """Sum over samples of weight times mean token loss; also takes note of the losses. No wait for the device.
 
         Args:
             token_losses: (N,) nats of each predicted token, 0 where none is predicted.
             batch: the samples of those tokens.
             step: optimizer steps done.
-            shuffled_losses: (N,) nats of other tokens of the same sample under the same predictions, 0 likewise.
+            context: (3, num_samples) `context_sums` of the samples' tokens.
         """
         place = sums_device(token_losses.device)
         if self.statistics.buffer.device != place:
@@ -108,9 +107,6 @@ class TopicReweighting(TrainerCallback):
             of_row = batch.row.to(place)
             on_loss, on_statistics = (x[of_row] for x in self.sampling.factors(batch.num_rows, place))
             observed, drawn = pairs[2] * on_statistics[pairs[0]], on_loss
-        shuffled = None
-        if shuffled_losses is not None:
-            shuffled = shuffled_losses.new_zeros(size).index_add(0, batch.segment, shuffled_losses).to(place)
         counts = is_sample.to(place)
         self.statistics.add(
             sample_loss.detach().to(place),
@@ -118,7 +114,7 @@ class TopicReweighting(TrainerCallback):
             *pairs[:2],
             observed,
             sample_tokens=batch.num_tokens.to(place),
-            sample_shuffled_nats=shuffled,
+            sample_context=None if context is None else context.to(place),
             sample_begins=counts,
         )
         factors = sample_weights(self.weights, *pairs, size) if drawn is None else drawn
@@ -203,7 +199,8 @@ class TopicReweighting(TrainerCallback):
 
     def _remember(self, stats: IntervalStats, weights: Tensor, stage: int) -> None:
         counts = stats.num_samples.tolist()
-        measured = {name: getattr(stats, name) for name in ("loss", "num_tokens", "token_loss", "shuffled_loss")}
+        context = ("shuffled_loss", "word_gain", "num_words")
+        measured = {name: getattr(stats, name) for name in ("loss", "num_tokens", "token_loss", *context)}
         values = {name: column.tolist() for name, column in measured.items() if column is not None}
         for index, (topic, weight) in enumerate(zip(self.policy.topics, weights.tolist(), strict=True)):
             row = {"step": stats.step, "stage": stage, "topic": topic, "weight": weight, "num_samples": counts[index]}

@@ -9,7 +9,8 @@
 Rows carry their topics as `hf_batch` describes. The step's loss is that of `toremi pretrain`: the mean over the samples
 of the global batch, over ranks and accumulation steps, of weight times mean token loss. Where the policy acts on
 sampling, the rows of each step are drawn by its shares, with the draws of `toremi pretrain`. Weights, draws, stage and
-interval under way are saved into each checkpoint and taken up on resume. A runnable example: examples/hf_trainer.py.
+interval under way are saved into each checkpoint and taken up on resume. `processing_class=tokenizer`, a fast one, lets
+`toremi` know which tokens begin a word. A runnable example: examples/hf_trainer.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
@@ -29,6 +30,7 @@ from toremi_cli.integrations.hf_losses import token_losses
 from toremi_cli.integrations.hf_reweighting import TopicReweighting, summed
 from toremi_cli.integrations.hf_rows import read_rows
 from toremi_cli.integrations.hf_sampling import DrawnBatches
+from toremi_cli.lm.words import word_beginnings
 
 __all__ = ["ReweightingTrainer", "TopicReweighting", "read_rows"]
 
@@ -63,6 +65,7 @@ class ReweightingTrainer(Trainer):
     def __init__(self, *args: Any, reweighting: TopicReweighting, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.reweighting = reweighting
+        self._beginnings: Tensor | None = None
         self.add_callback(reweighting)
         self.data_collator = CheckedCollator(self.data_collator, len(reweighting.policy.topics))
         if reweighting.sampling is not None:
@@ -125,12 +128,19 @@ class ReweightingTrainer(Trainer):
         batch = batch_topics(inputs)
         labels = for_model.pop("labels")
         outputs = model(**for_model)
-        losses, shuffled = token_losses(outputs.logits, labels, batch)
-        total = self.reweighting.loss(losses, batch, self.state.global_step, shuffled)
+        losses, context = token_losses(outputs.logits, labels, batch, self._word_beginnings(outputs.logits))
+        total = self.reweighting.loss(losses, batch, self.state.global_step, context)
         divisor = batch.num_samples if num_items_in_batch is None else num_items_in_batch
         # Data parallelism averages the ranks' gradients, and this is a sum over ranks.
         loss = total * _world_size() / divisor
         return (loss, outputs) if return_outputs else loss
+
+    def _word_beginnings(self, logits: Tensor) -> Tensor | None:
+        """(vocab,) bool, of a fast tokenizer given as `processing_class`; None without one."""
+        tokenizer = getattr(self.processing_class, "backend_tokenizer", None)
+        if tokenizer is not None and self._beginnings is None:
+            self._beginnings = torch.from_numpy(word_beginnings(tokenizer, logits.shape[-1])).to(logits.device)
+        return self._beginnings
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

@@ -13,7 +13,7 @@ from toremi_cli.reweight.sampling import Strata, StratumDraws, build_strata, imp
 from toremi_cli.reweight.sensitivity import segment_mean
 from toremi_cli.reweight.stage_switch import StageSwitch
 from toremi_cli.reweight.stats import IntervalStats, TopicStatistics, sums_device
-from toremi_cli.reweight.worth import other_tokens, worth
+from toremi_cli.reweight.worth import context_sums, other_tokens, worth
 
 __all__ = [
     "POLICIES",
@@ -28,6 +28,7 @@ __all__ = [
     "TopicStatistics",
     "alarms",
     "build_strata",
+    "context_sums",
     "held_down",
     "importance",
     "make_policy",

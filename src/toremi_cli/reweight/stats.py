@@ -32,6 +32,11 @@ class IntervalStats:
     shuffled_loss: Tensor | None = None
     """(num_topics,) float64: mean loss of the same predictions on other tokens of the same sample, in nats: S of
     `worth`; NaN where unseen; None: not measured."""
+    word_gain: Tensor | None = None
+    """(num_topics,) float64: mean S - L of the topic's tokens that begin a word, in nats, S being the loss of other such
+    tokens; NaN where none was seen; None: not measured."""
+    num_words: Tensor | None = None
+    """(num_topics,) float64: those tokens, times the probability of the topic."""
     sensitivity: Tensor | None = None
     """(num_topics,) float64: mean gradient sensitivity of the topic's samples; NaN where unseen; None: not measured."""
     holdout_loss: Tensor | None = None
@@ -94,8 +99,9 @@ class IntervalStats:
         return float(share.sum()) + unlabelled, float((share * weights).sum()) + unlabelled
 
 
-_LOSS, _MASS, _COUNT, _SHARE, _TOKENS, _NATS, _BYTES, _SENSITIVITY, _TOKEN_SHARE, _BEGINS, _SHUFFLED = range(11)
-NUM_COLUMNS = 11
+_LOSS, _MASS, _COUNT, _SHARE, _TOKENS, _NATS, _BYTES, _SENSITIVITY, _TOKEN_SHARE, _BEGINS = range(10)
+_SHUFFLED, _WORD_GAIN, _WORDS = range(10, 13)
+NUM_COLUMNS = 13
 
 
 class TopicStatistics:
@@ -115,7 +121,7 @@ class TopicStatistics:
         self.num_topics = num_topics
         self.topics = topics
         self.buffer = torch.zeros(num_topics + 1, NUM_COLUMNS, dtype=torch.float64, device=device)
-        self._has_sensitivity = self._has_shuffled = False
+        self._has_sensitivity = self._has_context = False
 
     def add(
         self,
@@ -127,7 +133,7 @@ class TopicStatistics:
         *,
         sample_tokens: Tensor | None = None,
         sample_bytes: Tensor | None = None,
-        sample_shuffled_nats: Tensor | None = None,
+        sample_context: Tensor | None = None,
         sample_sensitivity: Tensor | None = None,
         sample_begins: Tensor | None = None,
     ) -> None:
@@ -142,7 +148,7 @@ class TopicStatistics:
                 sample's natural share over its sampling share, which makes the means those of natural sampling.
             sample_tokens: (S,) predicted tokens of the segment; needed for losses by byte and for shares by token.
             sample_bytes: (S,) bytes of those tokens.
-            sample_shuffled_nats: (S,) sum of the segment's `TokenLoss.shuffled_losses`; None where not measured.
+            sample_context: (3, S) `context_sums` of the segments' tokens; None where not measured.
             sample_sensitivity: (S,) mean gradient sensitivity of the segment's tokens; None where not measured.
             sample_begins: (S,) 1 where the segment is the first of its sample, else 0; None: each is a whole sample.
         """
@@ -153,16 +159,16 @@ class TopicStatistics:
         tokens = zeros if sample_tokens is None else sample_tokens.double()
         bytes_ = zeros if sample_bytes is None else sample_bytes.double()
         sensitivity = zeros if sample_sensitivity is None else sample_sensitivity.detach().double() * mass
-        shuffled = zeros if sample_shuffled_nats is None else sample_shuffled_nats.detach().double()
+        context = zeros.expand(3, -1) if sample_context is None else sample_context.detach().double()
         self._has_sensitivity |= sample_sensitivity is not None
-        self._has_shuffled |= sample_shuffled_nats is not None
+        self._has_context |= sample_context is not None
         nats = loss * tokens / mass.clamp_min(torch.finfo(torch.float64).tiny)
         total_prob = zeros.index_add(0, pair_sample, prob)
         at_least_tiny = total_prob.clamp_min(torch.finfo(torch.float64).tiny)
         split, token_split = mass / at_least_tiny, tokens / at_least_tiny
         counts = torch.ones_like(mass)
         begins = counts if sample_begins is None else sample_begins.double()
-        columns = (loss, mass, counts, split, tokens, nats, bytes_, sensitivity, token_split, begins, shuffled)
+        columns = (loss, mass, counts, split, tokens, nats, bytes_, sensitivity, token_split, begins, *context)
         # (S, NUM_COLUMNS); counts must not be scaled by the probability, so they are put in below.
         segments = torch.stack(columns, dim=1)
         pairs = segments[pair_sample] * prob.unsqueeze(1)
@@ -194,7 +200,9 @@ class TopicStatistics:
             num_segments=torch.where(seen, topics[:, _COUNT], 0.0).round().long(),
             loss_per_byte=topics[:, _NATS] / topics[:, _BYTES],
             token_loss=topics[:, _NATS] / topics[:, _TOKENS],
-            shuffled_loss=topics[:, _SHUFFLED] / topics[:, _TOKENS] if self._has_shuffled else None,
+            shuffled_loss=topics[:, _SHUFFLED] / topics[:, _TOKENS] if self._has_context else None,
+            word_gain=topics[:, _WORD_GAIN] / topics[:, _WORDS] if self._has_context else None,
+            num_words=topics[:, _WORDS].clone() if self._has_context else None,
             # Zeros would say that no topic moves the model, and so that the hard ones are noise.
             sensitivity=topics[:, _SENSITIVITY] / mass if self._has_sensitivity else None,
             num_tokens=topics[:, _TOKENS].clone(),

@@ -14,7 +14,7 @@ class _TokenCrossEntropy(torch.autograd.Function):
         log_probs = torch.log_softmax(logits, dim=-1)
         ctx.save_for_backward(log_probs, targets)
         losses = -log_probs.gather(1, targets.unsqueeze(1)).squeeze(1)
-        other_losses = -log_probs.gather(1, others.unsqueeze(1)).squeeze(1)
+        other_losses = -log_probs.gather(1, others)
         ctx.mark_non_differentiable(other_losses)
         return losses, other_losses
 
@@ -29,12 +29,12 @@ class _TokenCrossEntropy(torch.autograd.Function):
 
 
 def token_cross_entropy(logits: Tensor, targets: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses of the targets, and of other tokens under the same predictions, both (N,) in nats.
+    """Losses of the targets, (N,), and of other tokens under the same predictions, (N, k), in nats.
 
     Args:
         logits: (N, vocabulary) float32.
         targets: (N,) int64.
-        others: (N,) int64. Their losses have no gradient.
+        others: (N, k) int64. Their losses have no gradient.
 
     The backward pass may run once: it overwrites what the forward pass kept.
     """

@@ -26,10 +26,10 @@ from toremi_cli.train.loss import (
     normaliser,
     objective,
     sample_losses,
+    segment_context,
     segment_losses,
     segment_sensitivity,
     segment_weights,
-    shuffled_sums,
 )
 from toremi_cli.train.run import Run, put_in_force
 from toremi_cli.train.schedule import fraction_of_peak
@@ -120,7 +120,7 @@ def train_step(run: Run, batch: StepBatch) -> None:
             counted.pair_prob * run.propensities[counted.stratum[counted.pair_segment]],
             sample_tokens=counted.num_tokens,
             sample_bytes=counted.num_bytes,
-            sample_shuffled_nats=shuffled_sums(run.losses, micro).to(run.sums_device),
+            sample_context=segment_context(run.losses, token_losses, micro).to(run.sums_device),
             sample_sensitivity=None if sensitivity is None else sensitivity.to(run.sums_device),
             sample_begins=counted.begins,
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toremi_cli.reweight import sample_weights, segment_mean
+from toremi_cli.reweight import context_sums, sample_weights, segment_mean
 from toremi_cli.train.loader import MicroBatch
 from toremi_cli.train.token_loss import TokenLoss
 
@@ -22,11 +22,12 @@ def segment_losses(token_losses: Tensor, batch: MicroBatch) -> Tensor:
     return zeros.index_add(0, batch.segment, token_losses.flatten().to(zeros.dtype))
 
 
-def shuffled_sums(losses: TokenLoss, batch: MicroBatch) -> Tensor:
-    """(S,) sum of each segment's `TokenLoss.shuffled_losses`, of the batch just passed through the model."""
+def segment_context(losses: TokenLoss, token_losses: Tensor, batch: MicroBatch) -> Tensor:
+    """(3, S) `context_sums` of the segments, from (b, T), of the batch just passed through the model."""
     shuffled, losses.shuffled_losses = losses.shuffled_losses, None
     assert shuffled is not None
-    return segment_losses(shuffled, batch)
+    begins = losses.begins_word(batch.targets.flatten())
+    return context_sums(token_losses.flatten(), shuffled, batch.segment, batch.mass.shape[0], begins)
 
 
 def sample_losses(segment_sums: Tensor, batch: MicroBatch) -> Tensor:

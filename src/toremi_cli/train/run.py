@@ -12,6 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from toremi_cli.layout import Workdir
+from toremi_cli.lm.tokenizer import open_tokenizer
+from toremi_cli.lm.words import word_beginnings
 from toremi_cli.reweight import Policy, StageSwitch, TopicStatistics, sums_device
 from toremi_cli.schemas import TRAIN
 from toremi_cli.train.attention import attend_without_waiting
@@ -198,12 +200,14 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
     attend_without_waiting(model)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    beginnings = torch.from_numpy(word_beginnings(open_tokenizer(config.tokenizer_path).load(), plan.shape.vocab_size))
     losses = TokenLoss(
         model,
         sensitivity=config.sensitivity,
         compile_body=config.compile,
         chunked=config.chunked_loss,
         mask_documents=config.mask_documents,
+        word_beginnings=beginnings.to(device),
     )
     token_loss, optimizer = accelerator.prepare(losses, build_optimizer(model, config, device))
     sampling = _sampling(config, cache, plan)

@@ -28,6 +28,8 @@ def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> Non
         "num_tokens": stats.num_tokens,
         "token_loss": stats.token_loss,
         "shuffled_loss": stats.shuffled_loss,
+        "word_gain": stats.word_gain,
+        "num_words": stats.num_words,
     }
     values = {name: column.tolist() for name, column in measured.items() if column is not None}
     counts = stats.num_samples.tolist()

@@ -35,6 +35,7 @@ class TokenLoss(nn.Module):
         compile_body: bool = False,
         chunked: bool = False,
         mask_documents: bool = False,
+        word_beginnings: Tensor | None = None,
     ) -> None:
         """Wrap a model of transformers.
 
@@ -44,6 +45,7 @@ class TokenLoss(nn.Module):
             compile_body: compile the body with torch.compile.
             chunked: compute losses chunk by chunk, never with all logits in memory.
             mask_documents: let tokens see those of their own sample only.
+            word_beginnings: (vocab,) bool, on the model's device: tokens that begin a word; None: all count as such.
 
         Raises:
             UsageError: the model cannot do what is asked for.
@@ -51,6 +53,7 @@ class TokenLoss(nn.Module):
         super().__init__()
         self.model = model
         self.sensitivity, self.chunked, self.mask_documents = sensitivity, chunked, mask_documents
+        self.word_beginnings = word_beginnings
         self.is_split = is_body_and_head(model)
         if not self.is_split and (sensitivity or chunked):
             what = "--chunked-loss" if chunked else "--sensitivity"
@@ -62,7 +65,8 @@ class TokenLoss(nn.Module):
         if chunked:
             compute_losses_in_forward(model.get_output_embeddings())  # type: ignore[operator]
         self.shuffled_losses: Tensor | None = None
-        """(b, T) of the last micro-batch: the losses of other tokens of the same segment under the same predictions."""
+        """(b * T, 2) of the last micro-batch: the losses of the partners that `other_tokens` gives, under the same
+        predictions."""
         self.token_sensitivity: Tensor | None = None
         """(b, T) norm of the gradient at the last hidden state, of the last micro-batch after its backward, still times
         the factor of the loss."""
@@ -84,9 +88,10 @@ class TokenLoss(nn.Module):
         more = document_inputs(segment.view_as(inputs)) if self.mask_documents and segment is not None else {}
         output = self._forward[0](input_ids=inputs, use_cache=False, **more)
         if segment is None:
-            others = targets
+            others = targets.view(-1, 1)
         else:
-            others = targets.flatten()[other_tokens(segment, targets.shape[1])].view_as(targets)
+            known = targets.flatten()
+            others = known[other_tokens(segment, targets.shape[1], self.begins_word(known))]
         if not self.is_split:
             return self._losses(output.logits, targets, others)
         hidden = output[0]  # (b, T, width)
@@ -97,6 +102,12 @@ class TokenLoss(nn.Module):
             losses, self.shuffled_losses = head(hidden, targets, others)
             return cast("Tensor", losses)
         return self._losses(head(hidden), targets, others)
+
+    def begins_word(self, tokens: Tensor) -> Tensor:
+        """(N,) bool of tokens (N,): whether each begins a word."""
+        if self.word_beginnings is None:
+            return torch.ones_like(tokens, dtype=torch.bool)
+        return self.word_beginnings[tokens]
 
     def tie_weights(self) -> None:
         """Let embedding and head share their weights again; FSDP's preparation calls it."""
@@ -113,8 +124,7 @@ class TokenLoss(nn.Module):
     def _losses(self, logits: Tensor, targets: Tensor, others: Tensor) -> Tensor:
         # (b, T, vocab) -> (b * T, vocab), one row a prediction
         rows = logits.flatten(0, 1).float()
-        losses, shuffled = token_cross_entropy(rows, targets.flatten(), others.flatten())
-        self.shuffled_losses = shuffled.view_as(targets)
+        losses, self.shuffled_losses = token_cross_entropy(rows, targets.flatten(), others)
         return losses.view_as(targets)
 
     def _keep_gradient_norm(self, gradient: Tensor) -> None:
@@ -146,7 +156,7 @@ def chunk_logits(memory: int) -> int:
 
 
 def _chunked_losses(hidden: Tensor, head: nn.Linear, targets: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Both losses of `TokenLoss._losses`, (b, T), some tokens at a time; the backward pass makes their logits anew.
+    """Losses (b, T) and shuffled ones (b * T, 2), some tokens at a time; the backward pass makes their logits anew.
 
     torch's `linear_cross_entropy` does that as well, but under bf16 it rounds the losses to bf16.
     """
@@ -154,7 +164,7 @@ def _chunked_losses(hidden: Tensor, head: nn.Linear, targets: Tensor, others: Te
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     weight = head.weight.float()  # FSDP's is bf16, in which the chunks' gradients must not be added up
     size = max(chunk_logits(gpu_memory(hidden.device)) // weight.shape[0], 1)
-    parts = zip(*(x.split(size) for x in (hidden.flatten(0, 1), targets.flatten(), others.flatten())), strict=True)
+    parts = zip(*(x.split(size) for x in (hidden.flatten(0, 1), targets.flatten(), others)), strict=True)
     losses, shuffled = zip(
         *(
             checkpoint(_head_losses, *part, weight, head.bias, dtype, use_reentrant=False, preserve_rng_state=False)
@@ -162,7 +172,7 @@ def _chunked_losses(hidden: Tensor, head: nn.Linear, targets: Tensor, others: Te
         ),
         strict=True,
     )
-    return torch.cat(losses).view_as(targets), torch.cat(shuffled).view_as(targets)
+    return torch.cat(losses).view_as(targets), torch.cat(shuffled)
 
 
 def _head_losses(

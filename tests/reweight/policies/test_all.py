@@ -43,6 +43,8 @@ def measured(seen):
         num_tokens=num_bytes / 3,
         token_loss=loss,
         shuffled_loss=1.5 * loss + loss.sin(),
+        word_gain=loss / 3 + loss.sin(),
+        num_words=num_bytes / 6,
     )
 
 

@@ -22,9 +22,10 @@ def test_trajectory_equals_the_plain_computation(name):
         counts = [0 if x is None else case["samples"] for x in losses]
         seen = stats(losses, step, counts)
         if "gain" in case:
-            gain = torch.tensor(case["gain"][interval], dtype=torch.float64)
+            gain, word_gain = (torch.tensor(case[g][interval], dtype=torch.float64) for g in ("gain", "word_gain"))
             tokens = torch.tensor(case["tokens"], dtype=torch.float64).where(seen.seen, 0.0)
-            seen = replace(seen, token_loss=seen.loss, shuffled_loss=seen.loss + gain, num_tokens=tokens)
+            context = {"shuffled_loss": seen.loss + gain, "word_gain": word_gain, "num_words": tokens / 2}
+            seen = replace(seen, token_loss=seen.loss, num_tokens=tokens, **context)
         policy.update(seen, 2 if step >= case["switch_step"] else 1)
         assert policy.weights.tolist() == pytest.approx(expected, rel=1e-9), step
 

@@ -6,7 +6,7 @@ import torch
 
 from tests.reweight.policies.test_toremi_paper import stats
 from toremi_cli.reweight import MissingNeed, PolicyConfig, PolicyData, make_policy
-from toremi_cli.reweight.policies.toremi import ENOUGH, FLOOR, LEAST, STEEP
+from toremi_cli.reweight.policies.toremi import ENOUGH, FLOOR, STEEP
 
 NAN = math.nan
 SIZES = [1.2, 1.1, 0.9, 0.8]
@@ -20,13 +20,15 @@ def make(before=None, sizes=SIZES, **options):
     return make_policy(PolicyConfig(name="toremi", **options), [f"t{k}" for k in range(len(sizes))], data)
 
 
-def seen(*measured, tokens=1000.0):
-    """An interval; None for a topic that it didn't see."""
+def seen(*measured, tokens=1000.0, word_gain=None):
+    """An interval; None for a topic that it didn't see. Without `word_gain` words gain what all tokens do."""
     loss, shuffled = zip(*((NAN, NAN) if m is None else m for m in measured), strict=True)
     f = lambda values: torch.tensor(values, dtype=torch.float64)  # noqa: E731
     counts = f([0.0 if m is None else tokens for m in measured])
     interval = stats([None if m is None else m[0] for m in measured])
-    return replace(interval, token_loss=f(loss), shuffled_loss=f(shuffled), num_tokens=counts)
+    words = f(shuffled) - f(loss) if word_gain is None else f(word_gain)
+    context = {"shuffled_loss": f(shuffled), "word_gain": words, "num_words": counts / 2}
+    return replace(interval, token_loss=f(loss), num_tokens=counts, **context)
 
 
 def shares(policy):
@@ -35,7 +37,7 @@ def shares(policy):
 
 def held(value, natural, part):
     """What is left of a topic's part, of a value relative to the median, where the part is above its natural share."""
-    trust = min(1, max(value / ENOUGH, LEAST)) ** STEEP
+    trust = min(1, value / ENOUGH) ** STEEP
     return natural * trust * (part / natural) ** trust
 
 
@@ -84,31 +86,46 @@ def test_noise_rote_and_junk_lose_by_what_the_model_measures_alone():
     policy.update(seen(CLEAN, ROTE, NOISE, JUNK))
     clean, rote, noise, junk = shares(policy)
     large, part = FLOOR * 0.6, (1 - FLOOR * 0.6) / 3
-    assert junk / clean == pytest.approx(held(6 / 25, natural=0.1, part=part) / large)  # L (S - L)^2 over its median
-    least = held(0.0, natural=0.15, part=part) / large
-    assert (rote / clean, noise / clean) == pytest.approx((least, least))
+    assert junk / clean == pytest.approx(held(0.3**2, natural=0.1, part=part) / large)  # 3 of a median of 10
+    assert rote / clean == pytest.approx(held(0.049**2, natural=0.15, part=part) / large)
+    assert noise / clean == pytest.approx(0, abs=1e-9)
+
+
+def test_what_keeps_an_order_within_its_words_alone_is_noise():
+    policy = make(sizes=[6.0, 1.5, 1.5, 1.0])
+    policy.update(seen(CLEAN, CLEAN, CLEAN, CLEAN, word_gain=[2.0, 2.0, 2.0, 0.4]))
+    clean, _, _, shuffled = shares(policy)
+    assert shuffled / clean == pytest.approx(held(0.2, natural=0.1, part=(1 - FLOOR * 0.6) / 3) / (FLOOR * 0.6))
+
+
+def test_text_without_words_is_judged_by_all_its_tokens():
+    policy = make()
+    without = seen(CLEAN, CLEAN, CLEAN, CLEAN, word_gain=[2.0, 2.0, 2.0, NAN])
+    without.num_words[3] = 0
+    policy.update(without)
+    assert shares(policy) == pytest.approx(shares(make()))
 
 
 def test_the_model_counts_as_far_as_it_uses_context():
     """n-grams gain 2.5 nats by context; a model that gains a tenth of that in a topic knows little of it yet."""
     sizes = [1.0] * 4  # all of equal parts already
     young, grown, old = (make([CLEAN] * 4, sizes=sizes) for _ in range(3))
-    young.update(seen((7.0, 7.25), (7.0, 7.25), (7.0, 7.25), (0.7, 0.95)))  # the last is worth 0.1 of the others
-    grown.update(seen((4.0, 6.5), (4.0, 6.5), (4.0, 6.5), (1.6, 4.1)))  # 0.4
-    old.update(seen((3.0, 8.0), (3.0, 8.0), (3.0, 8.0), (1.2, 6.2)))
+    young.update(seen((7.0, 7.25), (7.0, 7.25), (7.0, 7.25), (1.4, 1.65)))  # the last is worth 0.2 of the others
+    grown.update(seen((4.0, 6.5), (4.0, 6.5), (4.0, 6.5), (2.4, 4.9)))  # 0.6
+    old.update(seen((3.0, 8.0), (3.0, 8.0), (3.0, 8.0), (1.8, 6.8)))
     relative = [shares(p)[3] / shares(p)[0] for p in (young, grown, old)]
-    trust = (0.4 / ENOUGH) ** STEEP
-    assert relative == pytest.approx([1.0, trust, trust])  # 0.1^0.1 = 0.79: trusted yet
+    trust = (0.6**2 / ENOUGH) ** STEEP  # by all tokens and by words
+    assert relative == pytest.approx([1.0, trust, trust])  # (0.2^2)^0.1 = 0.72: trusted yet
 
 
 def test_what_is_new_to_the_model_is_not_taken_for_noise():
     """Of two topics of one loss and gain, n-grams find much context in one, and little in the other."""
     policy = make([CLEAN, CLEAN, CLEAN, (4.0, 6.5), (5.5, 6.5)], sizes=[1.0] * 5)
-    weak = (6.0, 7.0)  # 6 of a median of 25
+    weak = (6.0, 6.75)  # 4.5 of a median of 10
     policy.update(seen(CLEAN, CLEAN, CLEAN, weak, weak))
     clean, _, _, new, noise = shares(policy)
-    assert new / clean == pytest.approx((0.24**0.4 / ENOUGH) ** STEEP)
-    assert noise / clean == pytest.approx(LEAST**STEEP)
+    assert new / clean == pytest.approx(((0.45**2) ** 0.3 / ENOUGH) ** STEEP)
+    assert noise / clean == pytest.approx((0.55 * (0.45**2) ** 0.75 / ENOUGH) ** STEEP)
 
 
 def test_the_median_is_that_of_the_text_not_of_topics():
@@ -144,8 +161,8 @@ def test_old_losses_are_forgotten():
     for _ in range(2):
         policy.update(seen(CLEAN, CLEAN, CLEAN, CLEAN))
     old = sum(i**4 for i in range(1, 11)) / sum(i**4 for i in range(1, 13))  # an interval at n of N tokens: (n/N)^4
-    value = (4 + 2.2 * old) * (2.5 - 2.6 * old) ** 2
-    expected = held(value / 25, natural=0.8 / 4, part=0.25) / 0.25
+    value = ((4 + 2.2 * old) * (2.5 - 2.6 * old) / 10) ** 2
+    expected = held(value, natural=0.8 / 4, part=0.25) / 0.25
     assert shares(policy)[3] / shares(policy)[0] == pytest.approx(expected)
     for _ in range(20):
         policy.update(seen(CLEAN, CLEAN, CLEAN, CLEAN))
@@ -173,5 +190,5 @@ def test_odd_corpora():
 
 
 def test_it_says_what_it_lacks():
-    with pytest.raises(MissingNeed, match="needs shuffled_loss: the loss of the same predictions on other tokens"):
+    with pytest.raises(MissingNeed, match="needs num_words: the tokens that begin a word"):
         make().check_measures({"loss", "num_samples", "num_tokens", "token_loss"})

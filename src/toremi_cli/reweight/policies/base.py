@@ -26,6 +26,8 @@ NEEDS = {
     "num_tokens": "the predicted tokens of each topic",
     "token_loss": "the mean loss of each topic's tokens",
     "shuffled_loss": "the loss of the same predictions on other tokens of the sample",
+    "word_gain": "what context gains on tokens that begin a word",
+    "num_words": "the tokens that begin a word",
 }
 """What a policy may need: fields of `PolicyData`, known beforehand, and of `IntervalStats`, measured in intervals."""
 MEASURES = frozenset(field.name for field in fields(IntervalStats))

@@ -1,16 +1,18 @@
 """`toremi`: text that is worth less than most is drawn less. Ours; reasons and measurements in docs/policy.md.
 
     worth   = L (S - L)          what is left to learn x what context tells, see `reweight/worth.py`
-    u_l     = min(1, worth_l / m)                by n-grams, before the first step; m: median of worth over the text
-    v_l     = min(1, worth_l (S_l - L_l) / m)    by the model: noise is what context goes on telling it little of
+    u_l     = min(1, worth_l / m)    by n-grams, before the first step; m: median of worth over the text
+    v_l     = min(1, worth_l / m)    by the model
+    w_l     = min(1, worth_l / m)    by the model, with S - L of tokens that begin a word
     k_l     = min(1, (S_l - L_l) of the model / that of n-grams)
-    h_l     = max(min(1, u_l v_l^k_l / ENOUGH), LEAST)^STEEP    how far the topic is trusted
+    h_l     = min(1, u_l (v_l w_l)^k_l / ENOUGH)^STEEP    how far the topic is trusted
     share_l ~ n_l h_l min(1, b_l / n_l)          of topics of at least their part b_l, n_l: the natural share
               n_l h_l (b_l / n_l)^h_l            of smaller ones: what isn't trusted isn't raised
     b_l     equal shares, those of a kind share one (`crowding`), between FLOOR and w_max times the natural share
 
 So noise, which no context tells, what is known by heart, and text of few different words are drawn less, from the
-first step on; topics that are worth about as much as most are drawn alike. k is how far the model's own measurement of
+first step on; topics that are worth about as much as most are drawn alike. Shuffled words keep an order within them,
+which w doesn't see. k is how far the model's own measurement of
 a topic counts: as far as it uses the context there as well as n-grams do. Or what is new to the model would look like
 noise, be drawn less, and stay new. L and S are means over the tokens seen so far, the recent ones first.
 """
@@ -38,8 +40,6 @@ STEEP = 8.0
 """How steeply trust falls below that: at half of ENOUGH to a 256th."""
 MEMORY = 4.0
 """What was measured after n of N tokens counts (n/N)^MEMORY: for the most part, the last fifth of what was seen."""
-LEAST = 0.4
-"""To the power of STEEP a share of 0.0007: well below the floor of the sampling, so that nothing less is ever drawn."""
 
 
 class Toremi(Policy):
@@ -47,7 +47,7 @@ class Toremi(Policy):
 
     name: ClassVar[str] = "toremi"
     acts_on: ClassVar[str] = "sampling"
-    needs: ClassVar[frozenset[str]] = frozenset({"num_tokens", "shuffled_loss", "token_loss"})
+    needs: ClassVar[frozenset[str]] = frozenset({"num_tokens", "num_words", "shuffled_loss", "token_loss", "word_gain"})
     uses_ngrams: ClassVar[bool] = True
     state: ClassVar[tuple[str, ...]] = ("sums", "total")
 
@@ -55,10 +55,12 @@ class Toremi(Policy):
         super().__init__(*args)
         unknown = [torch.nan] * len(self.topics)
         before = [self.data.ngram_loss or unknown, self.data.unigram_loss or unknown]
-        self.before = torch.tensor([list(losses) for losses in before], dtype=torch.float64)
-        """(2, num_topics): cross-entropies under n-grams and under unigrams, which stand for L and S."""
-        self.sums = torch.zeros(3, len(self.topics), dtype=torch.float64)
-        """(3, num_topics): L and S times tokens, and tokens; older ones count less."""
+        ngram, unigram = torch.tensor([list(losses) for losses in before], dtype=torch.float64)
+        self.before = torch.stack((ngram, unigram - ngram))
+        """(2, num_topics): cross-entropy under n-grams and what they gain over unigrams: L and S - L before training."""
+        self.sums = torch.zeros(5, len(self.topics), dtype=torch.float64)
+        """(5, num_topics): tokens, L and S - L times tokens; tokens that begin a word, S - L times those; older ones
+        count less."""
         self.total = torch.zeros((), dtype=torch.float64)
         """Tokens seen."""
         equal = tempered_shares(self.natural, math.inf, self.data.crowding).numpy()
@@ -69,19 +71,23 @@ class Toremi(Policy):
 
     def _updated(self, losses: Tensor, stats: IntervalStats, stage: int) -> Tensor:
         assert stats.num_tokens is not None and stats.token_loss is not None and stats.shuffled_loss is not None
-        tokens = stats.num_tokens.double()
-        measured = torch.stack((stats.token_loss, stats.shuffled_loss, torch.ones_like(tokens)))
+        assert stats.num_words is not None and stats.word_gain is not None
+        tokens, words = stats.num_tokens.double(), stats.num_words.double()
+        gain = stats.shuffled_loss - stats.token_loss
+        sums = torch.stack((tokens, tokens * stats.token_loss, tokens * gain, words, words * stats.word_gain))
         earlier, self.total = self.total, self.total + tokens.sum()
         kept = (earlier / self.total) ** MEMORY
-        self.sums = kept * self.sums + torch.where(tokens > 0, tokens * measured, 0.0)
+        self.sums = kept * self.sums + sums.nan_to_num(0.0)
         return self._weights()
 
     def _weights(self) -> Tensor:
-        measured = self.sums[:2] / self.sums[2]  # 0 / 0 = NaN: not known
-        gains = ((losses[1] - losses[0]).clamp_min(0) for losses in (measured, self.before))
-        count = torch.div(*gains).nan_to_num(1.0, posinf=1.0).clamp_max(1.0)
-        value = self._relative(self.before, power=1) * self._relative(measured, power=2) ** count
-        trust = (value / ENOUGH).clamp(LEAST, 1.0) ** STEEP
+        tokens, loss, gain, words, word_gain = self.sums
+        loss, gain, word_gain = loss / tokens, gain / tokens, word_gain / words  # 0 / 0 = NaN: not known
+        count = (gain.clamp_min(0) / self.before[1].clamp_min(0)).nan_to_num(1.0, posinf=1.0).clamp_max(1.0)
+        by_model = self._relative(worth(loss, gain)) * self._relative(worth(loss, word_gain))
+        value = self._relative(worth(*self.before)) * by_model**count
+        trust = (value / ENOUGH).clamp_max(1.0) ** STEEP
+        trust = trust.clamp_min(torch.finfo(trust.dtype).tiny)  # or all might have none
         raised = torch.where(self.natural > 0, self.base / self.natural, 1.0)
         shares = self.natural * trust * torch.where(raised > 1, raised**trust, raised)
         shares = shares / shares.sum()
@@ -90,14 +96,8 @@ class Toremi(Policy):
             shares = torch.from_numpy(shares_between(shares.numpy(), low.numpy(), high.numpy()))
         return weights_of_shares(shares, self.natural)
 
-    def _relative(self, losses: Tensor, power: int) -> Tensor:
-        """u or v of each topic, (num_topics,): L (S - L)^power over its median, at most 1; 1 where it isn't known.
-
-        Args:
-            losses: (2, num_topics) L and S; NaN where not known.
-            power: that of S - L.
-        """
-        values = worth(losses[0], losses[1], power)
+    def _relative(self, values: Tensor) -> Tensor:
+        """Worth over its median, (num_topics,), at most 1; 1 where it isn't known (NaN)."""
         known = torch.isfinite(values) & (self.natural > 0)
         if not bool(known.any()):
             return torch.ones_like(self.natural)
