@@ -33,8 +33,8 @@ class IntervalStats:
     """(num_topics,) float64: mean loss of the same predictions on other tokens of the same sample, in nats: S of
     `worth`; NaN where unseen; None: not measured."""
     word_gain: Tensor | None = None
-    """(num_topics,) float64: mean S - L of the topic's tokens that begin a word, in nats, S being the loss of other such
-    tokens; NaN where none was seen; None: not measured."""
+    """(num_topics,) float64: mean S - L of the topic's tokens that begin a word, in nats, S being the loss of other
+    such tokens; NaN where none was seen; None: not measured."""
     num_words: Tensor | None = None
     """(num_topics,) float64: those tokens, times the probability of the topic."""
     sensitivity: Tensor | None = None

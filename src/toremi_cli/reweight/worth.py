@@ -17,10 +17,11 @@ from torch import Tensor
 
 
 def other_tokens(segment: Tensor, row_length: int, begins_word: Tensor) -> Tensor:
-    """(N, 2) int64: for each token another one of its segment, and another of those that begin a word like it, or don't.
+    """(N, 2) int64: for each token another one of its segment.
 
-    Itself if it is alone: a random cycle through each. The order depends on the positions in the row alone, so that it
-    is the same on any number of ranks.
+    First of all of them; then of those that begin a word if it does, and of the others if it doesn't. Itself if it is
+    alone: a random cycle through each. The order depends on the positions in the row alone, so that it is the same on
+    any number of ranks.
 
     Args:
         segment: (N,) int64 segment of each token, rows end to end; a segment lies within a row.

@@ -57,7 +57,7 @@ class Toremi(Policy):
         before = [self.data.ngram_loss or unknown, self.data.unigram_loss or unknown]
         ngram, unigram = torch.tensor([list(losses) for losses in before], dtype=torch.float64)
         self.before = torch.stack((ngram, unigram - ngram))
-        """(2, num_topics): cross-entropy under n-grams and what they gain over unigrams: L and S - L before training."""
+        """(2, num_topics): cross-entropy under n-grams and what they gain over unigrams: L and S - L beforehand."""
         self.sums = torch.zeros(5, len(self.topics), dtype=torch.float64)
         """(5, num_topics): tokens, L and S - L times tokens; tokens that begin a word, S - L times those; older ones
         count less."""
