@@ -32,7 +32,7 @@ def main() -> None:
     os.environ["RAYON_NUM_THREADS"] = "1"  # of the library's own threads
     place = Workdir(Path(sys.argv[1]))
     reader, folder = TableReader(place.annotated, ANNOTATED), open_tokenizer(place.tokenizer)
-    tokenizer = folder.load()
+    tokenizer = folder.load().raw
     batches = [batch for batch, _ in zip(reader.iter_batches(COLUMNS, BATCH_ROWS), range(BATCHES), strict=False)]
     ratios, rates = [], []
     for _ in range(ROUNDS):

@@ -13,9 +13,10 @@ ROOT = {file.stem for file in SRC.glob("*.py")} - {"__main__", "cli", "replay", 
 LAYERS = (
     {"settings": ""},
     {"root": "settings", "reweight": "settings"},
-    {"corpus": "settings root", "lm": "root", "runs": "root", "replay": "root reweight"},
+    {"lm": "root", "runs": "root", "replay": "root reweight"},
+    {"corpus": "settings root lm"},
     {
-        "topics": "settings root corpus",
+        "topics": "settings root corpus lm",
         "train": "settings root reweight lm runs",
         "evaluate": "settings root corpus lm runs",
     },

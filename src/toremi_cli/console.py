@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 LOG_EVERY_SECONDS = 10.0
@@ -92,6 +93,15 @@ def print_json(value: Any) -> None:
     """Print a result for machines on stdout, as one JSON document."""
     has_all = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
     sys.stdout.write(json.dumps(value, ensure_ascii=not has_all, indent=2) + "\n")
+
+
+def table(*headings: str, numbers: Sequence[str] = (), **style: Any) -> Table:
+    """A table without lines; `numbers` are set to the right, and come last unless they are among the headings."""
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), **style)
+    for heading in dict.fromkeys((*headings, *numbers)):
+        is_number = heading in numbers
+        found.add_column(Text(heading), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+    return found
 
 
 class ProgressReporter(Protocol):

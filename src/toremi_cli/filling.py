@@ -55,14 +55,14 @@ def completed(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
     return schema
 
 
-def sources_of(names: Sequence[str], there: Sequence[str]) -> list[str]:
+def columns_to_read(names: Sequence[str], there: Sequence[str]) -> list[str]:
     """The columns to read in order to have the columns `names`; at least one, so that rows can be counted."""
     made_from = [FILLERS[name][1] for name in names if name not in there]
     wanted = [name for name in (*names, *made_from) if name is not None and name in there]
     return list(dict.fromkeys(wanted)) or list(there[:1])
 
 
-def filled(batch: pa.RecordBatch, names: Sequence[str], shard: str, first: int) -> pa.RecordBatch:
+def complete_batch(batch: pa.RecordBatch, names: Sequence[str], shard: str, first: int) -> pa.RecordBatch:
     """The columns `names` of a batch, those that it lacks filled in."""
     there = set(batch.schema.names)
     columns = [batch.column(n) if n in there else FILLERS[n][2](batch, shard, first) for n in names]

@@ -40,7 +40,7 @@ class TokenRows:
 
 
 @dataclass(frozen=True)
-class Level:
+class NgramOrder:
     """One level's counts, looked up for each of some tokens: those of the half that the token is *not* in.
 
     `count` (num_tokens,) of the token in its context, `in_context` of the context, `followers` different tokens in it.
@@ -56,7 +56,7 @@ class Level:
         return np.where(total > 0, (self.count + self.followers * below) / np.maximum(total, 1), below)
 
 
-def other_half(context: np.ndarray, ids: np.ndarray, half: np.ndarray) -> Level:
+def other_half(context: np.ndarray, ids: np.ndarray, half: np.ndarray) -> NgramOrder:
     """Count tokens in contexts, in each half, and look both up for each token in the half that it isn't in.
 
     Args:
@@ -72,7 +72,7 @@ def other_half(context: np.ndarray, ids: np.ndarray, half: np.ndarray) -> Level:
     np.add.at(in_context, of_pair, counts)
     np.add.at(followers, of_pair, counts > 0)
     place, other = of_pair[pair], 1 - half
-    return Level(counts[pair, other], in_context[place, other], followers[place, other])
+    return NgramOrder(counts[pair, other], in_context[place, other], followers[place, other])
 
 
 def token_costs(rows: TokenRows, half: np.ndarray, topic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

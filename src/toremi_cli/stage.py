@@ -6,7 +6,7 @@ finished one is left alone, and one whose inputs or settings changed says why an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toremi_cli import console
+from toremi_cli.engine import ShardWork, run_shards
 from toremi_cli.errors import TableError, ToremiError
 from toremi_cli.files import find_json, remove_temporaries_in, remove_temporaries_of, write_json
 from toremi_cli.layout import Workdir
@@ -48,24 +49,6 @@ def alone_in(workdir: Workdir) -> Iterator[None]:
     finally:
         with suppress(OSError):
             workdir.root.rmdir()  # where nothing came of it
-
-
-@contextmanager
-def planned(folder: Path, plan: dict[str, Any]) -> Iterator[None]:
-    """Keep a plan while what may be wrong with it shows: one that is refused goes again, one that is interrupted stays.
-
-    The table that is there stays whole meanwhile: call `StageFolder.begin` when the plan is known to be good.
-    """
-    earlier = find_json(folder / PLAN)
-    write_json(folder / PLAN, plan)
-    try:
-        yield
-    except ToremiError:
-        if earlier is None:
-            (folder / PLAN).unlink()
-        else:
-            write_json(folder / PLAN, earlier)
-        raise
 
 
 def previous_plan(folder: Path) -> dict[str, Any] | None:
@@ -106,9 +89,35 @@ class StageFolder:
             return False
         return all(self.is_shard_done(index) for index in range(manifest["num_shards"]))
 
+    def up_to_date(self) -> dict[str, Any] | None:
+        """The manifest, if the folder is complete and up to date: then that is said, and nothing is left to do."""
+        if not self.is_finished():
+            return None
+        console.note(f"{self.folder}: up to date")
+        self.confirm()
+        return read_manifest(self.folder)
+
     def confirm(self) -> None:
         """Mark a finished folder as looked at, so that `make` sees it newer than its inputs."""
         (self.folder / MANIFEST).touch()
+
+    @contextmanager
+    def planned(self, **facts: Any) -> Iterator[None]:
+        """Keep the plan while what may be wrong with it shows: a refused one goes again, an interrupted one stays.
+
+        The table that is there stays whole meanwhile: call `begin` when the plan is known to be good.
+        """
+        path = self.folder / PLAN
+        earlier = find_json(path)
+        write_json(path, {"fingerprint": self.provenance.fingerprint, "config": self.provenance.config, **facts})
+        try:
+            yield
+        except ToremiError:
+            if earlier is None:
+                path.unlink()
+            else:
+                write_json(path, earlier)
+            raise
 
     def begin(self) -> None:
         """Start or resume writing: say why if the folder is stale, and open it."""
@@ -133,6 +142,29 @@ class StageFolder:
     def pending(self, num_shards: int) -> Iterator[int]:
         """The shards of 0..num_shards-1 that are still to be written."""
         return (index for index in range(num_shards) if not self.is_shard_done(index))
+
+    def fill(
+        self,
+        work: ShardWork,
+        rows_per_shard: Sequence[int],
+        doing: str,
+        *,
+        engine: str = "local",
+        workers: int = 1,
+        num_gpus: float = 0,
+        worth_sharing: int = 0,
+    ) -> None:
+        """Do `work` for each shard that is still to be written, see `run_shards`; say how far it is.
+
+        Where fewer shards are left than are worth sharing, it is done in this process.
+        """
+        pending = list(self.pending(len(rows_per_shard)))
+        if len(pending) < worth_sharing:
+            engine, workers = "local", 1
+        with console.progress(doing, total=sum(rows_per_shard)) as bar:
+            bar.advance(sum(rows_per_shard) - sum(rows_per_shard[shard] for shard in pending))
+            for shard in run_shards(work, pending, engine=engine, workers=workers, num_gpus=num_gpus):
+                bar.advance(rows_per_shard[shard])
 
     def writer(self, index: int, dim: int | None = None) -> AbstractContextManager[ShardWriter]:
         """Open shard `index` for writing."""

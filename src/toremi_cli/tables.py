@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from toremi_cli.errors import TableError, reason
 from toremi_cli.files import atomic_file, read_json
-from toremi_cli.filling import completed, filled, sources_of
+from toremi_cli.filling import columns_to_read, complete_batch, completed
 from toremi_cli.provenance import Provenance, digest, read_record
 from toremi_cli.schemas import Table
 
@@ -194,13 +194,13 @@ class TableReader:
         if lacking:
             raise TableError(f"{self.path}: has no column {', '.join(lacking)}, which this needs; add it")
         is_whole = all(name in self._there for name in names)
-        read = names if is_whole else sources_of(names, self._there)
+        read = names if is_whole else columns_to_read(names, self._there)
         for index in range(len(self.shards)) if shards is None else shards:
             file = open_shard(self.shards[index], self.table)
             row = 0
             try:
                 for batch in file.iter_batches(batch_size=batch_size, columns=read):
-                    yield batch if is_whole else filled(batch, names, self.shards[index].stem, row)
+                    yield batch if is_whole else complete_batch(batch, names, self.shards[index].stem, row)
                     row += batch.num_rows
             except (pa.ArrowInvalid, OSError) as problem:
                 where = self.shards[index]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.realtext import news_articles
 from toremi_cli.corpus.blocks import best_cut, split_blocks
 from toremi_cli.corpus.chunking import Chunker
-from toremi_cli.corpus.tokenizer import TextTokenizer, train_tokenizer
+from toremi_cli.corpus.tokenizer import train_tokenizer
+from toremi_cli.lm.tokenizer import TextTokenizer
 
 
 @cache

@@ -6,9 +6,10 @@ import pytest
 from tests.realtext import news_articles
 from toremi_cli.corpus.config import NOISES, CorruptionConfig
 from toremi_cli.corpus.corruption import KINDS, build_corrupted
-from toremi_cli.corpus.tokenizer import END_OF_TEXT, load_tokenizer, save_tokenizer, train_tokenizer
+from toremi_cli.corpus.tokenizer import END_OF_TEXT, save_tokenizer, train_tokenizer
 from toremi_cli.errors import UsageError
 from toremi_cli.layout import Workdir
+from toremi_cli.lm.tokenizer import load_tokenizer
 from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import ANNOTATED, CORRUPTED, TOPICS
 from toremi_cli.stage import StageFolder

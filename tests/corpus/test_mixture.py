@@ -12,8 +12,9 @@ from toremi_cli.corpus.config import CorpusConfig, MixtureConfig
 from toremi_cli.corpus.mixture import build_mixture, nearest_threshold, share_out
 from toremi_cli.corpus.readers import Corpus
 from toremi_cli.corpus.shards import JsonlShards
-from toremi_cli.corpus.tokenizer import END_OF_TEXT, TextTokenizer, save_tokenizer, train_tokenizer
+from toremi_cli.corpus.tokenizer import END_OF_TEXT, save_tokenizer, train_tokenizer
 from toremi_cli.errors import CorpusError, UsageError
+from toremi_cli.lm.tokenizer import TextTokenizer
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ def test_documents_come_back_whole_and_in_order(built):
 
 
 def test_rows_are_consistent(built, root):
-    from toremi_cli.corpus.tokenizer import load_tokenizer
+    from toremi_cli.lm.tokenizer import load_tokenizer
 
     _, rows = built
     tokenizer = load_tokenizer(root / "tokenizer")

@@ -10,12 +10,12 @@ from toremi_cli.corpus.tokenizer import (
     END_OF_TEXT,
     fetch_tokenizer,
     is_saved,
-    load_tokenizer,
     save_tokenizer,
     tokenizer_fingerprint,
     train_tokenizer,
 )
 from toremi_cli.errors import CorpusError
+from toremi_cli.lm.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from tests.corpus.test_stage import write_corpus
 from tests.realtext import news_articles
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.stage import build_samples
-from toremi_cli.corpus.tokenizer import load_tokenizer
 from toremi_cli.errors import CorpusError
 from toremi_cli.layout import Workdir
+from toremi_cli.lm.tokenizer import load_tokenizer
 from toremi_cli.schemas import SAMPLES
 from toremi_cli.tables import TableReader
 

@@ -15,8 +15,8 @@ from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.evaluate import evaluate_runs
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
-from toremi_cli.report.alarms import alarms
 from toremi_cli.report.page_data import run_data
+from toremi_cli.report.run_alarms import run_alarms
 from toremi_cli.report.seed_groups import seed_groups
 from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import Run
@@ -136,7 +136,7 @@ def test_sensitivity_by_topic_is_drawn_beside_weights_and_losses(tmp_path):
 
 
 def alarms_of(run):
-    return " ".join(alarms(read_history(Run("toremi-2", run))))
+    return " ".join(run_alarms(read_history(Run("toremi-2", run))))
 
 
 def add_metrics(run, values):
@@ -179,7 +179,7 @@ def test_topics_that_are_seen_no_more_are_told_after_ten_intervals(tmp_path, int
 
 def test_uniform_weights_raise_no_alarm(tmp_path):
     calm = make_recorded_run(tmp_path, "uniform", ["a", "b"], policy="uniform")
-    assert alarms(read_history(Run("uniform", calm))) == []
+    assert run_alarms(read_history(Run("uniform", calm))) == []
 
 
 def test_a_run_without_eval_and_without_topic_tables(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from tests.realtext import news_articles
-from toremi_cli.topics.keywords import NEARNESS_POWER, STOP_WORDS, class_tfidf, tokenize, topic_name
+from toremi_cli.topics.keywords import NEARNESS_POWER, STOP_WORDS, class_tfidf, new_topic_name, tokenize
 
 
 @pytest.mark.parametrize(
@@ -70,21 +70,21 @@ def test_topic_names_are_short_and_unique():
     words = ["film", "films", "award", "actor", "director"]
     taken: list[str] = []
     for _ in range(4):
-        taken.append(topic_name(words, taken))
+        taken.append(new_topic_name(words, taken))
     assert taken == ["film-award-actor", "film-award-actor-director", "film-award-actor-2", "film-award-actor-3"]
-    assert topic_name([], []) == "topic"
-    assert topic_name(["company", "companies", "bank"], []) == "company-bank"
+    assert new_topic_name([], []) == "topic"
+    assert new_topic_name(["company", "companies", "bank"], []) == "company-bank"
 
 
 def test_credits_and_stop_words_of_other_languages_are_in_no_name_that_has_other_words():
-    assert topic_name(["getty", "der", "film", "und", "actor", "award"], []) == "film-actor-award"
-    assert topic_name(["der", "die", "und"], []) == "die"
-    assert topic_name(["der", "und"], []) == "der-und"
+    assert new_topic_name(["getty", "der", "film", "und", "actor", "award"], []) == "film-actor-award"
+    assert new_topic_name(["der", "die", "und"], []) == "die"
+    assert new_topic_name(["der", "und"], []) == "der-und"
 
 
 def test_a_name_tells_the_kind_of_text_and_stays_unique():
-    assert topic_name(["film", "actor", "award"], ["film-actor-award"], "repeated lines") == (
+    assert new_topic_name(["film", "actor", "award"], ["film-actor-award"], "repeated lines") == (
         "film-actor-award~repeated-lines"
     )
-    assert topic_name([], [], "no known words, thai script") == "no-known-words-thai-script"
-    assert topic_name([], ["no-known-words"], "no known words") == "no-known-words-2"
+    assert new_topic_name([], [], "no known words, thai script") == "no-known-words-thai-script"
+    assert new_topic_name([], ["no-known-words"], "no known words") == "no-known-words-2"

@@ -8,8 +8,9 @@ import pytest
 
 from tests.realtext import news_articles
 from tests.topics.planted import write_tables
-from toremi_cli.corpus.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from toremi_cli.corpus.tokenizer import save_tokenizer, train_tokenizer
 from toremi_cli.layout import Workdir
+from toremi_cli.lm.tokenizer import load_tokenizer
 from toremi_cli.schemas import CLUSTERS, END_OF_TEXT, NO_TOPIC, TOPICS
 from toremi_cli.tables import TableReader
 from toremi_cli.topics.cluster import build_clusters

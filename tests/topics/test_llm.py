@@ -1,5 +1,4 @@
 import threading
-import time
 
 import pytest
 
@@ -19,7 +18,7 @@ def cache(tmp_path):
 
 
 def ask(server, cache, keywords=KEYWORDS, max_labels=3, **settings):
-    quick = {"model": "m", "concurrency": 2, "attempts": 3, "backoff_seconds": 0.01, "timeout_seconds": 20.0}
+    quick = {"model": "m", "concurrency": 2, "attempts": 2, "timeout_seconds": 20.0}
     config = LlmConfig(**{"url": server.url, **quick, **settings})
     return label_with_llm(keywords, load_taxonomy("wikipedia41"), config, max_labels, cache)
 
@@ -130,33 +129,23 @@ def test_broken_json_is_repaired(cache):
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>oops</html>", b"{}", b'{"choices": []}', b'{"choices": [{}]}', b"[1]"])
-def test_a_body_that_is_no_chat_answer_is_tried_again(cache, body):
+def test_a_body_that_is_no_chat_answer_leaves_its_topic_to_the_lexicons(cache, body):
     def behave(request, number):
         return Reply(body=body) if number == 0 else Reply(["Sports"])
 
     with chat_server(behave) as server:
-        assert labels_of(ask(server, cache, KEYWORDS[:1])) == [["Sports"]]
+        assert labels_of(ask(server, cache, KEYWORDS[:2], concurrency=1)) == [None, ["Sports"]]
     assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503])
 def test_a_busy_or_failing_server_is_tried_again(cache, status):
     def behave(request, number):
-        return Reply(status=status) if number < 2 else Reply(["Sports"])
+        return Reply(status=status) if number == 0 else Reply(["Sports"])
 
     with chat_server(behave) as server:
         assert labels_of(ask(server, cache, KEYWORDS[:1])) == [["Sports"]]
-    assert len(server.requests) == 3
-
-
-def test_retry_after_is_heeded(cache):
-    def behave(request, number):
-        return Reply(status=429, headers={"Retry-After": "0.5"}) if number == 0 else Reply(["Sports"])
-
-    start = time.monotonic()
-    with chat_server(behave) as server:
-        assert labels_of(ask(server, cache, KEYWORDS[:1])) == [["Sports"]]
-    assert time.monotonic() - start >= 0.5
+    assert len(server.requests) == 2
 
 
 def test_the_tries_are_bounded_and_a_dead_server_is_given_up(cache, capsys):
@@ -170,7 +159,7 @@ def test_the_tries_are_bounded_and_a_dead_server_is_given_up(cache, capsys):
     finally:
         set_quiet(False)
     assert labels_of(answers) == [["Sports"]] + [None] * 49
-    assert len(server.requests) == 1 + 3 * 3, "three tries for each of three topics, then no more"
+    assert len(server.requests) == 1 + 3 * 2, "two tries for each of three topics, then no more"
     assert "no answer any more" in capsys.readouterr().err, "with -q, too: the labels are others"
 
 

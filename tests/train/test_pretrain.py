@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from math import isfinite
 from pathlib import Path
 
@@ -246,21 +248,51 @@ def test_nothing_is_pickled(uninterrupted, workdir):
     assert endings <= {".json", ".toml", ".safetensors", ".parquet", ".npy"}
 
 
-WITHOUT_ANNOTATION = """
+ANNOTATION_ALONE = {
+    "gensim": "gensim",
+    "hdbscan": "hdbscan",
+    "scikit-learn": "sklearn",
+    "threadpoolctl": "threadpoolctl",
+}
+ANNOTATION_ALONE |= {"top2vec": "top2vec", "umap-learn": "umap"}
+"""What only annotation needs: distributions, and the modules in them."""
+ON_A_TRAINING_MACHINE = """
 import json, sys
-sys.modules.update(dict.fromkeys(("gensim", "hdbscan", "top2vec", "umap")))  # as if not installed
+sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))  # as if not installed
+from typer.testing import CliRunner
+from toremi_cli.cli import app
 from toremi_cli.train import launch, start
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.worker import run_worker
-sys.exit(run_worker(TrainConfig.from_json(json.loads(sys.argv[1])), resume=False)["exit_code"])
+code = run_worker(TrainConfig.from_json(json.loads(sys.argv[2])), resume=False)["exit_code"]
+assert code == 0, code
+for arguments in json.loads(sys.argv[3]):
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, (arguments, result.output, result.stderr)
 """
 
 
-def test_training_imports_nothing_of_what_only_annotation_needs(workdir):
+def test_a_machine_that_only_trains_needs_nothing_that_only_annotation_does(workdir, tmp_path):
     small = {"context_length": 32, "batch_size": 4, "max_steps": 4, "interval": 2, "eval_samples": 2, "gpus": 0}
     places = {"workdir": str(workdir), "name": "trainer-only", "model": str(workdir / "model.json")}
     config = json.dumps(TrainConfig(**small, **places).to_json())
-    command = [sys.executable, "-c", WITHOUT_ANNOTATION, config]
+    run = ["trainer-only", "-w", str(workdir)]
+    after = [
+        ["pretrain", "-w", str(workdir), "--dry-run", "--name", "other"],
+        ["eval", *run, "--split", "validation"],
+        ["report", *run, "--suite", "validation", "-o", str(tmp_path / "report.html")],
+        ["export", *run, "--to", "yaml"],
+    ]
+    arguments = [json.dumps(list(ANNOTATION_ALONE.values())), config, json.dumps(after)]
+    command = [sys.executable, "-c", ON_A_TRAINING_MACHINE, *arguments]
     process = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert process.returncode == 0, process.stderr
     assert {row["step"] for row in weights(workdir / "runs" / "trainer-only")} == {2, 4}
+
+
+def test_the_requirements_of_a_training_machine_are_those_of_the_package_but_for_annotation():
+    root = Path(__file__).parents[2]
+    needed = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    listed = (root / "requirements-train.txt").read_text("utf-8").splitlines()
+    expected = [line for line in needed if re.split(r"[<>=]", line)[0] not in ANNOTATION_ALONE]
+    assert [line for line in listed if not line.startswith("#")] == expected and len(expected) < len(needed)

@@ -59,13 +59,10 @@ def _summary(manifest: dict[str, Any], place: Any) -> dict[str, Any]:
 
 
 def _print(result: dict[str, Any]) -> None:
-    from rich.table import Table as RichTable
     from rich.text import Text
 
-    table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("topic", "samples", "tokens", "agreement"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("words", overflow="fold")
+    numbers = ("topic", "samples", "tokens", "agreement")
+    table = console.table(*numbers, "words", numbers=numbers)
     for topic in result["topics"][:SHOWN]:
         counts = (f"{topic['num_samples']:,}", f"{topic['num_tokens']:,}", f"{topic['agreement']:.2f}")
         table.add_row(str(topic["topic"]), *counts, Text(" ".join(topic["words"][:SHOWN_WORDS])))

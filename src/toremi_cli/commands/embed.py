@@ -61,12 +61,7 @@ def _summary(samples: dict[str, Any], embeddings: dict[str, Any]) -> dict[str, A
 
 
 def _print(result: dict[str, Any]) -> None:
-    from rich.table import Table as RichTable
-
-    table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("source", overflow="fold")
-    for name in ("documents", "samples", "tokens", "MB", "held out", "duplicates"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = console.table("source", numbers=("documents", "samples", "tokens", "MB", "held out", "duplicates"))
     for name, counts in sorted(result["sources"].items()):
         table.add_row(name, *_cells(counts, sum(counts["splits"][split]["samples"] for split in SPLITS[1:])))
     if len(result["sources"]) > 1:

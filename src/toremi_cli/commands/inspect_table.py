@@ -35,14 +35,13 @@ def register(app: typer.Typer) -> None:
 
 def _print(facts: dict[str, Any]) -> None:
     from rich.padding import Padding
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     console.out.print(Text(f"{facts['path']}: {facts['table']}", style="bold"))
     console.out.print(Padding(Text(facts["meaning"]), (0, 0, 0, 2)))
     sizes = [(key, f"{facts[key]:,}") for key in ("num_rows", "num_shards", "num_bytes")]
     _print_pairs([*sizes, *((key, _settings(value)) for key, value in facts["provenance"].items())])
-    columns = RichTable("column", "type", "unit", "meaning", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    columns = console.table("column", "type", "unit", "meaning")
     for column in facts["columns"]:
         columns.add_row(*(Text(column[key]) for key in ("name", "type", "unit", "meaning")))
     console.out.print()

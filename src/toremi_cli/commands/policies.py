@@ -82,7 +82,6 @@ def policy_config(name: str | None, settings: Sequence[str] | None = None) -> Po
 
 def print_policies(name: str, as_json: bool) -> None:
     """List the policies, or explain the one of that name with the settings that it reads."""
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     if name != ALL:
@@ -91,7 +90,7 @@ def print_policies(name: str, as_json: bool) -> None:
     if as_json:
         console.print_json({name: policy._asdict() for name, policy in POLICY_LIST.items()})
         return
-    table = RichTable("policy", "acts on", "what it does", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = console.table("policy", "acts on", "what it does")
     for name, policy in POLICY_LIST.items():
         table.add_row(Text(name), Text(policy.acts_on), Text(policy.summary))
     console.out.print(table)
@@ -99,7 +98,6 @@ def print_policies(name: str, as_json: bool) -> None:
 
 def _print_policy(name: str, as_json: bool) -> None:
     """What a policy does, and the settings that it reads."""
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     if name not in POLICY_LIST:
@@ -110,7 +108,7 @@ def _print_policy(name: str, as_json: bool) -> None:
         console.print_json({**policy._asdict(), "settings": {s.name: s.written(s.default) for s in read}})
         return
     console.say(f"{name}: {policy.summary}\n")
-    table = RichTable("--set", "default", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = console.table("--set", "default", "")
     for spec in read:
         table.add_row(Text(spec.name), Text(spec.shown_default), Text(spec.help))
     console.out.print(table)

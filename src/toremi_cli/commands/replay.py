@@ -51,7 +51,6 @@ def register(app: typer.Typer) -> None:
 
 
 def _print(summary: dict[str, Any]) -> None:
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     weights = sorted(summary["weights"].items(), key=lambda item: (-item[1], item[0]))
@@ -59,7 +58,7 @@ def _print(summary: dict[str, Any]) -> None:
         Text(f"{summary['policy']}: {summary['num_steps']} intervals, weights after step {summary['step']}"),
         Text(f"(stage {summary['stage']})"),
     )
-    table = RichTable("topic", "weight", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = console.table("topic", "weight")
     for topic, weight in weights[:NUM_SHOWN]:
         table.add_row(Text(topic), f"{weight:.4f}")
     left_out = len(weights) - 2 * NUM_SHOWN

@@ -51,14 +51,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _print(record: dict[str, Any]) -> None:
-    from rich.table import Table as RichTable
-
     about = "≈" if record["tokens_are"] == "estimated" else ""
     for name, mixture in record["mixtures"].items():
-        table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column(name, overflow="fold")
-        for column in ("documents", "tokens", "share", "wanted", "available"):
-            table.add_column(column, justify="right", no_wrap=True)
+        table = console.table(name, numbers=("documents", "tokens", "share", "wanted", "available"))
         total = sum(facts["tokens"] for facts in mixture.values())
         wanted = sum(facts["wanted_tokens"] for facts in mixture.values())
         for source, facts in mixture.items():

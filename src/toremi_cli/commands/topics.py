@@ -84,12 +84,8 @@ def _write_page(workdir: Path, rows: list[dict[str, Any]], path: Path, config: M
 
 def print_topics(rows: list[dict[str, Any]], num_words: int = 6) -> None:
     """Print the topics as a table that fits the terminal, three lines a topic."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("#", "samples", "share", "agree"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("topic -> labels / words / sources", overflow="fold")
+    numbers = ("#", "samples", "share", "agree")
+    table = console.table(*numbers, "topic -> labels / words / sources", numbers=numbers, header_style="bold")
     by_several = len({row["label_source"] for row in rows if row["labels"]}) > 1
     for row in rows:
         agreement = "-" if row["agreement"] is None else f"{row['agreement']:.2f}"

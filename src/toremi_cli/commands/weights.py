@@ -42,14 +42,11 @@ def register(app: typer.Typer) -> None:
 
 
 def _print(name: str, summary: dict[str, Any], top: int) -> None:
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     facts = f"{summary['policy']}, step {summary['step']:,} of {summary['max_steps']:,}, stage {summary['stage']}, "
     console.out.print(Text(f"{name}: {facts}{summary['num_intervals']} updates of {len(summary['topics'])} topics"))
-    table = RichTable("topic", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("weight", "loss", "samples"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = console.table("topic", numbers=("weight", "loss", "samples"))
     table.add_column(f"weight, {summary['low']:.3g} to {summary['high']:.3g}", no_wrap=True)
     for topic in summary["topics"][: top or None]:
         loss = "–" if topic["loss"] is None else f"{topic['loss']:.3f}"

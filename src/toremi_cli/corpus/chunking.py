@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from toremi_cli.corpus.blocks import best_cut, split_blocks
-from toremi_cli.corpus.tokenizer import TextTokenizer
+from toremi_cli.lm.tokenizer import TextTokenizer
 
 BLOCK_CHARS = 1 << 18
 """A longer text is tokenised in blocks of so many characters, which bounds the memory that one document takes."""

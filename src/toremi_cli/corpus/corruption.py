@@ -12,11 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toremi_cli import console
 from toremi_cli.corpus.config import CorruptionConfig
 from toremi_cli.corpus.hashing import HASH_RANGE, keyed_hash
-from toremi_cli.corpus.tokenizer import TextTokenizer, load_tokenizer
 from toremi_cli.errors import TableError, UsageError
+from toremi_cli.lm.tokenizer import TextTokenizer, load_tokenizer
 from toremi_cli.locks import lock_beside, locked
 from toremi_cli.provenance import digest, provenance_of
 from toremi_cli.schemas import ANNOTATED, CORRUPTED, TOPICS, TRAIN, Column, Table
@@ -61,10 +60,8 @@ def build_corrupted(
     inputs = {"annotated": reader.fingerprint, "tokenizer": digest((tokenizer / "tokenizer.json").read_text("utf-8"))}
     table = _with_truth(reader)
     stage = StageFolder(out, table, provenance_of(table, "toremi corrupt", asdict(config), inputs))
-    if stage.is_finished():
-        console.note(f"{out}: up to date")
-        stage.confirm()
-        return read_manifest(out) or {}
+    if manifest := stage.up_to_date():
+        return manifest
     _refuse_absent_topic(reader, chosen)
     with locked(lock_beside(out), out, "let it end, or name another --output"):
         return _write(stage, reader, chosen, encoder, table)
@@ -77,16 +74,13 @@ def _write(
     stage.begin()
     corrupt = Corruptor(config, encoder)
     columns = [name for name in table.column_names if name != CORRUPTED or name in reader.schema.names]
-    with console.progress("corrupting", total=reader.num_rows) as bar:
-        for shard in range(len(reader.shards)):
-            batches = reader.iter_batches(columns, BATCH_ROWS, [shard])
-            if stage.is_shard_done(shard):
-                bar.advance(reader.rows_per_shard[shard])
-                continue
-            with stage.writer(shard) as writer:
-                for batch in batches:
-                    writer.write(_corrupted_rows(batch, chosen.of(batch), corrupt, table))
-                    bar.advance(batch.num_rows)
+
+    def corrupt_shard(shard: int) -> None:
+        with stage.writer(shard) as writer:
+            for batch in reader.iter_batches(columns, BATCH_ROWS, [shard]):
+                writer.write(_corrupted_rows(batch, chosen.of(batch), corrupt, table))
+
+    stage.fill(corrupt_shard, reader.rows_per_shard, "corrupting")
     counts = [pc.sum(t).as_py() or 0 for t in _truth_columns(stage, len(reader.shards))]
     return stage.finish(len(reader.shards), num_corrupted=sum(counts), corrupted_topic=config.topic)
 

@@ -21,8 +21,8 @@ from toremi_cli.corpus.hashing import HashSet, text_hashes
 from toremi_cli.corpus.parts import Advance, Parts
 from toremi_cli.corpus.scan import batches, sample_id
 from toremi_cli.corpus.split import SplitPlan
-from toremi_cli.corpus.tokenizer import load_tokenizer
 from toremi_cli.files import atomic_file, find_json, write_json
+from toremi_cli.lm.tokenizer import load_tokenizer
 from toremi_cli.schemas import SAMPLES
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import ShardWriter

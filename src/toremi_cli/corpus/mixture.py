@@ -25,9 +25,10 @@ from toremi_cli.corpus.readers import Corpus, ReadReport
 from toremi_cli.corpus.scan import PIECE_CHARS, batches
 from toremi_cli.corpus.shards import JsonlShards
 from toremi_cli.corpus.stratified import StratifiedSample
-from toremi_cli.corpus.tokenizer import TextTokenizer, fetch_tokenizer, tokenizer_fingerprint, train_tokenizer
+from toremi_cli.corpus.tokenizer import fetch_tokenizer, tokenizer_fingerprint, train_tokenizer
 from toremi_cli.errors import CorpusError, UsageError
 from toremi_cli.files import find_json, output_folder, write_json
+from toremi_cli.lm.tokenizer import TextTokenizer
 from toremi_cli.provenance import digest
 
 NUM_BUCKETS = 1 << 16

@@ -37,8 +37,7 @@ from toremi_cli.errors import CorpusError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest, provenance_of
 from toremi_cli.schemas import END_OF_TEXT, SAMPLES, TEST, TRAIN, VALIDATION
-from toremi_cli.stage import StageFolder, planned
-from toremi_cli.tables import read_manifest
+from toremi_cli.stage import StageFolder
 
 CUTTING_VERSION = 3
 """Of how a corpus is cut: with another one, tables of before are made anew."""
@@ -63,14 +62,11 @@ def build_samples(
     inputs = {"corpus": source.listing.fingerprint, "tokenizer": tokenizer, "method": f"version {CUTTING_VERSION}"}
     stage = StageFolder(workdir.samples, SAMPLES, provenance_of(SAMPLES, "toremi embed", asdict(config), inputs))
     tokenizer_key = _tokenizer_key(config, inputs)
-    if stage.is_finished() and is_saved(workdir.tokenizer, tokenizer_key):
-        console.note(f"{workdir.samples}: up to date")
-        stage.confirm()
+    if is_saved(workdir.tokenizer, tokenizer_key) and (finished := stage.up_to_date()):
         shutil.rmtree(workdir.samples / FOLDER, ignore_errors=True)
-        return read_manifest(workdir.samples) or {}
+        return finished
     tell_left_out(source.listing)
-    intention = {"fingerprint": stage.provenance.fingerprint, "corpus": location, "config": asdict(config)}
-    with planned(workdir.samples, intention):
+    with stage.planned(corpus=location):
         parts = lay_out_parts(workdir.samples, source, location, stage.provenance)
         named = None
         if config.tokenizer is not None and not is_saved(workdir.tokenizer, tokenizer_key):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from toremi_cli import console
 from toremi_cli.corpus.hub import fetch_snapshot
 from toremi_cli.errors import CorpusError, reason
 from toremi_cli.files import atomic_folder, find_json, write_json
+from toremi_cli.lm.tokenizer import read_tokenizer
 from toremi_cli.provenance import digest
 from toremi_cli.schemas import END_OF_TEXT
 
@@ -30,47 +30,6 @@ HUB_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_ma
 OLDER_LAYOUTS = ("vocab.json", "vocab.txt", "*.model")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _USUAL_END_TOKENS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]")
-
-
-class TextTokenizer:
-    """Encodes plain text: no special tokens added, none recognised in the text, nothing cut off or padded."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        """`tokenizer` is a `tokenizers.Tokenizer`."""
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True
-        self.raw = tokenizer
-        self.splits_at_spaces = _splits_as_gpt2(tokenizer)
-        """Whether no token spans the end of a word, so that cutting there changes no token (GPT-2's own splitting)."""
-
-    def encode(self, texts: Sequence[str]) -> list[Any]:
-        """Encodings with character offsets."""
-        return self.raw.encode_batch(list(texts), add_special_tokens=False)
-
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text."""
-        return [e.ids for e in self.raw.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """Number of tokens of each text."""
-        return [len(e) for e in self.raw.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-
-def _splits_as_gpt2(tokenizer: Any) -> bool:
-    parts = json.loads(tokenizer.to_str())
-    splitter = parts["pre_tokenizer"] or {}
-    wanted = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-    return parts["normalizer"] is None and wanted.items() <= splitter.items()
-
-
-def load_tokenizer(folder: Path) -> TextTokenizer:
-    """The tokenizer that stands in a folder.
-
-    Raises:
-        CorpusError: none there, or damaged.
-    """
-    return TextTokenizer(_read_tokenizer_json(folder / "tokenizer.json"))
 
 
 def tokenizer_fingerprint(name: str | None) -> str:
@@ -148,21 +107,10 @@ def fetch_tokenizer(name: str) -> tuple[Any, str, dict[str, Any]]:
         file = folder / "tokenizer.json"
     else:
         raise CorpusError(f"--tokenizer {name}: no such file or folder, and not a name on the hub")
-    tokenizer = _read_tokenizer_json(file) if file.exists() else _convert(folder, name)
+    tokenizer = read_tokenizer(file) if file.exists() else _convert(folder, name)
     _check_encodes(tokenizer, name)
     config = _read_config(folder)
     return tokenizer, _end_token(tokenizer, config, name), config
-
-
-def _read_tokenizer_json(path: Path) -> Any:
-    from tokenizers import Tokenizer
-
-    if not path.is_file():
-        raise CorpusError(f"{path}: no such file; expected a tokenizer in Hugging Face layout")
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as problem:  # the library raises bare Exception
-        raise CorpusError(f"{path}: not a tokenizer ({reason(problem)})") from None
 
 
 def _check_encodes(tokenizer: Any, name: str) -> None:

@@ -15,7 +15,7 @@ from toremi_cli.evaluate.footing import put_on_one_footing, why_unlike
 from toremi_cli.evaluate.intervals import Interval, intervals, paired_differences, surely_different
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts, unfair
 from toremi_cli.evaluate.savings import Saving, saving_of
-from toremi_cli.evaluate.seeds import difference_of_means, group_by_seed, over_seeds, pairs_of, what_pairs_leave_out
+from toremi_cli.evaluate.seeds import difference_of_means, group_by_seed, over_seeds, seed_pairs, what_pairs_leave_out
 from toremi_cli.evaluate.task_values import Value, task_values
 from toremi_cli.runs.run import Run, policy_of
 from toremi_cli.schemas import MACRO, MICRO
@@ -130,7 +130,9 @@ def compare_runs(runs: Sequence[Run], suite: str, baseline: str = "", sources: S
             group.sure = surely_different(group.difference)
             group.saving = saving_of(group.runs, base.runs)
             sizes = len(group.runs), len(base.runs)
-            note = what_pairs_leave_out(group.name, sizes[0], base.name, sizes[1], len(pairs_of(group.runs, base.runs)))
+            note = what_pairs_leave_out(
+                group.name, sizes[0], base.name, sizes[1], len(seed_pairs(group.runs, base.runs))
+            )
             if note and (group.difference or group.saving):
                 warnings.append(note)
     _compare_right_answers(groups, warnings)
@@ -204,7 +206,7 @@ def _difference(
 
     If `domains` are given, of these sources alone.
     """
-    paired = pairs_of(runs, baseline)
+    paired = seed_pairs(runs, baseline)
     ours, theirs = ([a for a, _ in paired], [b for _, b in paired]) if paired else (runs, baseline)
     finals = _finals([*ours, *theirs], warnings, domains)
     if not finals:

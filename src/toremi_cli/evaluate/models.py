@@ -14,7 +14,7 @@ import torch
 from toremi_cli.errors import TrainingError, UsageError, reason
 from toremi_cli.layout import Workdir
 from toremi_cli.lm.memory import reuse_freed_memory
-from toremi_cli.lm.tokenizer import open_tokenizer
+from toremi_cli.lm.tokenizer import TextTokenizer, open_tokenizer
 from toremi_cli.runs.checkpoints import Checkpoint
 from toremi_cli.runs.run import Run
 
@@ -26,13 +26,13 @@ LONGEST_CONTEXT = 2048
 class Encoder:
     """Text to token ids, as the trainer does it: no special tokens added, none recognised in the text."""
 
-    tokenizer: Any
+    tokenizer: TextTokenizer
     eos_id: int
     fingerprint: str
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text."""
-        return [e.ids for e in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return self.tokenizer.ids(texts)
 
 
 @dataclass(frozen=True)
@@ -165,5 +165,4 @@ def _slow_tokenizer(folder: Path) -> Encoder | None:
     if eos_id is None:
         raise TrainingError(f"{folder}: its tokenizer has no end-of-text token; name it in tokenizer_config.json")
     backend = tokenizer.backend_tokenizer
-    backend.encode_special_tokens = True
-    return Encoder(backend, eos_id, hashlib.sha256(backend.to_str().encode()).hexdigest()[:16])
+    return Encoder(TextTokenizer(backend), eos_id, hashlib.sha256(backend.to_str().encode()).hexdigest()[:16])

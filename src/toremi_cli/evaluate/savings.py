@@ -12,7 +12,7 @@ import numpy as np
 from toremi_cli.evaluate.bootstrap import DocumentScores, macro_bits_per_byte, macro_replicates, tokens_to_reach
 from toremi_cli.evaluate.intervals import LEVEL, paired_differences
 from toremi_cli.evaluate.run_facts import RunFacts
-from toremi_cli.evaluate.seeds import over_seeds, pairs_of
+from toremi_cli.evaluate.seeds import over_seeds, seed_pairs
 from toremi_cli.runs.history import CURVE
 from toremi_cli.schemas import MACRO
 
@@ -50,11 +50,11 @@ class _Race:
 
 
 def saving_of(runs: Sequence[RunFacts], baseline: Sequence[RunFacts]) -> Saving | None:
-    """Mean over the pairs of `pairs_of`, if all got there; else the runs' mean curve against the mean final value.
+    """Mean over the pairs of `seed_pairs`, if all got there; else the runs' mean curve against the mean final value.
 
     A curve of one seed is never held against the final value of another unless there is one run on either side.
     """
-    paired = pairs_of(runs, baseline)
+    paired = seed_pairs(runs, baseline)
     if not paired:
         return _of_means(runs, baseline)
     found = [s for run, other in paired if (s := _of_pair(run, other)) is not None]

@@ -46,7 +46,7 @@ def group_by_seed(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
     return [(name if names.count(name) == 1 else "+".join(r.name for r in own), own) for name, own in found]
 
 
-def pairs_of(runs: Sequence[RunFacts], others: Sequence[RunFacts]) -> list[tuple[RunFacts, RunFacts]]:
+def seed_pairs(runs: Sequence[RunFacts], others: Sequence[RunFacts]) -> list[tuple[RunFacts, RunFacts]]:
     """Runs to compare one by one: those of the same seed, or the only two there are, whatever their seeds.
 
     None where there are more runs but fewer than two seeds are shared: then only the means can be compared.

@@ -114,13 +114,13 @@ class _TokenWriter:
 
     def add(self, rows: list[dict[str, Any]], topics: SampleTopics, by: str) -> None:
         """Append samples."""
-        encodings = self.encoder.encode_batch([row["text"] for row in rows], add_special_tokens=False)
+        encoded = self.encoder.ids([row["text"] for row in rows])
         found: dict[str, list[np.ndarray]] = {}
         documents = []
-        for row, encoding in zip(rows, encodings, strict=True):
+        for row, ids in zip(rows, encoded, strict=True):
             own = topics.of(row)
             part = part_of(row, own, by)
-            tokens = np.array([*encoding.ids, self.tokenizer.eos_id], self.dtype)
+            tokens = np.array([*ids, self.tokenizer.eos_id], self.dtype)
             place = {"part": part, "begin": self.num_tokens[part], "num_tokens": len(tokens)}
             shown = {key: row[key] for key in ("sample_id", "doc_id", "source")}
             documents.append({**place, **shown, "topics": list(own), "probs": list(own.values())})

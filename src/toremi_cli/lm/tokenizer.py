@@ -1,15 +1,72 @@
-"""The corpus's tokenizer, read with the `tokenizers` library alone."""
+"""A tokenizer in Hugging Face layout, read with the `tokenizers` library alone."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from toremi_cli.errors import TrainingError, reason
+from toremi_cli.errors import CorpusError, TrainingError, reason
 from toremi_cli.schemas import END_OF_TEXT
+
+
+class TextTokenizer:
+    """Encodes plain text: no special tokens added, none recognised in the text, nothing cut off or padded."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """`tokenizer` is a `tokenizers.Tokenizer`."""
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # "<|endoftext|>" written out in a text is plain text
+        self.raw = tokenizer
+
+    def encode(self, texts: Sequence[str]) -> list[Any]:
+        """Encodings with character offsets."""
+        return self.raw.encode_batch(list(texts), add_special_tokens=False)
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text."""
+        return [e.ids for e in self.raw.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Number of tokens of each text."""
+        return [len(e) for e in self.raw.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    @cached_property
+    def splits_at_spaces(self) -> bool:
+        """Whether no token spans the end of a word, so that cutting there changes no token (GPT-2's own splitting)."""
+        parts = json.loads(self.raw.to_str())
+        wanted = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+        return parts["normalizer"] is None and wanted.items() <= (parts["pre_tokenizer"] or {}).items()
+
+
+def load_tokenizer(folder: Path) -> TextTokenizer:
+    """The tokenizer that stands in a folder.
+
+    Raises:
+        CorpusError: none there, or damaged.
+    """
+    return TextTokenizer(read_tokenizer(folder / "tokenizer.json"))
+
+
+def read_tokenizer(path: Path) -> Any:
+    """The `tokenizers.Tokenizer` of a file.
+
+    Raises:
+        CorpusError: none there, or damaged.
+    """
+    from tokenizers import Tokenizer
+
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file; expected a tokenizer in Hugging Face layout")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as problem:  # the library raises bare Exception
+        raise CorpusError(f"{path}: not a tokenizer ({reason(problem)})") from None
 
 
 @dataclass(frozen=True)
@@ -22,32 +79,22 @@ class TokenizerFolder:
     """One more than its largest id."""
     fingerprint: str
 
-    def load(self) -> Any:
-        """The `tokenizers.Tokenizer`, as it encodes plain text."""
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        tokenizer.encode_special_tokens = True  # "<|endoftext|>" written out in a text is plain text
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
+    def load(self) -> TextTokenizer:
+        """The tokenizer itself."""
+        return load_tokenizer(self.folder)
 
 
 def open_tokenizer(folder: Path) -> TokenizerFolder:
     """Read what the trainer needs to know of a tokenizer.
 
     Raises:
-        TrainingError: no tokenizer there, a damaged one, or one without an end-of-text token.
+        TrainingError: no tokenizer there, or one without an end-of-text token.
+        CorpusError: it is damaged.
     """
-    from tokenizers import Tokenizer
-
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise TrainingError(f"{path}: no such file; run `toremi annotate CORPUS` first, or name one with --tokenizer")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as problem:  # the library raises bare Exception
-        raise TrainingError(f"{path}: not a tokenizer ({reason(problem)})") from None
+    tokenizer = read_tokenizer(path)
     name = _eos_token(folder)
     eos_id = tokenizer.token_to_id(name)
     if eos_id is None:

@@ -18,12 +18,12 @@ from toremi_cli.evaluate.compare import Comparison, Group
 from toremi_cli.evaluate.intervals import Interval
 from toremi_cli.files import atomic_file
 from toremi_cli.layout import Workdir
-from toremi_cli.report.alarms import alarms
 from toremi_cli.report.comparison_table import LEGEND, comparison_rows, percent, signed
 from toremi_cli.report.digest import Report
 from toremi_cli.report.front import draws_data, front
 from toremi_cli.report.numbers import compact
 from toremi_cli.report.page_data import corpus_facts, curve_data, map_data, run_data
+from toremi_cli.report.run_alarms import run_alarms
 from toremi_cli.report.seed_groups import SeedGroup, chosen_topics
 from toremi_cli.runs.history import History
 from toremi_cli.schemas import MACRO
@@ -91,7 +91,7 @@ def _summary(comparison: Comparison, histories: Sequence[History]) -> str:
     items = "".join(f"<li>{escape(text)}</li>" for text in findings)
     parts = [f'<ul class="findings">{items}</ul>']
     parts += [f'<p class="alarm">{escape(text[0].upper() + text[1:])}.</p>' for text in comparison.warnings]
-    found = [(history.name, text) for history in histories for text in alarms(history)]
+    found = [(history.name, text) for history in histories for text in run_alarms(history)]
     parts += [f'<p class="alarm"><b>{escape(name)}</b>: {escape(text)}</p>' for name, text in found]
     if not found and not comparison.warnings:
         parts.append('<p class="calm">No alarms: losses fall, weights stay off their bounds.</p>')

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from toremi_cli.layout import Workdir
+from toremi_cli.plane import principal, spread
 from toremi_cli.report.seed_groups import SeedGroup
 from toremi_cli.runs.history import CURVE, TopicCourses
 from toremi_cli.schemas import ANNOTATED, CLUSTERS, EMBEDDINGS, MACRO, TOPICS
@@ -90,7 +91,7 @@ def map_data(workdir: Workdir, courses: TopicCourses | None) -> list[dict[str, A
     shown = sorted(sorted(shown, key=lambda i: -topics[i]["num_samples"])[:MOST_DISCS])
     if len(shown) < 3:
         return []
-    places = _plane(centres[shown])
+    places = spread(principal(centres[shown]))
     weights = dict(zip(courses.topics, courses.weight[-1].tolist(), strict=True)) if courses else {}
     found = []
     for (x, y), index in zip(places.tolist(), shown, strict=True):
@@ -132,18 +133,6 @@ def _centres(workdir: Workdir, num_topics: int) -> np.ndarray:
         return np.full((num_topics, 2), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         return sums / counts[:, None]
-
-
-def _plane(centres: np.ndarray) -> np.ndarray:
-    """(n, dim) -> (n, 2) in 0..1: the two main directions, by rank so that the discs fill the room."""
-    centred = centres - centres.mean(axis=0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    # A direction's sign is arbitrary: fix it, so that the map is the same on every machine.
-    signs = np.sign(directions[:2][np.arange(2), np.abs(directions[:2]).argmax(axis=1)])
-    flat = centred @ (directions[:2] * signs[:, None]).T
-    ranks = flat.argsort(axis=0).argsort(axis=0) / max(len(flat) - 1, 1)
-    span = flat.max(axis=0) - flat.min(axis=0)
-    return 0.5 * ranks + 0.5 * (flat - flat.min(axis=0)) / np.where(span > 0, span, 1)
 
 
 def corpus_facts(workdir: Workdir) -> str:

@@ -29,6 +29,13 @@ def sample_weights(
     return torch.where(total > 0, weighted / total.clamp_min(torch.finfo(total.dtype).tiny), 1.0)
 
 
+def segment_mean(values: Tensor, segment: Tensor, num_segments: int) -> Tensor:
+    """(S,) mean of token values (N,) over each segment; 0 for a segment without tokens."""
+    total = values.new_zeros(num_segments).index_add(0, segment, values)
+    count = values.new_zeros(num_segments).index_add(0, segment, values.new_ones(len(values)))
+    return total / count.clamp_min(1)
+
+
 def normalizer(weights: Tensor, stats: IntervalStats, average: str = "sample") -> float:
     """The factor on the loss that makes the mean weight over the interval 1, over what the loss averages over.
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toremi_cli import console
-from toremi_cli.engine import run_shards
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.files import atomic_file, find_json, write_json
 from toremi_cli.layout import Workdir
@@ -23,7 +22,7 @@ from toremi_cli.stage import StageFolder
 from toremi_cli.tables import TableReader, read_manifest
 from toremi_cli.topics.config import AnnotateConfig
 from toremi_cli.topics.joining import BATCH_ROWS, rebatched
-from toremi_cli.topics.keywords import topic_name
+from toremi_cli.topics.keywords import new_topic_name
 from toremi_cli.topics.labelling import MAPPER_VERSION, TopicLabels, WordVectors, map_topics
 from toremi_cli.topics.llm import AnswerCache, LlmCost, estimate_cost, label_with_llm
 from toremi_cli.topics.llm_prompt import PROMPT_VERSION
@@ -64,20 +63,12 @@ def build_annotated(
     provenance = provenance_of(ANNOTATED, COMMAND, _settings(config, taxonomy), inputs)
     folder = StageFolder(workdir.annotated, annotated_with(clusters), provenance)
     _keep_options(workdir, config)
-    manifest = read_manifest(workdir.annotated)
-    if manifest is not None and folder.is_finished():
-        console.note(f"{workdir.annotated}: up to date")
-        folder.confirm()
+    if manifest := folder.up_to_date():
         return manifest
     folder.begin()
-    pending = list(folder.pending(len(samples.shards)))
-    if len(pending) < LEAST_SHARDS_TO_SHARE:
-        engine, workers = "local", 1
     work = partial(label_shard, Workdir(workdir.root.resolve()), provenance, _labels_column(labelled))
-    with console.progress("labelling samples", samples.num_rows) as progress:
-        progress.advance(samples.num_rows - sum(samples.rows_per_shard[shard] for shard in pending))
-        for shard in run_shards(work, pending, engine=engine, workers=workers):
-            progress.advance(samples.rows_per_shard[shard])
+    rows, least = samples.rows_per_shard, LEAST_SHARDS_TO_SHARE
+    folder.fill(work, rows, "labelling samples", engine=engine, workers=workers, worth_sharing=least)
     num_labelled = sum(bool(row["labels"]) for row in labelled)
     unknown = (read_manifest(workdir.clusters) or {}).get("num_without_known_words", 0)
     facts = {"num_labelled_topics": num_labelled, "num_without_known_words": unknown}
@@ -131,7 +122,7 @@ def label_topics(
         return rows
     taken: set[str] = set()
     for row, labels in zip(rows, _choose_labels(rows, config, taxonomy, workdir), strict=True):
-        row["name"] = topic_name(row["words"], taken, row.get("kind") or "")
+        row["name"] = new_topic_name(row["words"], taken, row.get("kind") or "")
         taken.add(row["name"])
         if taxonomy is None:
             labels = TopicLabels((row["name"],), (1.0,), "name")

@@ -17,14 +17,14 @@ import pyarrow as pa
 from toremi_cli import console
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.stratified import StratifiedSample
-from toremi_cli.corpus.tokenizer import TextTokenizer, load_tokenizer
-from toremi_cli.engine import default_workers, run_shards
+from toremi_cli.engine import default_workers
 from toremi_cli.errors import CorpusError, TableError
 from toremi_cli.files import write_json
 from toremi_cli.layout import Workdir
+from toremi_cli.lm.tokenizer import TextTokenizer, load_tokenizer
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES, TRAIN
-from toremi_cli.stage import StageFolder, planned
+from toremi_cli.stage import StageFolder
 from toremi_cli.tables import TableReader, read_manifest
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
@@ -59,17 +59,15 @@ def build_clusters(workdir: Workdir, config: ClusterConfig) -> dict[str, Any]:
     }
     provenance = provenance_of(CLUSTERS, COMMAND, config.settings(), inputs)
     folder = StageFolder(workdir.clusters, CLUSTERS, provenance)
+    if topics_are_current(workdir.topics, provenance.fingerprint) and (finished := folder.up_to_date()):
+        return finished
     manifest = read_manifest(workdir.clusters)
     if manifest is None or not folder.is_finished():
-        with planned(workdir.clusters, {"fingerprint": provenance.fingerprint, "config": config.settings()}):
+        with folder.planned():
             _ensure_model(workdir, samples, embeddings, config, inputs)
         folder.begin()
         _assign_all(workdir, samples, config, folder)
         manifest = _finish(workdir, folder, len(samples.shards))
-    elif topics_are_current(workdir.topics, provenance.fingerprint):
-        console.note(f"{workdir.clusters}: up to date")
-        folder.confirm()
-        return manifest
     write_topics(workdir, provenance)
     folder.confirm()
     return manifest
@@ -152,12 +150,9 @@ def _choose_rows(samples: TableReader, config: ClusterConfig) -> np.ndarray:
 
 
 def _assign_all(workdir: Workdir, samples: TableReader, config: ClusterConfig, folder: StageFolder) -> None:
-    pending = list(folder.pending(len(samples.shards)))
-    total = sum(samples.rows_per_shard[shard] for shard in pending)
     work = partial(assign_shard, Workdir(workdir.root.resolve()), folder.provenance, config.min_agreement)
-    with console.progress("assigning topics", total) as bar:
-        for shard in run_shards(work, pending, engine=config.engine, workers=config.workers or default_workers()):
-            bar.advance(samples.rows_per_shard[shard])
+    workers = config.workers or default_workers()
+    folder.fill(work, samples.rows_per_shard, "assigning topics", engine=config.engine, workers=workers)
 
 
 def assign_shard(workdir: Workdir, provenance: Provenance, min_agreement: float, shard: int) -> None:

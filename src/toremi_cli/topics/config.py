@@ -139,8 +139,6 @@ class LlmConfig:
     ] = 60.0
     seed: Annotated[int, SEED] = 0
     """Decides the order in which each topic's prompt lists the labels."""
-    backoff_seconds: float = 1.0
-    """Wait before the second try; doubles with each, unless the server says how long to wait."""
 
     def __post_init__(self) -> None:
         if not re.match(r"https?://\S+$", self.url):

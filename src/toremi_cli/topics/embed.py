@@ -8,17 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from toremi_cli import console
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.stratified import StratifiedSample
-from toremi_cli.engine import default_workers, run_shards
+from toremi_cli.engine import default_workers
 from toremi_cli.errors import TableError
 from toremi_cli.files import atomic_folder, find_json, write_json
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TRAIN
-from toremi_cli.stage import StageFolder, planned
-from toremi_cli.tables import TableReader, read_manifest
+from toremi_cli.stage import StageFolder
+from toremi_cli.tables import TableReader
 from toremi_cli.topics.config import EmbedConfig
 from toremi_cli.topics.vectors import load_backend, make_backend
 from toremi_cli.topics.vectors.base import VectorBackend
@@ -42,23 +41,18 @@ def build_embeddings(workdir: Workdir, config: EmbedConfig) -> dict[str, Any]:
     inputs = {"samples": samples.fingerprint, "method": f"version {VECTORS_VERSION[config.backend]}"}
     provenance = provenance_of(EMBEDDINGS, "toremi embed", config.settings(), inputs)
     stage = StageFolder(workdir.embeddings, EMBEDDINGS, provenance)
-    if stage.is_finished():
-        console.note(f"{workdir.embeddings}: up to date")
-        stage.confirm()
-        return read_manifest(workdir.embeddings) or {}
-    with planned(workdir.embeddings, {"fingerprint": provenance.fingerprint, "config": config.settings()}):
+    if manifest := stage.up_to_date():
+        return manifest
+    with stage.planned():
         dim = _fitted_backend(workdir.embeddings / MODEL, samples, config).dim
     stage.begin()
-    pending = list(stage.pending(len(samples.shards)))
     work = partial(encode_shard, Workdir(workdir.root.resolve()), provenance)
     is_transformer = config.backend == "sentence-transformers"
     num_gpus = 1 if is_transformer and _has_gpu() else 0
     # on one machine a transformer uses all cores, or all GPUs, by itself
     workers = 1 if is_transformer and config.engine == "local" else config.workers or default_workers()
-    with console.progress("embedding", total=samples.num_rows) as bar:
-        bar.advance(samples.num_rows - sum(samples.rows_per_shard[index] for index in pending))
-        for shard in run_shards(work, pending, engine=config.engine, workers=workers, num_gpus=num_gpus):
-            bar.advance(samples.rows_per_shard[shard])
+    rows = samples.rows_per_shard
+    stage.fill(work, rows, "embedding", engine=config.engine, workers=workers, num_gpus=num_gpus)
     return stage.finish(len(samples.shards), dim=dim)
 
 

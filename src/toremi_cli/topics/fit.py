@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from toremi_cli import console
-from toremi_cli.corpus.tokenizer import TextTokenizer
 from toremi_cli.engine import default_workers
+from toremi_cli.lm.tokenizer import TextTokenizer
 from toremi_cli.schemas import NO_TOPIC
 from toremi_cli.topics.config import DEFAULT_LDA_TOPICS, PAPER_NUM_CLUSTERS, ClusterConfig
 from toremi_cli.topics.fusion import dampen, fit_fused, merge_areas

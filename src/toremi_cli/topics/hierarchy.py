@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from toremi_cli.topics.keywords import class_tfidf, topic_name
+from toremi_cli.topics.keywords import class_tfidf, new_topic_name
 from toremi_cli.topics.vectors.bags import Vocabulary, normalize_rows
 
 
@@ -135,6 +135,6 @@ def roll_up(
         names: list[str] = []
         places = normalize_rows(merged @ sums), place_of_word
         for keywords in class_tfidf(sp.csr_matrix(merged @ words), vocabulary.words, 10, vectors=places):
-            names.append(topic_name([word for word, _ in keywords], set(names)))
+            names.append(new_topic_name([word for word, _ in keywords], set(names)))
         above.append(Level(group.tolist(), names))
     return above

@@ -117,7 +117,7 @@ def class_tfidf(
     return keywords
 
 
-def topic_name(words: Sequence[str], taken: Collection[str], kind: str = "") -> str:
+def new_topic_name(words: Sequence[str], taken: Collection[str], kind: str = "") -> str:
     """A short name made of the first words, different from all in `taken` (which is left as it is).
 
     Inflections of a word that is in the name already are passed over: 'film-actor-award', not 'film-films-actor'. A

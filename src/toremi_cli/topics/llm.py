@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import re
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,7 +30,6 @@ from toremi_cli.topics.taxonomy import Taxonomy
 KEY_VARIABLES = ("TOREMI_LLM_KEY", "OPENAI_API_KEY")
 GIVE_UP_AFTER = 3
 """Topics in a row without an answer after which the server counts as gone."""
-MAX_WAIT_SECONDS = 30.0
 MOST_TOKENS = 2000
 """Of an answer, thoughts among them."""
 MORE_TOKENS = 4
@@ -204,23 +200,17 @@ class _Asker:
         """The server's text, None after the last try; empty if it sent nothing."""
         import openai
 
-        for attempt in range(self.config.attempts):
-            if self.gone.is_set() or self.stopped.is_set():
-                return None
-            try:
-                text = self._request(messages)
-            except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as problem:
-                raise ToremiError(_refusal(problem, self.config)) from None
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as problem:
-                self.last_problem = reason(problem, 120)
-                break  # this very prompt is refused; another may be taken
-            except (openai.OpenAIError, ValueError, TypeError, AttributeError) as problem:
-                self.last_problem = reason(problem, 120)
-                if attempt + 1 < self.config.attempts:
-                    self.gone.wait(_wait_seconds(problem, attempt, self.config))
-            else:
-                self._failed_in_a_row = 0
-                return text
+        if self.gone.is_set() or self.stopped.is_set():
+            return None
+        try:
+            text = self._request(messages)
+        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as problem:
+            raise ToremiError(_refusal(problem, self.config)) from None
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError) as problem:
+            self.last_problem = reason(problem, 120)
+        else:
+            self._failed_in_a_row = 0
+            return text
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= GIVE_UP_AFTER:
             self.gone.set()
@@ -261,17 +251,8 @@ def _client(config: LlmConfig) -> Any:
 
     # Servers on one's own machine want no key, but the client wants one.
     key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "none")
-    return openai.OpenAI(base_url=config.url, api_key=key, max_retries=0, timeout=config.timeout_seconds)
-
-
-def _wait_seconds(problem: Exception, attempt: int, config: LlmConfig) -> float:
-    """How long to wait after a failure: what the server asks for, else doubling with some jitter; bounded."""
-    response = getattr(problem, "response", None)
-    asked = response.headers.get("retry-after", "") if response is not None else ""
-    if re.fullmatch(r"\d+(\.\d+)?", asked):
-        return min(float(asked), MAX_WAIT_SECONDS)
-    jitter = random.Random(digest(attempt, time.monotonic_ns())).uniform(0.75, 1.25)
-    return min(config.backoff_seconds * 2**attempt * jitter, MAX_WAIT_SECONDS)
+    retries = config.attempts - 1  # of a busy or silent server, after the wait that it asks for
+    return openai.OpenAI(base_url=config.url, api_key=key, max_retries=retries, timeout=config.timeout_seconds)
 
 
 def _refusal(problem: Any, config: LlmConfig) -> str:

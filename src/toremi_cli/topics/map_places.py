@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from toremi_cli.files import atomic_file
+from toremi_cli.plane import principal, spread
 from toremi_cli.provenance import digest
 from toremi_cli.topics.config import MapConfig
 
@@ -27,7 +28,7 @@ def project(vectors: np.ndarray, config: MapConfig, cache: Path | None = None) -
     UMAP takes half a minute, so what it finds is kept in the file `cache`, and taken from there for the same vectors.
     """
     if config.projection == "pca" or len(vectors) < FEW_POINTS or not np.ptp(vectors, axis=0).any():
-        places = _principal(vectors)
+        places = principal(vectors)
     else:
         key = digest(
             hashlib.sha256(vectors.tobytes()).hexdigest(), vectors.shape, config.seed, metadata.version("umap-learn")
@@ -36,9 +37,7 @@ def project(vectors: np.ndarray, config: MapConfig, cache: Path | None = None) -
         places = _by_umap(vectors, config.seed) if found is None else found
         if found is None:
             _remember(cache, key, places)
-    # Axes have no unit, so empty space may be given up: half of a coordinate is its rank. Near stays near.
-    scaled = np.column_stack([_spread(axis) for axis in places.T])
-    return np.rint(scaled * GRID).astype(np.int64)
+    return np.rint(spread(places) * GRID).astype(np.int64)
 
 
 def _by_umap(vectors: np.ndarray, seed: int) -> np.ndarray:
@@ -66,23 +65,3 @@ def _remember(cache: Path | None, key: str, places: np.ndarray) -> None:
         if cache is not None:
             with atomic_file(cache) as temporary, temporary.open("wb") as file:
                 np.savez(file, key=np.array(key), places=places)
-
-
-def _spread(axis: np.ndarray) -> np.ndarray:
-    """(num_points,) coordinates from 0 to 1: half the place between the ends, half the rank."""
-    low, high = axis.min(), axis.max()
-    if high <= low:
-        return np.full(len(axis), 0.5)
-    _, inverse, counts = np.unique(axis, return_inverse=True, return_counts=True)
-    rank = np.cumsum(counts) - (counts + 1) / 2  # equal coordinates share the middle of their ranks
-    return 0.5 * (axis - low) / (high - low) + 0.5 * rank[inverse] / max(len(axis) - 1, 1)
-
-
-def _principal(vectors: np.ndarray) -> np.ndarray:
-    """(num_points, 2) coordinates along the two directions of largest variance."""
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0)
-    left, strength, _ = np.linalg.svd(centred, full_matrices=False)
-    places = np.zeros((len(vectors), 2))
-    kept = min(2, len(strength))
-    places[:, :kept] = left[:, :kept] * strength[:kept]
-    return places

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from toremi_cli.corpus.tokenizer import TextTokenizer
 from toremi_cli.errors import TableError, reason
 from toremi_cli.files import atomic_file, find_json, read_json, write_json
+from toremi_cli.lm.tokenizer import TextTokenizer
 from toremi_cli.schemas import NO_TOPIC
 from toremi_cli.topics.fusion import POSTERIOR_SHARE, Views, dampen, softmax
 from toremi_cli.topics.kinds import Kinds

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from toremi_cli.corpus.hashing import text_hashes
-from toremi_cli.corpus.tokenizer import TextTokenizer
 from toremi_cli.errors import TableError, reason
 from toremi_cli.files import atomic_file
-from toremi_cli.ngrams import Level, TokenRows
+from toremi_cli.lm.tokenizer import TextTokenizer
+from toremi_cli.ngrams import NgramOrder, TokenRows
 
 FILE = "sample_view.npz"
 MOST_TOKENS = 8_000_000
@@ -136,17 +136,17 @@ class ViewModel:
     def _unigram(self, ids: np.ndarray, half: np.ndarray) -> np.ndarray:
         totals, kinds = self.token_counts.sum(axis=0), (self.token_counts > 0).sum(axis=0)
         uniform = np.full(len(ids), 1 / len(self.token_counts))
-        return Level(self.token_counts[ids, half], totals[half], kinds[half]).smoothed(uniform)
+        return NgramOrder(self.token_counts[ids, half], totals[half], kinds[half]).smoothed(uniform)
 
-    def _after(self, first: np.ndarray, second: np.ndarray, half: np.ndarray) -> Level:
+    def _after(self, first: np.ndarray, second: np.ndarray, half: np.ndarray) -> NgramOrder:
         """Counts of `second` after `first` in the halves, for pairs of tokens, (num_pairs,) all three."""
         in_context, followers = self._contexts
         if not len(self.pairs):
-            return Level(np.zeros(len(first)), np.zeros(len(first)), np.zeros(len(first)))
+            return NgramOrder(np.zeros(len(first)), np.zeros(len(first)), np.zeros(len(first)))
         wanted, which = np.unique(first << 32 | second, return_inverse=True)  # in order, so that the search is quick
         place = np.minimum(np.searchsorted(self.pairs, wanted), len(self.pairs) - 1)
         counts = np.where((self.pairs[place] == wanted)[:, None], self.pair_counts[place], 0)
-        return Level(counts[which, half], in_context[first, half], followers[first, half])
+        return NgramOrder(counts[which, half], in_context[first, half], followers[first, half])
 
     @cached_property
     def _contexts(self) -> tuple[np.ndarray, np.ndarray]:

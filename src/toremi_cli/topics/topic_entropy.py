@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from toremi_cli import console
 from toremi_cli.corpus.hashing import HASH_RANGE, keyed_hash
-from toremi_cli.corpus.tokenizer import load_tokenizer
 from toremi_cli.errors import CorpusError
 from toremi_cli.layout import Workdir
+from toremi_cli.lm.tokenizer import load_tokenizer
 from toremi_cli.ngrams import TokenRows, fair_rates, mean_costs
 from toremi_cli.schemas import CLUSTERS, NO_TOPIC, SAMPLES, TRAIN
 from toremi_cli.tables import TableReader

@@ -18,7 +18,7 @@ from toremi_cli.provenance import Provenance, provenance_of
 from toremi_cli.schemas import CLUSTERS, NO_TOPIC, SAMPLES, TOPICS
 from toremi_cli.tables import COMPRESSION, TableReader
 from toremi_cli.topics.joining import BATCH_ROWS, rebatched
-from toremi_cli.topics.keywords import topic_name
+from toremi_cli.topics.keywords import new_topic_name
 from toremi_cli.topics.topic_entropy import topic_entropies
 
 WORDS = "words.json"
@@ -47,7 +47,7 @@ def write_topics(workdir: Workdir, clusters: Provenance) -> None:
     rows: list[dict[str, Any]] = []
     for topic, words in enumerate(keywords):
         kind = kinds[topic] if kinds else ""
-        name = topic_name(words, taken, kind)
+        name = new_topic_name(words, taken, kind)
         taken.add(name)
         rows.append({"topic": topic, "name": name, "words": words, "labels": [], "label_source": "none"})
         rows[-1] |= {"kind": kind} if kinds else {}

@@ -154,7 +154,7 @@ class PartWriter:
         self.num_topics = max(self.num_topics, int(topic.max(initial=NO_TOPIC)) + 1)
 
     def _add_tokens(self, texts: list[str]) -> None:
-        ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        ids = self.tokenizer.ids(texts)
         length = np.fromiter(map(len, ids), np.int64, len(ids))
         ends = np.cumsum(length + 1)
         flat = chain.from_iterable((*sample, self.eos_id) for sample in ids)

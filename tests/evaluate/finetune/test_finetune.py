@@ -20,7 +20,7 @@ from toremi_cli.evaluate.finetune.data import parse_glue, read_glue
 from toremi_cli.evaluate.finetune.encode import encode_examples, shares_of
 from toremi_cli.evaluate.finetune.evaluate import evaluate_glue
 from toremi_cli.evaluate.finetune.glue import GLUE, Example
-from toremi_cli.evaluate.finetune.train import FinetuneSettings, Rows, finetune
+from toremi_cli.evaluate.finetune.train import Encoded, FinetuneSettings, finetune
 from toremi_cli.evaluate.models import load
 from toremi_cli.evaluate.results import read_rows
 from toremi_cli.layout import Workdir
@@ -101,7 +101,7 @@ def test_the_rate_falls_linearly_to_zero_within_the_fine_tuning(workdir, monkeyp
         return step(self, *arguments, **named)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", noted)
-    rows = Rows([[0, 5, 6], [0, 7], [0, 8]], np.array([0.5, -0.5, 0.0]))
+    rows = Encoded([[0, 5, 6], [0, 7], [0, 8]], np.array([0.5, -0.5, 0.0]))
     finetune(
         workdir / "runs" / "plain" / "checkpoint-10", rows, [], num_labels=1, pad_id=0,
         settings=FinetuneSettings(1e-3, 2, 2, 24), seed=0, device=torch.device("cpu"),
@@ -119,7 +119,7 @@ def test_the_same_seed_gives_the_same_predictions_whatever_ran_before(workdir):
     checkpoint = Checkpoint("checkpoint-10", workdir / "runs" / "plain" / "checkpoint-10", 10)
     encoder = load(Run("plain", checkpoint.folder), checkpoint, Workdir(workdir)).encoder
     examples = [Example((text,), label) for text, label in sentences(60)]
-    rows = Rows(encode_examples(encoder, examples, 24), np.array([e.label for e in examples], dtype=float))
+    rows = Encoded(encode_examples(encoder, examples, 24), np.array([e.label for e in examples], dtype=float))
 
     def predictions(seed):
         (found,) = finetune(
@@ -139,7 +139,7 @@ def test_the_same_seed_gives_the_same_predictions_whatever_ran_before(workdir):
 def test_predictions_do_not_depend_on_the_padding(workdir):
     """Squared errors are minimised by the mean of each kind; a batch of one and of many reads the same last token."""
     checkpoint = workdir / "runs" / "plain" / "checkpoint-10"
-    rows = Rows([[0, 5], [0, 5, 6, 7, 8, 9], [0, 7, 7]], np.zeros(3))
+    rows = Encoded([[0, 5], [0, 5, 6, 7, 8, 9], [0, 7, 7]], np.zeros(3))
     settings = [FinetuneSettings(1e-12, 1, batch, 24) for batch in (1, 3)]
     found = [
         finetune(checkpoint, rows, [rows], num_labels=1, pad_id=0, settings=s, seed=0, device=torch.device("cpu"))[0]
@@ -233,7 +233,7 @@ def test_what_cannot_be_used_is_named(workdir, tmp_path):
         broken = make_checkpoint(tmp_path / "broken", 1, workdir / "tokenizer")
         state = broken / "model.safetensors"
         _overwrite_with_nan(state)
-        rows = Rows([[0, 1], [0, 2]], np.array([0.0, 1.0]))
+        rows = Encoded([[0, 1], [0, 2]], np.array([0.0, 1.0]))
         finetune(broken, rows, [rows], num_labels=2, pad_id=0, settings=FAST, seed=0, device=torch.device("cpu"))
 
 

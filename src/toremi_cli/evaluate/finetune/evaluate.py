@@ -13,7 +13,7 @@ from toremi_cli.evaluate.evaluate import EvalResult, choose_checkpoints
 from toremi_cli.evaluate.finetune.data import GlueData, parse_glue, read_glue
 from toremi_cli.evaluate.finetune.encode import encode_examples
 from toremi_cli.evaluate.finetune.glue import Example
-from toremi_cli.evaluate.finetune.train import Rows, finetune
+from toremi_cli.evaluate.finetune.train import Encoded, finetune
 from toremi_cli.evaluate.models import LoadedModel, load
 from toremi_cli.evaluate.results import EVAL_FILE, conditions_of, keep_rows
 from toremi_cli.evaluate.tasks.evaluate import TaskResult
@@ -63,9 +63,9 @@ def _run_task(
     """All metrics of a task, over all seeds."""
     max_length = min(settings.max_length, loaded.context_length)
 
-    def encoded(examples: list[Example]) -> Rows:
+    def encoded(examples: list[Example]) -> Encoded:
         labels = np.array([example.label for example in examples], dtype=float)
-        return Rows(encode_examples(loaded.encoder, examples, max_length), labels)
+        return Encoded(encode_examples(loaded.encoder, examples, max_length), labels)
 
     train, parts = encoded(data.train), [encoded(examples) for examples in data.evaluations.values()]
     total = settings.num_seeds * settings.epochs * len(train.ids)

@@ -22,7 +22,7 @@ GRAD_CLIP = 1.0
 
 
 @dataclass(frozen=True)
-class Rows:
+class Encoded:
     """Encoded examples with their labels."""
 
     ids: list[list[int]]
@@ -32,8 +32,8 @@ class Rows:
 
 def finetune(
     folder: Path,
-    train: Rows,
-    evaluations: Sequence[Rows],
+    train: Encoded,
+    evaluations: Sequence[Encoded],
     *,
     num_labels: int,
     pad_id: int,
@@ -90,7 +90,7 @@ def finetune(
         return [_predict(model, rows, settings.batch_size, pad_id, device) for rows in evaluations]
 
 
-def _logits(model: Any, rows: Rows, batch: Sequence[int], pad_id: int, device: torch.device) -> Tensor:
+def _logits(model: Any, rows: Encoded, batch: Sequence[int], pad_id: int, device: torch.device) -> Tensor:
     """(num_rows, num_labels) float32, read at each row's last token."""
     ids, mask = padded([rows.ids[index] for index in batch], pad_id)
     return model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits.float()
@@ -104,7 +104,7 @@ def _loss(logits: Tensor, labels: np.ndarray, device: torch.device) -> Tensor:
 
 
 @torch.no_grad()
-def _predict(model: Any, rows: Rows, batch_size: int, pad_id: int, device: torch.device) -> np.ndarray:
+def _predict(model: Any, rows: Encoded, batch_size: int, pad_id: int, device: torch.device) -> np.ndarray:
     model.eval()
     # Rows of like length stand together: less padding, the same predictions.
     order = sorted(range(len(rows.ids)), key=lambda index: len(rows.ids[index]))

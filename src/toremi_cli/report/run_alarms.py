@@ -15,7 +15,7 @@ MOST_ALARMS = 8
 """Of the weights."""
 
 
-def alarms(history: History) -> list[str]:
+def run_alarms(history: History) -> list[str]:
     """All alarms of a run, the gravest first; empty where nothing stands out."""
     found = []
     if history.run.is_going:
