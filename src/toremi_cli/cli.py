@@ -37,21 +37,8 @@ app = typer.Typer(
 )
 
 for module in (
-    annotate,
-    cluster,
-    compare,
-    corrupt,
-    embed,
-    eval_runs,
-    export,
-    inspect_table,
-    pretrain,
-    replay,
-    report,
-    sample,
-    tokenize,
-    topics,
-    weights,
+    *(annotate, cluster, compare, corrupt, embed, eval_runs, export, inspect_table),
+    *(pretrain, replay, report, sample, tokenize, topics, weights),
 ):
     module.register(app)
 

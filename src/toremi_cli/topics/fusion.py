@@ -1,24 +1,14 @@
 """The integration: one topic model out of Top2Vec (vectors) and LDA (words), in which topic k means the same to both.
 
 1. First cuts in the vector space: the dense areas that Top2Vec finds, and k-means at the same number of topics.
-2. Alternation, from each cut: a topic has a centre (the mean of its samples' vectors) and word frequencies (of its
-   samples' words, smoothed towards the corpus'); every sample is then given to topics anew by the sum of both views'
-   log-likelihoods and the topic's share. The cut which ends with the highest joint likelihood, at one sharpness for
-   all, is kept, so that where Top2Vec's density step merges or splits against the words, k-means' cut wins, and the
-   other way round.
-3. k-means makes clusters of equal size: it cuts a frequent kind of text into many and throws rare ones together. The
-   alternation reunites the pieces, and topics die out. Where some do, it starts again from SPARE times as many, drops
-   the dead, and merges the closest of those that are left; where they are too few, the widest are split. So rare
-   kinds get the topics that became free.
-   Where the number was found, not asked for, those that halves of the samples don't tell apart become parts of one.
-4. LDA is fitted with `eta` = the word counts of the samples so assigned: it starts out knowing what topic k is about,
-   and is free to explain single words of a sample by other topics.
+2. Alternation: a topic has a centre and smoothed word frequencies; every sample is given to topics anew by the sum of
+   both views' log-likelihoods and the topic's share. The cut that ends with the highest joint likelihood is kept.
+3. Topics that die out make room for rare kinds: from SPARE times as many, the closest are merged, the widest split.
+4. LDA is fitted with `eta` = the word counts of the samples so assigned, so that it knows what topic k is about.
 5. A sample's distribution is a mean of the joint posterior (one topic a sample) and LDA's mixture (many).
 
-Each view weighs by what it knows. A sample's word likelihood is divided by the square root of its length, because
-words of one text are not independent; its topics' frequencies are smoothed by SMOOTHING words, so that on few samples
-they say little. Cosines are scaled to a common mean margin, whatever backend they come from.
-docs/annotation.md has the measurements.
+Word likelihoods are divided by the square root of a sample's length, as its words are not independent; cosines are
+scaled to a common mean margin, whatever backend they come from. docs/annotation.md has the measurements.
 """
 
 from __future__ import annotations

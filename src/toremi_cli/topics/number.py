@@ -1,23 +1,12 @@
 """How many topics a corpus has: as many as come out again when the samples are halved.
 
-For each number K on a ladder the samples are halved at random, several times; both halves are fitted apart, and both
-models assign all of them. Their agreement A (adjusted mutual information, 0 by chance, 1 if equal) is the reproducible
-part of the labels' entropy H, so H * A is what K topics tell about a sample again and again and H * (1 - A) what they
-make up. The score H * (A - PENALTY * (1 - A)) favours neither the few topics that are always found nor the many that
-never are. Among numbers that cannot be told from the best, the largest is taken: fine topics can be rolled up later,
-coarse ones not be taken apart. (Stability as a criterion: Lange et al. 2004, "Stability-based validation of clustering
-solutions".)
-
-All of the ladder is tried. Where topics lie within topics the score has more than one peak (Reuters: at 4 and 17), so
-that a falling score doesn't tell what comes after the valley. The halves are fitted as the whole will be, with spare
-topics where some die out: k-means' cuts of frequent kinds alone come out differently each time, and would speak against
-large numbers.
-
-Where topics die out, some kinds are far more frequent than others. Few topics then cut the frequent ones only, which
-always come out again, and the rare ones are thrown together; so, if in most halves topics die out at some number, only
-such numbers are compared, if their score is at least two thirds of the best. The many topics that this leads to still
-cut frequent kinds at places that halves don't agree about: they are rolled up into as many as halves tell apart
-(`reproduction.merge_unreproduced`). docs/annotation.md has the measurements.
+For each number K on a ladder, both halves of the samples are fitted apart and assign all of them. Their agreement A
+(adjusted mutual information) is the reproducible part of the labels' entropy H; the score H * (A - PENALTY * (1 - A))
+favours neither the few topics that are always found nor the many that never are (Lange et al. 2004, "Stability-based
+validation of clustering solutions"). Of numbers that cannot be told from the best the largest is taken: fine topics can
+be rolled up later. All of the ladder is tried, since topics within topics give the score several peaks. Where topics
+die out in most halves, some kinds are far more frequent than others, and only such numbers are compared; what halves
+don't tell apart is then rolled up (`reproduction.merge_unreproduced`). docs/annotation.md has the measurements.
 """
 
 from __future__ import annotations

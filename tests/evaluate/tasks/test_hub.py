@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from toremi_cli.evaluate.tasks.hub import cache_only_if_unreachable, hub_answers
+from toremi_cli.evaluate.tasks.harness import cache_only_if_unreachable, hub_answers
 
 constants = pytest.importorskip("huggingface_hub.constants")
 config = pytest.importorskip("datasets.config")

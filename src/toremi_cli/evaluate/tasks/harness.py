@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 from toremi_cli.errors import MissingExtraError, ToremiError, UsageError, reason
 from toremi_cli.evaluate.models import LoadedModel
-from toremi_cli.evaluate.tasks.hub import cache_only_if_unreachable
 from toremi_cli.evaluate.tasks.run import TaskScore
 from toremi_cli.runs.checkpoints import Checkpoint
 
 PREFIX = "harness:"
+PATIENCE_SECONDS = 5.0
+"""How long to wait for the hub."""
 
 
 def run_harness(
@@ -90,3 +93,39 @@ def _scores(task: str, values: dict[str, Any], found: dict[str, Any]) -> list[Ta
             error = float(stderr) if isinstance(stderr, int | float) else math.nan
             scores.append(TaskScore(PREFIX + task, metric, float(value), error, num_items, 0, 0))
     return scores
+
+
+@contextmanager
+def cache_only_if_unreachable() -> Iterator[bool]:
+    """Within this, `datasets` and `huggingface_hub` read only their caches, if the hub does not answer.
+
+    They retry each request five times, with growing pauses, which takes a minute for each file that a task needs.
+
+    Yields:
+        Whether the hub answered (False also where offline mode was set before: it isn't asked).
+    """
+    import datasets.config
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        yield False
+        return
+    answers = hub_answers(constants.ENDPOINT)
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    if not answers:
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield answers
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
+def hub_answers(endpoint: str) -> bool:
+    """Whether anything, an error page included, answers at a URL within PATIENCE_SECONDS; proxies are honoured."""
+    try:
+        urlopen(Request(endpoint, method="HEAD"), timeout=PATIENCE_SECONDS).close()
+    except HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
