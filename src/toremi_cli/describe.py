@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toremi_cli.errors import TableError, reason
+from toremi_cli.errors import TableError, reason, some
 from toremi_cli.provenance import read_record
 from toremi_cli.schemas import TABLES, Table
 from toremi_cli.tables import TableReader
@@ -65,7 +65,7 @@ def _kind_of(path: Path) -> Table:
     """The kind named in the file's provenance, else the kind with the most columns that are all there."""
     shards = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     if inner := _tables_within(path):
-        shown = ", ".join(inner[:MOST_SHOWN]) + (f" and {len(inner) - MOST_SHOWN:,} more" * (len(inner) > MOST_SHOWN))
+        shown = some(inner, MOST_SHOWN)
         raise TableError(f"{path}: a folder of several tables, not a table; inspect one of those in it: {shown}")
     if not shards:
         what = "no Parquet file in this folder" if path.is_dir() else "no such file or folder"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ToremiError(Exception):
     """Something the user can put right. Its text is one line, printed on stderr without a traceback."""
@@ -41,3 +43,8 @@ class MissingExtraError(ToremiError):
 def reason(problem: BaseException, most: int = 200) -> str:
     """What an error says, as part of one line: at most `most` characters, its kind where it says nothing."""
     return " ".join(str(problem).split())[:most] or type(problem).__name__
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """Many names as part of one line: 'a, b and 3 more', of which `most` are named."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -13,7 +13,7 @@ from toremi_cli import console
 from toremi_cli.corpus import lfs, names
 from toremi_cli.corpus.names import SUPPORTED, split_name
 from toremi_cli.corpus.walking import NOT_A_FILE, WORKDIR, Entry, find_entries, is_local, open_filesystem
-from toremi_cli.errors import CorpusError
+from toremi_cli.errors import CorpusError, some
 from toremi_cli.provenance import digest
 
 STAMPS = (
@@ -144,7 +144,7 @@ def list_corpus(corpus: Paths, as_text: Collection[str] = (), workdir: Path | No
             f"{show_corpus(paths)}: no readable file{_found(passed_over, left_out)}; expected {SUPPORTED}"
         )
     files = _corpus_files(candidates, base, protocol)
-    told = {what: some for what, some in left_out.items() if some}
+    told = {what: own for what, own in left_out.items() if own}
     return Listing(show_corpus(paths), filesystem, files, dict(passed_over), told)
 
 
@@ -182,10 +182,9 @@ def tell_left_out(listing: Listing) -> None:
         most = Counter(listing.passed_over).most_common(5)
         kinds = ", ".join(f"{count:,} × {suffix}" for suffix, count in most)
         console.note(f"{listing.corpus}: passing over files of other types ({kinds})")
-    for what, some in listing.left_out.items():
-        shown = ", ".join(some[:3]) + (f" and {len(some) - 3:,} more" if len(some) > 3 else "")
+    for what, names_left in listing.left_out.items():
         tell = console.warn if what == POINTERS else console.note
-        tell(f"{listing.corpus}: leaving out {shown} ({what})")
+        tell(f"{listing.corpus}: leaving out {some(names_left, 3)} ({what})")
 
 
 def _candidates(
@@ -317,5 +316,5 @@ def _readable(name: str) -> str:
 
 def _found(passed_over: Counter[str], left_out: dict[str, list[str]]) -> str:
     what = [f"{count:,} × {suffix}" for suffix, count in passed_over.most_common(5)]
-    what += [f"{len(some):,} × {kind}" for kind, some in left_out.items() if some]
+    what += [f"{len(own):,} × {kind}" for kind, own in left_out.items() if own]
     return f" (found {', '.join(what)})" if what else " (it is empty)"

@@ -7,7 +7,7 @@ corpus. A mixture takes whole documents, as near to its target as whole document
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from toremi_cli.corpus.scan import PIECE_CHARS, batches
 from toremi_cli.corpus.shards import JsonlShards
 from toremi_cli.corpus.stratified import StratifiedSample
 from toremi_cli.corpus.tokenizer import fetch_tokenizer, tokenizer_fingerprint, train_tokenizer
-from toremi_cli.errors import CorpusError, UsageError
+from toremi_cli.errors import CorpusError, UsageError, some
 from toremi_cli.files import find_json, output_folder, write_json
 from toremi_cli.lm.tokenizer import TextTokenizer
 from toremi_cli.provenance import digest
@@ -78,7 +78,7 @@ def build_mixture(corpus: Paths, out: Path, config: MixtureConfig, reading: Corp
         _tell_coarse(name, mixtures[name])
     _tell_scaled(config.ratio_of)
     if histograms.other_sources:
-        console.note(f"not in --ratios, left out: {_some(histograms.other_sources)}")
+        console.note(f"not in --ratios, left out: {some(sorted(histograms.other_sources), 8)}")
     record = {
         "fingerprint": key,
         "corpus": corpus if isinstance(corpus, str) else list(corpus),
@@ -221,7 +221,9 @@ def _refuse_absent(histograms: Histograms, corpus: str) -> None:
     absent = [name for name, counts in histograms.documents.items() if not counts.any()]
     if absent:
         found = histograms.other_sources | (histograms.documents.keys() - set(absent))
-        raise CorpusError(f"{corpus}: no document of source {', '.join(map(repr, absent))} (found {_some(found)})")
+        raise CorpusError(
+            f"{corpus}: no document of source {', '.join(map(repr, absent))} (found {some(sorted(found), 8)})"
+        )
 
 
 def _tell_short(name: str, taken: dict[str, dict[str, Any]], short: str) -> None:
@@ -248,8 +250,3 @@ def _tell_scaled(ratios: Mapping[str, float]) -> None:
 
 def _tokenizer_key(config: MixtureConfig) -> str:
     return tokenizer_fingerprint(config.tokenizer)
-
-
-def _some(names: set[str] | Sequence[str]) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:8]) + (f" and {len(ordered) - 8:,} more" if len(ordered) > 8 else "")

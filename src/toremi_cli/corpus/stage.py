@@ -33,7 +33,7 @@ from toremi_cli.corpus.tokenizer import (
     train_tokenizer,
 )
 from toremi_cli.engine import check_engine
-from toremi_cli.errors import CorpusError
+from toremi_cli.errors import CorpusError, some
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest, provenance_of
 from toremi_cli.schemas import END_OF_TEXT, SAMPLES, TEST, TRAIN, VALIDATION
@@ -146,9 +146,8 @@ def _warn_of_holdout(counts: Counts, config: CorpusConfig) -> None:
             if source.samples and source.samples == sum(source.splits[split].samples for split in splits)
         ]
         if names:
-            shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
             groups = f" (groups by '{config.group_field}')" if config.group_field else ""
-            console.warn(f"{what}{groups}: {shown}", even_quiet=True)
+            console.warn(f"{what}{groups}: {some(names, 5)}", even_quiet=True)
     for split in (VALIDATION, TEST):
         if not counts.num_samples(split):
             console.warn(f"the {split} split is empty: nothing will be evaluated on it", even_quiet=True)

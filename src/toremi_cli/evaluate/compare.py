@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from toremi_cli.errors import UsageError
+from toremi_cli.errors import UsageError, some
 from toremi_cli.evaluate.bootstrap import MIN_PER_SOURCE, DocumentScores, bits_per_byte
 from toremi_cli.evaluate.footing import put_on_one_footing, why_unlike
 from toremi_cli.evaluate.intervals import Interval, intervals, paired_differences, surely_different
@@ -161,7 +161,7 @@ def _few_documents(groups: Sequence[Group], suite: str) -> list[str]:
     counts = [run.final.num_documents for group in groups for run in group.runs if run.final and len(group.runs) == 1]
     alone = sorted({source for count in counts for source, number in count.items() if number < MIN_PER_SOURCE})
     if alone:
-        names = ", ".join(alone[:MAX_NAMED]) + (f" and {len(alone) - MAX_NAMED} more" if len(alone) > MAX_NAMED else "")
+        names = some(alone, MAX_NAMED)
         notes.append(f"'{suite}' has one document only of {names}: no interval there, nor in macro and micro")
     averages = [(domain, g.difference[domain]) for g in groups for domain in (MACRO, MICRO) if g.difference]
     unmarked = {domain for domain, i in averages if not i.enough_documents and (i.low > 0 or i.high < 0)}
