@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toremi_cli import console
+from toremi_cli import console, layout
 from toremi_cli.commands import options
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
 from toremi_cli.commands.from_config import Given, with_settings
@@ -85,7 +85,7 @@ def register(app: typer.Typer) -> None:
         """
         from toremi_cli.stage import alone_in
 
-        place = options.workdir_at(workdir)
+        place = layout.Workdir(workdir)
         labels = options.annotate_config(place, given)
         where = options.where_to_work(given)
         if print_config:

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from toremi_cli import console
+from toremi_cli import console, layout
 from toremi_cli.commands import options
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
 from toremi_cli.commands.from_config import Given, with_settings
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         from toremi_cli.stage import alone_in
         from toremi_cli.topics.cluster import build_clusters
 
-        place = options.workdir_at(workdir)
+        place = layout.Workdir(workdir)
         settings = options.cluster_config(place, given)
         if print_config:
             typer.echo(to_toml(settings), nl=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from toremi_cli import console
+from toremi_cli import console, layout
 from toremi_cli.commands import options
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
 from toremi_cli.commands.from_config import Given, with_settings
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
         from toremi_cli.stage import alone_in
         from toremi_cli.topics.embed import build_embeddings
 
-        place, paths = options.workdir_at(workdir), options.paths_of(corpus)
+        place, paths = layout.Workdir(workdir), options.paths_of(corpus)
         corpus_settings = options.corpus_config(options.previous_samples(place, paths), given)
         vector_settings = options.embed_config(options.previous_embeddings(place), given)
         if print_config:

@@ -157,10 +157,3 @@ def _made(kind: type[C], previous: Mapping[str, Any] | None, own: Mapping[str, A
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     kept = {name: value for name, value in (previous or {}).get("config", {}).items() if name in names}
     return kind(**{**kept, **own})
-
-
-def workdir_at(root: Path) -> Workdir:
-    """The layout under `--workdir`."""
-    from toremi_cli.layout import Workdir
-
-    return Workdir(root)

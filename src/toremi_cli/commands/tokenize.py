@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from toremi_cli import console
-from toremi_cli.commands import options
+from toremi_cli import console, layout
 from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
 from toremi_cli.commands.from_config import Given, with_settings
 from toremi_cli.settings import filled, to_toml
@@ -37,7 +36,7 @@ def register(app: typer.Typer) -> None:
         if print_config:
             typer.echo(to_toml(settings), nl=False)
             return
-        make_tokens(options.workdir_at(workdir), settings, as_json)
+        make_tokens(layout.Workdir(workdir), settings, as_json)
 
 
 def make_tokens(place: Layout, settings: TokenizeConfig, as_json: bool) -> None:

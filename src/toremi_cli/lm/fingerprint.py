@@ -10,7 +10,7 @@ from toremi_cli.sample_topics import FineTopics, read_fine_topics
 from toremi_cli.schemas import ANNOTATED
 from toremi_cli.tables import TableReader
 
-CACHE_VERSION = 3
+CACHE_VERSION = 2
 """Rises when the token cache keeps something else of the same files."""
 
 
