@@ -86,8 +86,8 @@ def evaluate(config: EvalConfig, workdir: str | Path) -> list[Path]:
     Raises:
         ToremiError: no such run or text, or settings that can't work.
     """
-    from toremi_cli.evaluate.evaluate import evaluate_runs
     from toremi_cli.evaluate.results import EVAL_FILE
+    from toremi_cli.evaluate.texts import evaluate_runs
     from toremi_cli.runs.run import find_runs
 
     place = Workdir(Path(workdir))

@@ -16,7 +16,7 @@ from toremi_cli.cli import app
 from toremi_cli.evaluate.bootstrap import bits_per_byte
 from toremi_cli.evaluate.compare import compare_runs
 from toremi_cli.evaluate.config import EvalConfig
-from toremi_cli.evaluate.evaluate import evaluate_runs
+from toremi_cli.evaluate.texts import evaluate_runs
 from toremi_cli.layout import Workdir
 from toremi_cli.report.comparison_table import comparison_rows
 from toremi_cli.report.digest import read_report

@@ -14,9 +14,9 @@ from tests.runs.synthetic import make_recorded_run
 from tests.shell import assert_one_line_error, toremi
 from toremi_cli.evaluate.bootstrap import DocumentScores
 from toremi_cli.evaluate.config import EvalConfig
-from toremi_cli.evaluate.evaluate import evaluate_runs
 from toremi_cli.evaluate.noise import Truth, auroc, judge, noise_reports
 from toremi_cli.evaluate.results import SCORES_FILE, keep_rows, score_rows
+from toremi_cli.evaluate.texts import evaluate_runs
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
 from toremi_cli.runs.run import Run

@@ -9,7 +9,7 @@ import pytest
 from tests.shell import toremi
 from tests.train.smallrun import ARGUMENTS, write_workdir
 from toremi_cli.evaluate.config import EvalConfig
-from toremi_cli.evaluate.evaluate import evaluate_runs
+from toremi_cli.evaluate.texts import evaluate_runs
 from toremi_cli.files import write_json
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of

@@ -12,7 +12,7 @@ from tests.evaluate.workdirs import make_annotated, make_run, make_tokenizer
 from tests.runs.synthetic import make_recorded_run
 from tests.shell import toremi
 from toremi_cli.evaluate.config import EvalConfig
-from toremi_cli.evaluate.evaluate import evaluate_runs
+from toremi_cli.evaluate.texts import evaluate_runs
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
 from toremi_cli.report.page_data import run_data

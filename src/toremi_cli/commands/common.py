@@ -28,6 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Workdir = Annotated[
     Path, typer.Option("--workdir", "-w", metavar="DIR", help="Folder of all tables and runs.", show_default=True)
 ]
+Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN…]", help="Names or paths; none: every run.")]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON on stdout.")]
 _Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", metavar="", help="Only results, errors and warnings about what a table holds.")

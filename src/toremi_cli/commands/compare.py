@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toremi_cli import console
-from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Workdir, command
+from toremi_cli.commands.common import DEFAULT_WORKDIR, Json, Runs, Workdir, command
 
 if TYPE_CHECKING:
     from toremi_cli.evaluate.compare import Comparison
@@ -19,9 +19,7 @@ def register(app: typer.Typer) -> None:
 
     @command(app, "compare", "Look")
     def compare(
-        runs: Annotated[
-            list[str] | None, typer.Argument(metavar="[RUN…]", help="Names or paths; none: every run.")
-        ] = None,
+        runs: Runs = None,
         workdir: Workdir = DEFAULT_WORKDIR,
         baseline: Annotated[
             str, typer.Option(metavar="RUN", help="What to compare with; default: the run with policy uniform.")

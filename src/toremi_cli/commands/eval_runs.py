@@ -13,9 +13,9 @@ from toremi_cli.evaluate.config import EvalConfig, FinetuneSettings, check_confi
 from toremi_cli.settings import filled, to_toml
 
 if TYPE_CHECKING:
-    from toremi_cli.evaluate.evaluate import EvalResult
     from toremi_cli.evaluate.noise import NoiseReport
-    from toremi_cli.evaluate.tasks.evaluate import TaskResult
+    from toremi_cli.evaluate.tasks.of_runs import TaskResult
+    from toremi_cli.evaluate.texts import EvalResult
     from toremi_cli.runs.checkpoints import Checkpoint
 
 
@@ -78,17 +78,17 @@ def register(app: typer.Typer) -> None:
             reports = noise_reports(find_runs(config.runs, place), place, config.split)
             console.print_json([r.to_json() for r in reports]) if as_json else _print_noise(reports, config.split)
         elif config.tasks:
-            from toremi_cli.evaluate.tasks.evaluate import evaluate_tasks
+            from toremi_cli.evaluate.tasks.of_runs import evaluate_tasks
 
             found = evaluate_tasks(config, place)
             console.print_json(found.to_json()) if as_json else _print_tasks(found)
         elif config.finetune:
-            from toremi_cli.evaluate.finetune.evaluate import evaluate_glue
+            from toremi_cli.evaluate.finetune.of_runs import evaluate_glue
 
             found = evaluate_glue(config, tuning, place)
             console.print_json(found.to_json()) if as_json else _print_tasks(found)
         else:
-            from toremi_cli.evaluate.evaluate import evaluate_runs
+            from toremi_cli.evaluate.texts import evaluate_runs
 
             result = evaluate_runs(config, place)
             console.print_json(result.to_json()) if as_json else _print(result)

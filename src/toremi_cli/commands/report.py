@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from toremi_cli import console
-from toremi_cli.commands.common import DEFAULT_WORKDIR, Workdir, command
+from toremi_cli.commands.common import DEFAULT_WORKDIR, Runs, Workdir, command
 
 PAGES = ("html", "htm")
 
@@ -18,9 +18,7 @@ def register(app: typer.Typer) -> None:
 
     @command(app, "report", "Look")
     def report(
-        runs: Annotated[
-            list[str] | None, typer.Argument(metavar="[RUN…]", help="Names or paths; none: every run.")
-        ] = None,
+        runs: Runs = None,
         workdir: Workdir = DEFAULT_WORKDIR,
         output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where it goes.")] = Path(
             "report.html"

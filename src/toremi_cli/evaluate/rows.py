@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from toremi_cli.corpus.fields import PLAIN
 from toremi_cli.corpus.formats import ROW_READERS
@@ -11,7 +11,9 @@ from toremi_cli.corpus.listing import CorpusFile, list_corpus
 from toremi_cli.corpus.opening import open_bytes
 from toremi_cli.corpus.rows import BadRow, Wanted
 from toremi_cli.errors import CorpusError, UsageError
+from toremi_cli.evaluate.tasks.items import FieldError
 
+Made = TypeVar("Made")
 EVERYTHING = Wanted((), ())
 """No field is looked for, so a columnar file is read whole."""
 
@@ -45,3 +47,23 @@ def rows_of(location: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
                     yield from ((f"{file.shown}:{line}", {"text": text}) for line, text in lines if text.strip())
                 else:
                     yield f"{file.shown}:{number}", row
+
+
+def read_examples(locations: Sequence[str], make: Callable[[Any], Made], limit: int | None, what: str) -> list[Made]:
+    """What `make` makes of the rows of some files, of the first `limit` (None: all).
+
+    Raises:
+        CorpusError: a file or a row is broken, with its line, or no rows; says `what` they should be.
+    """
+    found: list[Made] = []
+    for location in locations:
+        for place, row in rows_of(location):
+            if limit and len(found) >= limit:
+                return found
+            try:
+                found.append(make(row))
+            except FieldError as problem:
+                raise CorpusError(f"{place}: {problem}; not a {what}") from None
+    if not found:
+        raise CorpusError(f"{locations[0]}: no rows; expected each to be a {what}")
+    return found

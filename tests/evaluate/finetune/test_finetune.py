@@ -18,8 +18,8 @@ from toremi_cli.errors import CorpusError, TrainingError, UsageError
 from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.finetune.data import parse_glue, read_glue
 from toremi_cli.evaluate.finetune.encode import encode_examples, shares_of
-from toremi_cli.evaluate.finetune.evaluate import evaluate_glue
 from toremi_cli.evaluate.finetune.glue import GLUE, Example
+from toremi_cli.evaluate.finetune.of_runs import evaluate_glue
 from toremi_cli.evaluate.finetune.train import Encoded, FinetuneSettings, finetune
 from toremi_cli.evaluate.models import load
 from toremi_cli.evaluate.results import read_rows

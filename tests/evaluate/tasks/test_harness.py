@@ -12,7 +12,7 @@ from tests.realtext import news_articles
 from tests.shell import toremi
 from toremi_cli.errors import UsageError
 from toremi_cli.evaluate.config import EvalConfig
-from toremi_cli.evaluate.tasks.evaluate import evaluate_tasks
+from toremi_cli.evaluate.tasks.of_runs import evaluate_tasks
 from toremi_cli.layout import Workdir
 
 TESTED = [task for task in DEFINITIONS if task != "arc_challenge"]  # whose rows are those of arc_easy

@@ -12,9 +12,9 @@ from tests.evaluate.workdirs import CONTEXT, make_annotated, make_run, make_toke
 from toremi_cli.errors import CorpusError, UsageError
 from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.results import read_rows, read_scores
-from toremi_cli.evaluate.tasks.evaluate import evaluate_tasks
 from toremi_cli.evaluate.tasks.files import parse_tasks, read_items
 from toremi_cli.evaluate.tasks.items import TASKS
+from toremi_cli.evaluate.tasks.of_runs import evaluate_tasks
 from toremi_cli.layout import Workdir
 from toremi_cli.runs.run import Run
 

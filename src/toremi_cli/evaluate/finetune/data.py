@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from toremi_cli.corpus.listing import CorpusFile
 from toremi_cli.errors import CorpusError, UsageError
 from toremi_cli.evaluate.finetune.glue import GLUE, Example, GlueTask
-from toremi_cli.evaluate.rows import rows_of, task_files
-from toremi_cli.evaluate.tasks.items import FieldError
+from toremi_cli.evaluate.rows import read_examples, task_files
 from toremi_cli.provenance import digest
 
 TRAINING = ("train",)
@@ -89,15 +88,4 @@ def _of_split(task: GlueTask, files: Sequence[CorpusFile], split: Sequence[str],
 
 
 def _read(task: GlueTask, files: Sequence[CorpusFile], limit: int | None) -> list[Example]:
-    examples: list[Example] = []
-    for file in files:
-        for place, row in rows_of(file.shown):
-            if limit and len(examples) >= limit:
-                break
-            try:
-                examples.append(task.example(row))
-            except FieldError as problem:
-                raise CorpusError(f"{place}: {problem}; not a labelled row of task {task.name}") from None
-    if not examples:
-        raise CorpusError(f"{files[0].shown}: no rows; expected examples of task {task.name}")
-    return examples
+    return read_examples([file.shown for file in files], task.example, limit, f"labelled row of task {task.name}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from toremi_cli.errors import CorpusError, UsageError
-from toremi_cli.evaluate.rows import rows_of, task_files
-from toremi_cli.evaluate.tasks.items import TASKS, FieldError, Item, Task
+from toremi_cli.errors import UsageError
+from toremi_cli.evaluate.rows import read_examples, task_files
+from toremi_cli.evaluate.tasks.items import TASKS, Item, Task
 
 SPLITS = ("validation", "dev", "test", "train")
 """Which split is taken where several are there, in this order."""
@@ -55,14 +55,4 @@ def read_items(task: Task, location: str, limit: int | None = None) -> list[Item
     Raises:
         CorpusError: no such file, a broken row, with its line, or no rows.
     """
-    items: list[Item] = []
-    for place, row in rows_of(location):
-        if limit and len(items) >= limit:
-            break
-        try:
-            items.append(task.make(row))
-        except FieldError as problem:
-            raise CorpusError(f"{place}: {problem}; not a row of task {task.name}") from None
-    if not items:
-        raise CorpusError(f"{location}: no rows; expected items of task {task.name}")
-    return items
+    return read_examples([location], task.make, limit, f"row of task {task.name}")

@@ -9,15 +9,15 @@ import numpy as np
 from toremi_cli import console
 from toremi_cli.evaluate import metrics
 from toremi_cli.evaluate.config import EvalConfig, FinetuneSettings, check_config
-from toremi_cli.evaluate.evaluate import EvalResult, choose_checkpoints
 from toremi_cli.evaluate.finetune.data import GlueData, parse_glue, read_glue
 from toremi_cli.evaluate.finetune.encode import encode_examples
 from toremi_cli.evaluate.finetune.glue import Example
 from toremi_cli.evaluate.finetune.train import Encoded, finetune
 from toremi_cli.evaluate.models import LoadedModel, load
 from toremi_cli.evaluate.results import EVAL_FILE, conditions_of, keep_rows
-from toremi_cli.evaluate.tasks.evaluate import TaskResult
+from toremi_cli.evaluate.tasks.of_runs import TaskResult
 from toremi_cli.evaluate.tasks.run import TaskScore
+from toremi_cli.evaluate.texts import EvalResult, choose_checkpoints
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest
 from toremi_cli.runs.checkpoints import Checkpoint

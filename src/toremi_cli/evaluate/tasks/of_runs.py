@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toremi_cli.evaluate.config import EvalConfig, check_config
-from toremi_cli.evaluate.evaluate import EvalResult, choose_checkpoints
 from toremi_cli.evaluate.models import load
 from toremi_cli.evaluate.results import EVAL_FILE, SCORES_FILE, conditions_of, keep_rows, score_rows
 from toremi_cli.evaluate.tasks.files import parse_tasks, read_items
 from toremi_cli.evaluate.tasks.harness import PREFIX, run_harness
 from toremi_cli.evaluate.tasks.run import SUITE, TaskScore, run_task
+from toremi_cli.evaluate.texts import EvalResult, choose_checkpoints
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest
 from toremi_cli.runs.checkpoints import Checkpoint
