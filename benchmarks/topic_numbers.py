@@ -1,9 +1,9 @@
 """What more topics than the default would cost: agreement with known labels, as they are and rolled up again.
 
-    python benchmarks/topic_numbers.py DIR [--half tuned] [--first-seed 100] [--seeds 2]
+    python -m benchmarks.topic_numbers DIR [--half tuned] [--first-seed 100] [--seeds 2]
 
-DIR is that of topic_quality.py. The default number, that of Top2Vec's dense areas, and twice and four times the default
-are fitted to the same vectors. *Rolled up*: merged down to the default number, as `--levels` does.
+DIR is that of benchmarks.topic_quality. The default number, that of Top2Vec's dense areas, and twice and four times
+the default are fitted to the same vectors. *Rolled up*: merged down to the default number, as `--levels` does.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from benchmarks.topic_quality.data import read
+from benchmarks.topic_quality.methods import doc2vec
+from benchmarks.topic_quality.scores import Outcome, quality
 
-from topic_quality import fitted_backend, read
-from topic_scores import Outcome, quality
 from toremi_cli import console
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
@@ -31,7 +32,7 @@ def assigned(texts: list[str], vectors: np.ndarray, number: int | None, seed: in
 
 def measure(texts: list[str], labels: np.ndarray, seed: int) -> dict[str, tuple[float, ...]]:
     """By default and its alternatives: number of topics, AMI, purity, AMI rolled up."""
-    vectors = fitted_backend(texts, seed).encode(texts)
+    vectors = doc2vec(texts, seed)
     default = assigned(texts, vectors, None, seed)
     least = int(default.max()) + 1
     areas = len(find_dense_areas(vectors, ClusterConfig().min_topic_samples, seed).centres)

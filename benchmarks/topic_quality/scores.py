@@ -1,4 +1,4 @@
-"""Scores of `topic_quality.py`: topics against labels, coherence of their words, and paired differences."""
+"""Scores: topics against labels, coherence of their words, and paired differences."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ RESAMPLES = 200
 class Outcome:
     """What one method made of one set with one seed.
 
-    `topic` and `agreement` (num_samples,); `words` of each topic, strongest first, as the product shows them;
-    `own_words`: as the method by itself would show them, where it has a way of its own.
+    `topic` and `agreement` (num_samples,); `words` of each topic, strongest first, as its package shows them; `scores`
+    begin with what it cost.
     """
 
     topic: np.ndarray
     agreement: np.ndarray
     words: list[list[str]]
-    own_words: list[list[str]] | None = None
     scores: dict[str, float] = field(default_factory=dict)
 
 
@@ -56,7 +55,7 @@ def precision_by_coverage(outcome: Outcome, labels: np.ndarray) -> list[float]:
 
 
 class Coherence:
-    """NPMI over documents, c_v, and diversity of the topics' first words."""
+    """NPMI over documents, and diversity of the topics' first words."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.documents = word_lists(texts)
@@ -69,19 +68,14 @@ class Coherence:
         """Means over the topics that have enough words."""
         words = first_words(outcome.words)
         distinct = {word for topic in words for word in topic}
-        scores = {
+        return {
             "NPMI": self.npmi(outcome.words),
-            "c_v": self._c_v(words),
             "diversity": len(distinct) / sum(len(topic) for topic in words),
         }
-        if outcome.own_words is not None:
-            scores["NPMI of own words"] = self.npmi(outcome.own_words)
-        return scores
 
     def npmi(self, topics: list[list[str]]) -> float:
-        """Of each topic's first words, mean over pairs and topics."""
-        everything = np.ones(self.present.shape[0])
-        return float(np.mean([_npmi(columns, everything) for columns in self.columns(topics)]))
+        """Of each topic's first words, mean over pairs and topics; words that are no keywords here don't count."""
+        return float(np.nanmean([_npmi(columns) for columns in self.columns(topics)]))
 
     def columns(self, topics: list[list[str]]) -> list[np.ndarray]:
         """For each topic (num_documents, num_words) float32: which documents hold its first words."""
@@ -89,25 +83,15 @@ class Coherence:
         known = [[index[word] for word in topic if word in index] for topic in first_words(topics)]
         return [self.present[:, columns].toarray().astype(np.float32) for columns in known]
 
-    def _c_v(self, topics: list[list[str]]) -> float:
-        from gensim.corpora import Dictionary
-        from gensim.models import CoherenceModel
-
-        wanted = {word for topic in topics for word in topic}
-        documents = [[word if word in wanted else "-" for word in words] for words in self.documents if words]
-        dictionary = Dictionary(documents)
-        model = CoherenceModel(topics=topics, texts=documents, dictionary=dictionary, coherence="c_v", processes=1)
-        return float(model.get_coherence())
-
 
 def first_words(topics: list[list[str]]) -> list[list[str]]:
     """The first TOP_WORDS of each topic that has so many."""
     return [topic[:TOP_WORDS] for topic in topics if len(topic) >= TOP_WORDS]
 
 
-def _npmi(columns: np.ndarray, times: np.ndarray) -> float:
-    """Mean NPMI of pairs of words; `times` (num_documents,): how often each document counts. Never together: -1."""
-    together = (columns * times[:, None]).T @ columns / times.sum()
+def _npmi(columns: np.ndarray) -> float:
+    """Mean NPMI of pairs of words; never together: -1."""
+    together = columns.T @ columns / len(columns)
     alone = np.diag(together)
     first, second = np.triu_indices(len(together), 1)
     joint = together[first, second]
@@ -117,43 +101,35 @@ def _npmi(columns: np.ndarray, times: np.ndarray) -> float:
 
 
 def paired_differences(
-    by_method: dict[str, list[Outcome]], ours: str, labels: np.ndarray, coherence: Coherence
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean difference of AMI and NPMI between one method and each other, with 95% intervals.
+    by_method: dict[str, list[Outcome]], ours: str, labels: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Mean difference of AMI between one method and each other, with 95% intervals.
 
     Each resample draws documents and seeds with replacement, the same for all methods.
     """
     generator = np.random.default_rng(0)
     num_seeds = len(by_method[ours])
-    columns = {m: [coherence.columns(o.words) for o in several] for m, several in by_method.items()}
-    drawn: dict[str, list[dict[str, float]]] = {"AMI": [], "NPMI": []}
+    resamples: list[dict[str, float]] = []
     for _ in range(RESAMPLES):
         rows = generator.integers(len(labels), size=len(labels))
-        times = np.bincount(rows, minlength=len(labels)).astype(np.float32)
         seeds = generator.integers(num_seeds, size=num_seeds)
-        ami, npmi = {}, {}
+        ami = {}
         for method, several in by_method.items():
             of_seed = {i: adjusted_mutual_info_score(labels[rows], several[i].topic[rows]) for i in set(seeds.tolist())}
             ami[method] = float(np.mean([of_seed[i] for i in seeds]))
-            of_seed = {i: np.mean([_npmi(c, times) for c in columns[method][i]]) for i in set(seeds.tolist())}
-            npmi[method] = float(np.mean([of_seed[i] for i in seeds]))
-        drawn["AMI"].append(ami)
-        drawn["NPMI"].append(npmi)
+        resamples.append(ami)
     return {
-        score: {
-            method: _interval(
-                [o.scores[score] - t.scores[score] for o, t in zip(by_method[ours], theirs, strict=True)],
-                [resample[ours] - resample[method] for resample in resamples],
-            )
-            for method, theirs in by_method.items()
-            if method != ours
-        }
-        for score, resamples in drawn.items()
+        method: _interval(
+            [o.scores["AMI"] - t.scores["AMI"] for o, t in zip(by_method[ours], theirs, strict=True)],
+            [resample[ours] - resample[method] for resample in resamples],
+        )
+        for method, theirs in by_method.items()
+        if method != ours
     }
 
 
 def _interval(measured: list[float], resampled: list[float]) -> dict[str, float]:
-    """Centred on what was measured: a resample lacks a third of the documents, and with them pairs of rare words."""
+    """Centred on what was measured: a resample lacks a third of the documents."""
     mean = float(np.mean(measured))
     low, high = mean + np.quantile(np.array(resampled) - np.mean(resampled), [0.025, 0.975])
     return {"mean": mean, "low": float(low), "high": float(high)}
