@@ -1,80 +1,142 @@
-"""Topic reweighting in the Hugging Face Trainer: a byte-level GPT-2 on text of four kinds that every install holds.
+"""From an annotated corpus to the Hugging Face Trainer: a policy against uniform, on any architecture.
 
-    python examples/hf_trainer.py --policy toremi-2 --steps 60 --out /tmp/hf-run
+    toremi annotate corpus/ --vocab-size 2048 --holdout 0.1
+    python examples/hf_trainer.py --policy toremi --model examples/llama.json
 
-Five things are toremi's: `topic_ids` in each row, `read_rows`, a policy, `TopicReweighting`, and `ReweightingTrainer`
-in place of `Trainer`. Weights act as the policy was made to: `toremi` draws the rows, `toremi-2` weighs the loss. At
-the end it prints the topics' weights and writes their course as a `weights` table, so that `toremi replay` can check
-it:
-
-    toremi replay /tmp/hf-run/weights.parquet --policy toremi-2 --set stage_switch=step:40 -o again.parquet
+`rows_of` makes a data set of table `annotated`. Five things more are toremi's: `read_rows`, a policy, what it knows of
+the topics, `TopicReweighting`, and `ReweightingTrainer` in place of `Trainer`. Both runs are measured on the same
+validation text, by source; --sources leaves out those that are junk.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow.dataset
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, TrainingArguments
 
-from texts import CONTEXT_BYTES, TOPICS, texts
 from toremi_cli.integrations.hf_trainer import ReweightingTrainer, TopicReweighting, read_rows
-from toremi_cli.provenance import provenance_of
-from toremi_cli.reweight import POLICIES, PolicyConfig, StageSwitch, make_policy
-from toremi_cli.schemas import WEIGHTS
-from toremi_cli.tables import write_table
+from toremi_cli.layout import Workdir
+from toremi_cli.reweight import POLICIES, PolicyConfig, make_policy
+from toremi_cli.sample_topics import read_fine_topics
+
+Row = dict[str, list[int]]
 
 
-def rows() -> list[dict[str, list[int]]]:
-    """Rows of bytes as tokens; each is one sample of one topic."""
-    made = []
-    for topic, text in enumerate(texts().values()):
-        data = list(text.encode())[: 800 * CONTEXT_BYTES]
-        for start in range(0, len(data) - CONTEXT_BYTES, CONTEXT_BYTES):
-            tokens = data[start : start + CONTEXT_BYTES]
-            made.append({"input_ids": tokens, "labels": tokens, "topic_ids": [topic]})
-    return made
+def rows_of(samples: list[dict[str, Any]], tokenizer: Any, length: int) -> list[Row]:
+    """Rows of `length` tokens, packed of samples of the same topic; what is left of a topic is padded."""
+    by_topic = defaultdict[int, list[list[int]]](list)
+    for sample in samples:
+        tokens = tokenizer(sample["text"])["input_ids"]
+        by_topic[sample["topic"]].append([*tokens, tokenizer.eos_token_id])
+    rows = []
+    for topic, parts in by_topic.items():
+        stream = [token for part in parts for token in part]
+        segments = [number for number, part in enumerate(parts) for _ in part]
+        for start in range(0, len(stream), length):
+            tokens = stream[start : start + length]
+            pad = length - len(tokens)
+            rows.append(
+                {
+                    "input_ids": tokens + [tokenizer.eos_token_id] * pad,
+                    "labels": tokens + [-100] * pad,
+                    "token_topic_ids": [topic] * length,
+                    "segment_ids": segments[start : start + length] + [-1] * pad,
+                }
+            )
+    return rows
+
+
+def bits_per_byte(history: list[dict[str, float]], held_out: dict[str, Any]) -> dict[int, float]:
+    """The mean over the sources, by step, of a Trainer's log."""
+    found = defaultdict[int, list[float]](list)
+    for entry in history:
+        for source, (nats_to_bits, _) in held_out.items():
+            if f"eval_{source}_loss" in entry:
+                found[int(entry["step"])].append(entry[f"eval_{source}_loss"] * nats_to_bits)
+    return {step: sum(values) / len(values) for step, values in found.items()}
 
 
 def main() -> None:
-    """Train, print the weights, write their course."""
+    """Train under uniform and under the policy; say what that gained."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--policy", default="toremi-2", choices=POLICIES)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--workdir", type=Path, default=Path("toremi-out"))
+    parser.add_argument("--model", default=str(Path(__file__).with_name("llama.json")))
+    parser.add_argument("--policy", default="toremi", choices=POLICIES)
+    parser.add_argument("--sources", default="", help="measured, with commas; all")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("hf-run"))
     options = parser.parse_args()
 
-    data = rows()
-    known = read_rows(data, TOPICS)
-    try:
-        policy = make_policy(PolicyConfig(name=options.policy), TOPICS, known.policy_data())
-        switch = StageSwitch(f"step:{options.steps * 2 // 3}")
-        reweighting = TopicReweighting(policy, interval=10, stage_switch=switch, rows=known)
-    except ValueError as problem:
-        parser.error(f"--policy {options.policy}: {problem}")
+    place = Workdir(options.workdir)
+    columns = ["split", "source", "text", "topic", "num_bytes"]
+    table = pyarrow.dataset.dataset(place.annotated, exclude_invalid_files=True).to_table(columns).to_pylist()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(place.tokenizer)
+    known = read_fine_topics(place.topics)
+    data = rows_of([row for row in table if row["split"] == "train"], tokenizer, options.length)
+    rows = read_rows(data, known.names, tokenizer.eos_token_id)
 
-    torch.manual_seed(0)
-    shape = GPT2Config(vocab_size=256, n_positions=CONTEXT_BYTES, n_embd=64, n_layer=2, n_head=4, eos_token_id=0)
-    arguments = TrainingArguments(
-        output_dir=str(options.out),
-        max_steps=options.steps,
-        per_device_train_batch_size=8,
-        gradient_accumulation_steps=2,
-        learning_rate=3e-3,
-        logging_steps=20,
-        save_steps=max(options.steps // 2, 1),
-        report_to="none",
-        use_cpu=not torch.cuda.is_available(),
-    )
-    model = GPT2LMHeadModel(shape)
-    ReweightingTrainer(model=model, args=arguments, train_dataset=data, reweighting=reweighting).train()
+    held_out: dict[str, Any] = {}
+    sources = options.sources.split(",") if options.sources else sorted({row["source"] for row in table})
+    for source in sources:
+        texts = [row for row in table if row["split"] == "validation" and row["source"] == source][:40]
+        if texts:
+            found = rows_of(texts, tokenizer, options.length)
+            predicted = sum(label != -100 for row in found for label in row["labels"][1:])
+            held_out[source] = predicted / math.log(2) / sum(row["num_bytes"] for row in texts), found
 
-    for topic, weight in zip(policy.topics, policy.weights.tolist(), strict=True):
-        print(f"{topic:10}{weight:8.4f}")
-    course = [{"tokens_seen": row["step"] * 16 * CONTEXT_BYTES, **row} for row in reweighting.history]
-    provenance = provenance_of(WEIGHTS, "examples/hf_trainer.py", {"policy": options.policy}, {})
-    write_table(options.out / "weights.parquet", WEIGHTS, course, provenance)
+    courses: dict[str, dict[int, float]] = {}
+    for name in dict.fromkeys(["uniform", options.policy]):
+        policy = make_policy(PolicyConfig(name=name), known.names, rows.policy_data(known.crowding))
+        torch.manual_seed(0)
+        shape = AutoConfig.from_pretrained(options.model, vocab_size=len(tokenizer))
+        arguments = TrainingArguments(
+            output_dir=str(options.out / name),
+            max_steps=options.steps,
+            per_device_train_batch_size=8,
+            learning_rate=4e-3,
+            lr_scheduler_type="cosine",
+            warmup_steps=options.steps // 20,
+            eval_strategy="steps",
+            eval_steps=max(options.steps // 24, 1),
+            per_device_eval_batch_size=32,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),
+        )
+        trainer = ReweightingTrainer(
+            model=AutoModelForCausalLM.from_config(shape),
+            args=arguments,
+            train_dataset=data,
+            eval_dataset={source: found for source, (_, found) in held_out.items()},
+            reweighting=TopicReweighting(policy, max(options.steps // 80, 1), rows=rows),
+        )
+        trainer.train()
+        courses[name] = bits_per_byte(trainer.state.log_history, held_out)
+        print(f"{name:<14}{list(courses[name].values())[-1]:.3f} bits per byte, {len(held_out)} sources", flush=True)
+
+    print(gain(options.policy, courses[options.policy], courses["uniform"]))
+
+
+def gain(name: str, course: dict[int, float], uniform: dict[int, float]) -> str:
+    """What a policy saved: how early it reached what `uniform` ended with, between two measurements by a line."""
+    steps, end = list(course), list(uniform.values())[-1]
+    below = np.flatnonzero(np.array(list(course.values())) <= end)
+    if not len(below):
+        return f"{name} has not come to the end of uniform: it is {course[steps[-1]] - end:.3f} bits per byte worse"
+    after = int(below[0])
+    before = max(after - 1, 0)
+    values = [course[steps[after]], course[steps[before]]]
+    reached = np.interp(end, values, [steps[after], steps[before]]) if after else steps[0]
+    return f"{name} is where uniform ends after {reached:.0f} of {steps[-1]} steps: {1 - reached / steps[-1]:.0%} saved"
 
 
 if __name__ == "__main__":

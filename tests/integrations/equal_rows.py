@@ -1,6 +1,7 @@
 """A corpus whose samples fill a row each, so that `toremi pretrain` and a Trainer can train on the same batches.
 
-As a program it is one rank of a Trainer on that corpus: WORKDIR POLICY OUT BATCH_SIZE ACCUMULATION; prints the course.
+As a program it is one rank of a Trainer on that corpus: WORKDIR POLICY OUT BATCH_SIZE ACCUMULATION KIND, where KIND is
+a key of `KINDS`; it prints the course.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,9 @@ from transformers import PreTrainedTokenizerFast, TrainingArguments
 from tests.realtext import news_articles
 from tests.train.smallrun import write_workdir
 from toremi_cli.files import write_json
-from toremi_cli.integrations.hf_trainer import ReweightingTrainer, TopicReweighting, read_rows
+from toremi_cli.integrations.hf_trainer import ReweightingTrainer, StreamedRows, TopicReweighting, read_rows
 from toremi_cli.provenance import provenance_of
-from toremi_cli.reweight import PolicyConfig, StageSwitch, make_policy
+from toremi_cli.reweight import PolicyConfig, StageSwitch, StratumDraws, make_policy
 from toremi_cli.schemas import ANNOTATED
 from toremi_cli.tables import MANIFEST, TableReader, write_table
 from toremi_cli.train.config import TrainConfig
@@ -58,9 +60,20 @@ def write_equal_workdir(root: Path) -> Path:
     return root
 
 
-def settings(workdir: Path, policy: str) -> TrainConfig:
+def settings(workdir: Path, policy: str, **changed: Any) -> TrainConfig:
     """Of a short run under a policy."""
     more = {"toremi-2": {"stage_switch": "step:8"}, "odm": {"apply": "both"}}.get(policy, {})
+    return replace(_settings(workdir, policy, more), **changed)
+
+
+def packed_settings(workdir: Path, policy: str) -> TrainConfig:
+    """Two samples fill a row; a row is one thing to draw in a Trainer and two here, so weights act on the loss."""
+    more = {"stage_switch": "step:8"} if policy == "toremi-2" else {"apply": "loss"}
+    config = settings(workdir, policy, context_length=2 * LENGTH, topics="fine", name=f"packed-{policy}")
+    return replace(config, policy={"name": policy, **more})
+
+
+def _settings(workdir: Path, policy: str, more: dict[str, Any]) -> TrainConfig:
     return TrainConfig(
         policy={"name": policy, **more},
         workdir=str(workdir),
@@ -103,41 +116,89 @@ def hf_rows(cache: Any, pairs: Any, samples: Any) -> list[dict[str, list[int]]]:
     return found
 
 
-def hf_trainer(workdir: Path, policy: str, out: Path, batch: int = BATCH, accumulation: int = 1, **arguments: Any):
-    """The Trainer that does what `toremi pretrain` does on the corpus in `workdir`."""
-    config = settings(workdir, policy)
+def packed_rows(cache: Any, pairs: Any, samples: Any) -> list[dict[str, list[int]]]:
+    """The same, two to a row, one after the other."""
+    found = hf_rows(cache, pairs, samples)
+    packed = []
+    for first, second in zip(found[::2], found[1::2], strict=True):
+        tokens = first["input_ids"] + second["input_ids"][1:]
+        topics = [row["topic_ids"][0] for row in (first, second)]
+        segments = [0] * (LENGTH + 1) + [1] * LENGTH
+        ids = [topics[segment] for segment in segments]
+        packed.append({"input_ids": tokens, "labels": tokens, "token_topic_ids": ids, "segment_ids": segments})
+    return packed
+
+
+def streamed(data: list[dict[str, list[int]]], names: list[str], policy: PolicyConfig, key: str) -> StreamedRows:
+    """The rows as a stream a topic, drawn and ordered as `RowSampling` draws and orders them."""
+    rows = replace(read_rows(data, names), fingerprint=key)
+    sampling = TopicReweighting(make_policy(policy, names, rows.policy_data()), rows=rows).sampling
+    order = sampling.adaptive.order
+    strata = [int(sampling.adaptive.strata.pair_topic[s]) for s in range(len(order.sizes))]  # a topic each
+
+    def epochs(stratum):
+        found = (order._epoch_order(stratum, epoch) for epoch in range(99))
+        return ({k: v for k, v in data[i].items() if k != "topic_ids"} for rows in found for i in rows.tolist())
+
+    streams = {names[topic]: partial(epochs, stratum) for stratum, topic in enumerate(strata)}
+    made = StreamedRows(streams, order.sizes.tolist(), topics=names)
+    made.node.draws = StratumDraws(order.draws.shares, key, policy.seed, "draws")
+    return made
+
+
+KINDS = ("rows", "packed", "with topics", "streamed")
+"""Samples as rows; two samples a row; only the samples with a topic; these as streams."""
+
+
+def hf_trainer(
+    workdir: Path, policy: str, out: Path, batch: int = BATCH, accumulation: int = 1, kind: str = "rows", **more: Any
+):
+    """The Trainer that does what `toremi pretrain` does on the corpus in `workdir`; `more`: its arguments."""
+    config = settings(workdir, policy) if kind == "rows" else settings(workdir, policy, topics="fine")
+    config = packed_settings(workdir, policy) if kind == "packed" else config
     cache = open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
     plan = plan_run(config, cache, 1)
-    data = hf_rows(cache, plan.pairs, plan.samples)
-    rows = replace(read_rows(data, plan.pairs.names, cache.meta["eos_id"]), fingerprint=cache.fingerprint)
+    names = plan.pairs.names
     policy_config = PolicyConfig(**config.policy)
-    made = make_policy(policy_config, plan.pairs.names, rows.policy_data(plan.pairs.crowding))
+    order = ShuffledOrder(plan.samples, plan.num_predicted, cache.fingerprint, config.seed)
+    taken = order.take(STEPS * BATCH * config.context_length)
+    place = {sample: i for i, sample in enumerate(plan.samples.tolist())}
+    if kind == "packed":
+        data, rows_in_order = packed_rows(cache, plan.pairs, taken), list(range(STEPS * BATCH))
+    else:
+        data, rows_in_order = hf_rows(cache, plan.pairs, plan.samples), [place[sample] for sample in taken.tolist()]
+    if kind in ("with topics", "streamed"):
+        data = [row for row in data if row["topic_ids"][0] >= 0]
+    whole = read_rows(hf_rows(cache, plan.pairs, plan.samples), names, cache.meta["eos_id"])
+    known = whole.policy_data(plan.pairs.crowding)
+    rows: Any = replace(read_rows(data, names), fingerprint=cache.fingerprint) if kind != "streamed" else None
+    if kind == "streamed":
+        rows = data = streamed(data, names, policy_config, cache.fingerprint)
+    made = make_policy(policy_config, names, known)
     switch = StageSwitch(policy_config.stage_switch, STEPS, policy_config.plateau_threshold)
     model = build_model(config, plan.shape)
     optimizer = build_optimizer(model, config, torch.device("cpu"))
     for group in optimizer.param_groups:
         group["lr"] = plan.schedule.learning_rate
     schedule = LambdaLR(optimizer, lambda step: fraction_of_peak(step, plan.schedule))
-    order = ShuffledOrder(plan.samples, plan.num_predicted, cache.fingerprint, config.seed)
-    place = {sample: i for i, sample in enumerate(plan.samples.tolist())}
     return Trainer(
         model=model,
         args=TrainingArguments(
             output_dir=str(out), max_steps=STEPS, per_device_train_batch_size=batch, use_cpu=True, report_to="none",
             gradient_accumulation_steps=accumulation, max_grad_norm=config.grad_clip, disable_tqdm=True,
-            logging_strategy="no", **{"save_strategy": "no", **arguments},
+            logging_strategy="no", **{"save_strategy": "no", **more},
         ),
         train_dataset=data,
         optimizers=(optimizer, schedule),
         reweighting=TopicReweighting(made, INTERVAL, switch, rows=rows),
         processing_class=PreTrainedTokenizerFast(tokenizer_file=str(config.tokenizer_path / "tokenizer.json")),
-        order=[place[sample] for sample in order.take(STEPS * BATCH * LENGTH).tolist()],
+        order=rows_in_order,
     )  # fmt: skip
 
 
 def main() -> None:
-    workdir, policy, out, batch, accumulation = sys.argv[1:]
-    run = hf_trainer(Path(workdir), policy, Path(out), int(batch), int(accumulation))
+    workdir, policy, out, batch, accumulation, kind = sys.argv[1:]
+    run = hf_trainer(Path(workdir), policy, Path(out), int(batch), int(accumulation), kind)
     run.train()
     if os.environ.get("RANK", "0") == "0":
         print("RESULT", json.dumps(run.reweighting.history))

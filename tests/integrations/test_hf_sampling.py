@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.integrations.equal_rows import INTERVAL, hf_trainer, settings, write_equal_workdir
+from tests.integrations.equal_rows import (
+    BATCH,
+    INTERVAL,
+    STEPS,
+    hf_trainer,
+    packed_settings,
+    settings,
+    write_equal_workdir,
+)
 from tests.integrations.hf_run import TOPICS, model, rows, trainer
 from tests.shell import environment
 from tests.train.smallrun import weights
@@ -20,12 +28,31 @@ def workdir(tmp_path_factory):
     return write_equal_workdir(tmp_path_factory.mktemp("equal") / "work")
 
 
-@pytest.mark.parametrize("policy", ["toremi", "toremi-2", "odm"])
+POLICIES = ["toremi", "toremi-2", "odm"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 def test_the_same_batches_come_to_the_weights_of_pretrain(workdir, tmp_path, policy):
     assert run_worker(settings(workdir, policy), resume=False)["exit_code"] == 0
     run = hf_trainer(workdir, policy, tmp_path)
     run.train()
-    ours = [row for row in weights(workdir / "runs" / policy) if row["step"] > 0]
+    check_same(workdir / "runs" / policy, run)
+    known = run.reweighting.policy.data
+    for costs in (workdir / "tokens").glob("*/costs-labels.npy"):  # only `toremi` has them counted
+        assert np.load(costs).tolist() == [known.ngram_loss, known.unigram_loss]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_packed_rows_come_to_the_weights_of_pretrain(workdir, tmp_path, policy):
+    config = packed_settings(workdir, policy)
+    assert run_worker(config, resume=False)["exit_code"] == 0
+    run = hf_trainer(workdir, policy, tmp_path, kind="packed")
+    run.train()
+    check_same(workdir / "runs" / config.run_name, run)
+
+
+def check_same(folder, run):
+    ours = [row for row in weights(folder) if row["step"] > 0]
     theirs = run.reweighting.history
     assert len(theirs) == len(ours) > 0
     for a, b in zip(ours, theirs, strict=True):
@@ -34,16 +61,30 @@ def test_the_same_batches_come_to_the_weights_of_pretrain(workdir, tmp_path, pol
         for key in ("weight", "loss", "token_loss", "shuffled_loss", "word_gain", "num_words"):
             assert b[key] == pytest.approx(a[key], rel=1e-4)
     assert len({row["weight"] for row in theirs}) >= 3
-    known = run.reweighting.policy.data
-    for costs in (workdir / "tokens").glob("*/costs-labels.npy"):  # only `toremi` has them counted
-        assert np.load(costs).tolist() == [known.ngram_loss, known.unigram_loss]
 
 
-def test_two_ranks_draw_and_weigh_as_one(workdir, tmp_path):
+@pytest.mark.parametrize("policy", ["toremi", "odm"])
+def test_streams_are_drawn_as_the_same_rows_are(workdir, tmp_path, policy):
+    whole = hf_trainer(workdir, policy, tmp_path / "whole", kind="with topics")
+    run = hf_trainer(workdir, policy, tmp_path / "streamed", kind="streamed")
+    for each in (whole, run):
+        each.train()
+    for a, b in zip(run.reweighting.history, whole.reweighting.history, strict=True):
+        assert (a["step"], a["topic"], a["num_samples"]) == (b["step"], b["topic"], b["num_samples"])
+        assert [a[key] for key in ("weight", "num_tokens")] == pytest.approx(
+            [b[key] for key in ("weight", "num_tokens")]
+        )
+    assert sum(run.reweighting.sampling.draws.counts) == STEPS * BATCH
+    for a, b in zip(run.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.allclose(a, b)
+
+
+@pytest.mark.parametrize("kind", ["rows", "streamed"])
+def test_two_ranks_draw_and_weigh_as_one(workdir, tmp_path, kind):
     module = "tests.integrations.equal_rows"
     launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", module]
     process = subprocess.run(
-        [sys.executable, "-m", *launch, workdir, "odm", tmp_path / "two", "3", "1"],
+        [sys.executable, "-m", *launch, workdir, "odm", tmp_path / "two", "3", "1", kind],
         capture_output=True,
         text=True,
         env=environment(),
@@ -52,21 +93,22 @@ def test_two_ranks_draw_and_weigh_as_one(workdir, tmp_path):
     result = [line for line in process.stdout.splitlines() if line.startswith("RESULT ")]
     assert process.returncode == 0 and len(result) == 1, process.stderr[-3000:]
     both = json.loads(result[0].removeprefix("RESULT "))
-    alone = hf_trainer(workdir, "odm", tmp_path / "one", batch=3, accumulation=2)
+    alone = hf_trainer(workdir, "odm", tmp_path / "one", batch=3, accumulation=2, kind=kind)
     alone.train()
     for a, b in zip(alone.reweighting.history, both, strict=True):
         assert b["num_samples"] == a["num_samples"]
         assert b["weight"] == pytest.approx(a["weight"], rel=1e-4)
 
 
-def test_draws_go_on_where_the_checkpoint_left_them(workdir, tmp_path):
+@pytest.mark.parametrize("kind", ["rows", "streamed"])
+def test_draws_go_on_where_the_checkpoint_left_them(workdir, tmp_path, kind):
     saving = {"save_strategy": "steps", "save_steps": 7}  # within an interval
-    whole = hf_trainer(workdir, "odm", tmp_path / "whole", **saving)
+    whole = hf_trainer(workdir, "odm", tmp_path / "whole", kind=kind, **saving)
     whole.train()
-    resumed = hf_trainer(workdir, "odm", tmp_path / "again", **saving)
+    resumed = hf_trainer(workdir, "odm", tmp_path / "again", kind=kind, **saving)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-7"))
     assert resumed.reweighting.history == whole.reweighting.history
-    order = (run.reweighting.sampling.adaptive.order.state_dict() for run in (whole, resumed))
+    order = (run.reweighting.sampling.draws.state_dict() for run in (whole, resumed))
     assert next(order) == next(order)
     for a, b in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -101,7 +143,7 @@ def test_shares_of_the_draws_follow_the_policy(tmp_path):
         model=model(), args=run.args, train_dataset=data, reweighting=TopicReweighting(policy, INTERVAL, rows=found)
     )
     run.train()
-    order = run.reweighting.sampling.adaptive.order.draws
+    order = run.reweighting.sampling.draws
     assert order.index == 9 * 4 * 2
     assert np.abs(order.counts - order.index * order.shares).max() < 3
 

@@ -1,19 +1,22 @@
 import json
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from examples.hf_trainer import gain, rows_of
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.integrations.hf_run import LENGTH, TOPICS, model, reweighting, rows, trainer
 from tests.reweight.reference import trajectory
 from tests.shell import environment
+from tests.train.smallrun import write_workdir
 from toremi_cli.integrations import hf_losses
 from toremi_cli.integrations.hf_batch import batch_topics
-from toremi_cli.integrations.hf_trainer import TopicReweighting
+from toremi_cli.integrations.hf_trainer import TopicReweighting, read_rows
 from toremi_cli.reweight import (
     PolicyConfig,
     StageSwitch,
@@ -245,17 +248,47 @@ def test_a_stream_trains_as_the_same_rows_do(tmp_path):
     assert streamed.reweighting.history == whole.reweighting.history
 
 
-def test_the_example_runs(tmp_path):
+def test_the_example_trains_what_is_annotated_and_says_what_it_gained(tmp_path):
+    place = write_workdir(tmp_path / "work")
+    arguments = ["--policy", "toremi", "--steps", "24", "--length", "32", "--workdir", place, "--out", tmp_path / "out"]
     process = subprocess.run(
-        [sys.executable, "examples/hf_trainer.py", "--policy", "toremi", "--steps", "20", "--out", tmp_path],
+        [sys.executable, "examples/hf_trainer.py", *arguments],
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=300,
+        timeout=500,
     )
     assert process.returncode == 0, process.stderr[-2000:]
-    assert "noise" in process.stdout
-    assert (tmp_path / "weights.parquet").is_file()
+    uniform, toremi, last = process.stdout.splitlines()[-3:]
+    ends = [float(re.fullmatch(name + r" +(\S+) bits per byte, 2 sources", line)[1])
+            for name, line in (("uniform", uniform), ("toremi", toremi))]  # fmt: skip
+    if ends[1] < ends[0]:
+        assert re.fullmatch(r"toremi is where uniform ends after \d+ of 24 steps: \d+% saved", last)
+    assert max(ends) < 6  # of 8: both have learnt something
+
+
+def test_what_the_example_says_of_a_gain():
+    uniform = {10: 3.0, 20: 2.5, 40: 2.0}
+    assert gain("x", {10: 3.0, 20: 2.2, 40: 1.8}, uniform) == "x is where uniform ends after 30 of 40 steps: 25% saved"
+    assert gain("x", {10: 3.0, 20: 2.2, 40: 2.125}, uniform) == (
+        "x has not come to the end of uniform: it is 0.125 bits per byte worse"
+    )
+
+
+def test_its_rows_are_packed_of_one_topic():
+    class Tokenizer:
+        eos_token_id = 0
+
+        def __call__(self, text):
+            return {"input_ids": [int(c) for c in text]}
+
+    samples = [{"text": "123", "topic": 1}, {"text": "45", "topic": 0}, {"text": "67", "topic": 1}]
+    first, second, third = rows_of(samples, Tokenizer(), 4)
+    assert first["input_ids"] == [1, 2, 3, 0] and first["token_topic_ids"] == [1] * 4
+    assert second["labels"] == [6, 7, 0, -100] and second["segment_ids"] == [1, 1, 1, -1]
+    assert third["input_ids"] == [4, 5, 0, 0] and third["token_topic_ids"] == [0] * 4
+    known = read_rows([first, second, third], ["a", "b"], 0)
+    assert known.rows.topic.tolist() == [1, 1, 0] and known.tokens.tolist() == [2, 3, 7, 5]
 
 
 def test_it_measures_what_worth_is_made_of(tmp_path):

@@ -53,8 +53,10 @@ def batch_topics(inputs: Mapping[str, Any]) -> BatchTopics:
     """Read the samples and topics of a batch with `labels` (B, T), which the loss shifts by one.
 
     Raises:
-        ValueError: no topics, or of shapes that don't fit the labels.
+        ValueError: no labels, no topics, or of shapes that don't fit the labels.
     """
+    if inputs.get("labels") is None:
+        raise ValueError("the batch has no 'labels' (B, T); expected those of a causal language model")
     labels: Tensor = inputs["labels"]
     valid = (labels[:, 1:] != IGNORED).float().flatten()
     if inputs.get("token_topic_ids") is not None:

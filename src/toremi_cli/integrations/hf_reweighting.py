@@ -15,9 +15,11 @@ from transformers import TrainerCallback
 
 from toremi_cli.integrations.hf_batch import BatchTopics
 from toremi_cli.integrations.hf_rows import RowTopics
-from toremi_cli.integrations.hf_sampling import RowSampling
+from toremi_cli.integrations.hf_sampling import RowSampling, Sampling
+from toremi_cli.integrations.hf_streams import StreamedRows, StreamSampling
 from toremi_cli.reweight import (
     IntervalStats,
+    MissingNeed,
     Policy,
     StageSwitch,
     TopicStatistics,
@@ -44,7 +46,7 @@ class TopicReweighting(TrainerCallback):
         interval: int = 100,
         stage_switch: StageSwitch | None = None,
         on_update: Callable[[IntervalStats, Tensor, int], None] | None = None,
-        rows: RowTopics | None = None,
+        rows: RowTopics | StreamedRows | None = None,
     ) -> None:
         """Reweight by `policy` every `interval` optimizer steps.
 
@@ -53,22 +55,28 @@ class TopicReweighting(TrainerCallback):
             interval: optimizer steps between two updates.
             stage_switch: when stage 2 begins; the default follows `eval_loss` to its plateau.
             on_update: called on every rank with the interval's statistics, the new weights and the stage.
-            rows: those of the training data, by `read_rows`; a policy that acts on sampling draws from them.
+            rows: those of the training data, by `read_rows`, or streams of them; what acts on sampling draws from them.
 
         Raises:
             ValueError: the policy acts on sampling and there are no rows, or it needs what isn't measured here.
         """
-        policy.check_measures(MEASURED)
+        try:
+            policy.check_measures(MEASURED)
+        except MissingNeed as problem:
+            raise ValueError(
+                f"{problem}, which a Trainer doesn't measure; `toremi pretrain` can, or take a policy by losses alone"
+            ) from None
         if policy.config.loss_unit == "byte":
             raise ValueError("loss_unit 'byte' needs the bytes of each sample; batches of a Trainer have tokens only")
         if policy.apply != "loss" and rows is None:
             raise ValueError(
                 f"policy {policy.name!r} acts on {policy.apply} and draws the rows: give their topics, "
-                'rows=read_rows(dataset, topics), or let weights act on the loss: PolicyConfig(apply="loss")'
+                "rows=read_rows(dataset, topics), or StreamedRows, or let weights act on the loss: "
+                'PolicyConfig(apply="loss")'
             )
-        if rows is not None and tuple(rows.rows.names) != policy.topics:
-            raise ValueError(f"the rows are of {len(rows.rows.names)} other topics than the policy's")
-        self.sampling = RowSampling(rows, policy) if rows is not None and policy.apply != "loss" else None
+        if rows is not None and rows.topics != policy.topics:
+            raise ValueError(f"the rows are of {len(rows.topics)} other topics than the policy's")
+        self.sampling = _sampling(rows, policy) if rows is not None and policy.apply != "loss" else None
         self.policy, self.interval = policy, interval
         self.switch = stage_switch or StageSwitch("plateau", threshold=policy.config.plateau_threshold)
         self.on_update = on_update
@@ -166,7 +174,7 @@ class TopicReweighting(TrainerCallback):
         summed(self.statistics.buffer)
         stats = self.statistics.read(step)
         if self.sampling is not None:
-            stats = replace(stats, drawn_weights=self.sampling.adaptive.drawn_weights())
+            stats = replace(stats, drawn_weights=self.sampling.drawn_weights())
         self.statistics.reset()
         stage = self.policy.stage_of(self.switch.stage_for(step))
         weights = self._agreed(self.policy.update(stats, stage))
@@ -191,8 +199,8 @@ class TopicReweighting(TrainerCallback):
         """Draw by new weights from the next step's first row on."""
         assert self.sampling is not None
         remaining = (self._max_steps - step) * self._rows_per_step
-        self.sampling.adaptive.update(weights, remaining, min(self.interval * self._rows_per_step, remaining))
-        draws = self.sampling.adaptive.order.draws
+        self.sampling.update(weights, remaining, min(self.interval * self._rows_per_step, remaining))
+        draws = self.sampling.draws
         if _is_distributed():
             draws.load_state_dict(from_first_rank(draws.state_dict(), self.statistics.buffer.device))
         self.sampling.put_in_force(weights)
@@ -242,6 +250,10 @@ class TopicReweighting(TrainerCallback):
             raise ValueError(f"{file}: written by another version of toremi; go on with that one, or train anew")
         if is_first_rank:  # it holds what all had gathered; the number of ranks may change
             self.statistics.buffer.copy_(sums)
+
+
+def _sampling(rows: RowTopics | StreamedRows, policy: Policy) -> Sampling:
+    return StreamSampling(rows, policy) if isinstance(rows, StreamedRows) else RowSampling(rows, policy)
 
 
 def summed(values: Tensor) -> Tensor:

@@ -37,6 +37,11 @@ class RowTopics:
     """Changes with any row's topics or tokens."""
 
     @property
+    def topics(self) -> tuple[str, ...]:
+        """Names of the topics."""
+        return tuple(self.rows.names)
+
+    @property
     def num_rows(self) -> int:
         """Rows of the data set."""
         return len(self.rows.indptr) - 1

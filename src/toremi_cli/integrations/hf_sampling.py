@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -9,36 +10,27 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from toremi_cli.integrations.hf_rows import RowTopics
-from toremi_cli.reweight import Policy
+from toremi_cli.reweight import Policy, StratumDraws
 from toremi_cli.train.sampling import AdaptiveSampling
 
 
-class RowSampling:
+class Sampling(ABC):
     """Draws rows by the weights of their topics; every rank holds the same."""
 
-    def __init__(self, rows: RowTopics, policy: Policy) -> None:
-        every, ones = np.arange(rows.num_rows), np.ones(rows.num_rows, np.int64)
-        self.rows, self.corrects_loss = rows, policy.apply == "both"
-        self.adaptive = AdaptiveSampling(
-            every,
-            rows.rows,
-            ones,
-            policy.config,
-            soft=rows.is_soft,
-            corrects_loss=self.corrects_loss,
-            key=(rows.fingerprint, policy.config.seed),
-        )
-        self.handed: deque[np.ndarray] = deque()
-        """(batch_size,) rows of each micro-batch of this rank that was handed out and is not trained on yet."""
-        self.put_in_force(policy.weights)
+    draws: StratumDraws
+    loss_factors: Tensor
+    """(num_strata,) float64 in force on the loss."""
+    propensities: Tensor
+    """(num_strata,) float64 in force on the statistics."""
 
-    def put_in_force(self, weights: Tensor) -> None:
-        """Let what follows from the shares act: factors on the loss, and on the statistics; both (num_strata,)."""
-        self.loss_factors = self.adaptive.loss_factors(weights)
-        self.propensities = self.adaptive.propensities()
+    def __init__(self, policy: Policy) -> None:
+        self.corrects_loss = policy.apply == "both"
+        self.handed: deque[np.ndarray] = deque()
+        """(batch_size,) strata of each micro-batch of this rank that was handed out and is not trained on yet."""
+        self.put_in_force(policy.weights)
 
     def factors(self, num_rows: int, place: torch.device) -> tuple[Tensor, Tensor]:
         """Factors of the rows of the next batch, (num_rows,) float64 each: on the loss, on the statistics.
@@ -52,22 +44,91 @@ class RowSampling:
                 f"a batch has {num_rows} rows where {len(drawn)} were drawn; draws by topic need a collator that keeps "
                 "each row of the data set a row of the batch"
             )
-        strata = self.adaptive.stratum_of[drawn]
-        return self.loss_factors[strata].to(place), self.propensities[strata].to(place)
+        return self.loss_factors[drawn].to(place), self.propensities[drawn].to(place)
 
+    @abstractmethod
+    def check(self, data: Any) -> None:
+        """Refuse training data that can't be drawn from: ValueError."""
+
+    @abstractmethod
+    def update(self, weights: Tensor, remaining: int, interval: int) -> None:
+        """Draw by new weights from the next row on; rows to come in the run, and before the next update."""
+
+    @abstractmethod
+    def put_in_force(self, weights: Tensor) -> None:
+        """Let what follows from the shares act: factors on the loss, and on the statistics."""
+
+    @abstractmethod
+    def drawn_weights(self) -> Tensor:
+        """(num_topics,) float64: rate at which each topic's rows are drawn over the natural one."""
+
+    @abstractmethod
+    def loader(self, data: Any, batch_size: int, rank: int, world_size: int, step_rows: int, **how: Any) -> DataLoader:
+        """One rank's micro-batches, each drawn when it is asked for; `how` goes to the DataLoader."""
+
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Where the draws stand, as JSON-able values."""
-        return {"rows": self.rows.fingerprint, "draws": self.adaptive.order.state_dict()}
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there; ValueError where the state is of other rows."""
+
+
+class RowSampling(Sampling):
+    """Of a map-style data set: a stratum is a set of topics."""
+
+    def __init__(self, rows: RowTopics, policy: Policy) -> None:
+        every, ones = np.arange(rows.num_rows), np.ones(rows.num_rows, np.int64)
+        self.rows = rows
+        self.adaptive = AdaptiveSampling(
+            every,
+            rows.rows,
+            ones,
+            policy.config,
+            soft=rows.is_soft,
+            corrects_loss=policy.apply == "both",
+            key=(rows.fingerprint, policy.config.seed),
+        )
+        self.draws = self.adaptive.order.draws
+        super().__init__(policy)
+
+    def check(self, data: Any) -> None:
+        """Only the rows that were read can be drawn."""
+        if not hasattr(data, "__getitem__") or len(data) != self.rows.num_rows:
+            raise ValueError(
+                f"the training data isn't the data set of {self.rows.num_rows:,} rows whose topics were read: expected "
+                "that one, map-style; streams are for StreamedRows"
+            )
+
+    def update(self, weights: Tensor, remaining: int, interval: int) -> None:
+        """Draw by new weights."""
+        self.adaptive.update(weights, remaining, interval)
+
+    def put_in_force(self, weights: Tensor) -> None:
+        """Let the shares act."""
+        self.loss_factors = self.adaptive.loss_factors(weights)
+        self.propensities = self.adaptive.propensities()
+
+    def drawn_weights(self) -> Tensor:
+        """Rates of the topics."""
+        return self.adaptive.drawn_weights()
+
+    def loader(self, data: Any, batch_size: int, rank: int, world_size: int, step_rows: int, **how: Any) -> DataLoader:
+        """An epoch is as many whole steps as the data set fills."""
+        steps = max(self.rows.num_rows // step_rows, 1)
+        length = steps * step_rows // (batch_size * world_size)
+        return DataLoader(data, batch_sampler=DrawnBatches(self, batch_size, rank, world_size, length), **how)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows, and where the draws stand."""
+        return {"rows": self.rows.fingerprint, "draws": self.draws.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there.
-
-        Raises:
-            ValueError: the state is of other rows.
-        """
-        if state["rows"] != self.rows.fingerprint:
+        """Go on from there."""
+        if state.get("rows") != self.rows.fingerprint:
             raise ValueError("the checkpoint drew from other rows; go on with the data set that it was trained on")
-        self.adaptive.order.load_state_dict(state["draws"])
+        self.draws.load_state_dict(state["draws"])
 
 
 class DrawnBatches(Sampler[list[int]]):
@@ -86,5 +147,5 @@ class DrawnBatches(Sampler[list[int]]):
         for _ in range(self.length):
             drawn = self.sampling.adaptive.order.take(self.batch_size * self.world_size)
             own = drawn[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
-            self.sampling.handed.append(own)
+            self.sampling.handed.append(self.sampling.adaptive.stratum_of[own])
             yield own.tolist()

@@ -29,10 +29,10 @@ from toremi_cli.integrations.hf_batch import KEYS, batch_topics
 from toremi_cli.integrations.hf_losses import token_losses
 from toremi_cli.integrations.hf_reweighting import TopicReweighting, summed
 from toremi_cli.integrations.hf_rows import read_rows
-from toremi_cli.integrations.hf_sampling import DrawnBatches
+from toremi_cli.integrations.hf_streams import StreamedRows
 from toremi_cli.lm.words import word_beginnings
 
-__all__ = ["ReweightingTrainer", "TopicReweighting", "read_rows"]
+__all__ = ["ReweightingTrainer", "StreamedRows", "TopicReweighting", "read_rows"]
 
 
 class CheckedCollator:
@@ -69,18 +69,13 @@ class ReweightingTrainer(Trainer):
         self.add_callback(reweighting)
         self.data_collator = CheckedCollator(self.data_collator, len(reweighting.policy.topics))
         if reweighting.sampling is not None:
-            self._check_can_draw(reweighting.sampling.rows.num_rows)
+            reweighting.sampling.check(self.train_dataset)
+            self._check_workers()
             self.args.ignore_data_skip = True  # a resumed run goes on with the draws where they stood
         # `compute_loss` divides by the samples of the whole global batch itself: nobody may divide again.
         self.model_accepts_loss_kwargs = True
 
-    def _check_can_draw(self, num_rows: int) -> None:
-        data: Any = self.train_dataset
-        if not hasattr(data, "__getitem__") or len(data) != num_rows:
-            raise ValueError(
-                f"the training data isn't the data set of {num_rows:,} rows whose topics were read: expected that one, "
-                "map-style; streams are mixed by integrations.streams"
-            )
+    def _check_workers(self) -> None:
         if self.args.dataloader_num_workers:
             raise ValueError(
                 f"dataloader_num_workers={self.args.dataloader_num_workers}: workers read ahead of the weights that "
@@ -93,14 +88,14 @@ class ReweightingTrainer(Trainer):
         if sampling is None:
             return super().get_train_dataloader()
         arguments = self.args
-        step_rows = self._train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
-        length = max(sampling.rows.num_rows // step_rows, 1) * arguments.gradient_accumulation_steps
         place = arguments.process_index, arguments.world_size
         # Not prepared by accelerate, which reads a batch ahead. A generator of its own: none of the model's random
         # numbers is used up.
-        return DataLoader(
-            self.train_dataset,  # type: ignore[arg-type]
-            batch_sampler=DrawnBatches(sampling, self._train_batch_size, *place, length),
+        return sampling.loader(
+            self.train_dataset,
+            self._train_batch_size,
+            *place,
+            self._train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
             collate_fn=self._get_collator_with_removed_columns(self.data_collator, description="training"),
             generator=torch.Generator(),
             pin_memory=arguments.dataloader_pin_memory and torch.cuda.is_available(),
