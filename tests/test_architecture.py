@@ -8,7 +8,7 @@ import toremi_cli
 
 SRC = Path(toremi_cli.__file__).parent
 FILES = {".".join(f.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): f for f in SRC.rglob("*.py")}
-SETTINGS = {"settings", "policy_config"}
+SETTINGS = {"settings", "policy_config", "plugins"}
 ROOT = {file.stem for file in SRC.glob("*.py")} - {"__main__", "cli", "replay", "api", *SETTINGS}
 LAYERS = (
     {"settings": ""},

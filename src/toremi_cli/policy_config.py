@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
+from toremi_cli import plugins
 from toremi_cli.settings import Setting, problem_of, settings_of
 
 SHUFFLED = "shuffled-topics"
@@ -86,7 +87,7 @@ class PolicyConfig:
     """
 
     name: str = "toremi"
-    """Name of the policy: a key of `POLICY_LIST`."""
+    """Name of the policy: one of `policy_names`."""
     seed: int = 0
     """Seed of policies that draw random numbers: the run's."""
 
@@ -148,11 +149,35 @@ class PolicyConfig:
             raise ValueError(problem)
 
 
+def policy_names() -> list[str]:
+    """Of all policies, the plug-ins last."""
+    return [*POLICY_LIST, *(name for name in plugins.plugin_names(plugins.POLICIES) if name not in POLICY_LIST)]
+
+
+def listed(name: str) -> Listed:
+    """What there is to say of a policy; a plug-in says it itself, by `acts_on`, docstring and `reads`.
+
+    Raises:
+        ValueError: no such policy, or a plug-in that can't be used.
+    """
+    if name in POLICY_LIST:
+        return POLICY_LIST[name]
+    found = plugins.load_plugin(plugins.POLICIES, name)
+    if found is None:
+        raise ValueError(f"--policy {name}: expected one of {', '.join(policy_names())}")
+    reads = tuple(getattr(found, "reads", ()))
+    if getattr(found, "name", None) != name or not set(reads) <= settings_of(PolicyConfig).keys():
+        raise plugins.PluginError(
+            f"plug-in {name!r} of {plugins.plugin_version(plugins.POLICIES, name)}: expected a "
+            f"toremi_cli.reweight.Policy with name = {name!r} and reads among the fields of PolicyConfig"
+        )
+    return Listed(found.acts_on, (found.__doc__ or "no description").strip().splitlines()[0], reads)
+
+
 def settings_read(name: str, of: str = PolicyConfig.of) -> tuple[str, ...]:
     """The settings that a policy reads, its own first; `of` is the one that `shuffled-topics` shuffles."""
-    own = POLICY_LIST[name].reads
-    inner = POLICY_LIST[of].reads if name == SHUFFLED else ()
-    return (*own, *inner, *EVERY_POLICY)
+    inner = listed(of).reads if name == SHUFFLED else ()
+    return (*listed(name).reads, *inner, *EVERY_POLICY)
 
 
 def problem_of_policy(policy: Mapping[str, Any]) -> str | None:
@@ -175,8 +200,7 @@ def policy_settings(policy: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = {key: value for key, value in policy.items() if key != "name"}
     name = policy.get("name", PolicyConfig.name)
-    if name not in POLICY_LIST:
-        raise ValueError(f"--policy {name}: expected one of {', '.join(POLICY_LIST)}")
+    listed(name)
     specs = settings_of(PolicyConfig)
     values: dict[str, Any] = {"of": PolicyConfig.of}
     for key in sorted(given, key=lambda key: key != "of"):  # what is shuffled decides what else is read

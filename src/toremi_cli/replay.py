@@ -14,7 +14,7 @@ import torch
 from toremi_cli import console
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.provenance import provenance_of
-from toremi_cli.reweight import POLICIES, IntervalStats, MissingNeed, PolicyConfig, StageSwitch, make_policy
+from toremi_cli.reweight import IntervalStats, MissingNeed, PolicyConfig, StageSwitch, make_policy, policy_class
 from toremi_cli.reweight.policies.base import MEASURES, NEEDS
 from toremi_cli.reweight.stage_switch import NEVER, PLATEAU
 from toremi_cli.schemas import LOSSES, WEIGHTS
@@ -93,7 +93,7 @@ def replay(course: LossCourse, config: PolicyConfig) -> Iterator[tuple[int, np.n
     Raises:
         UsageError: the policy needs more than the table has.
     """
-    if POLICIES[config.name].sample_level:
+    if policy_class(config.name).sample_level:
         raise UsageError(f"--policy {config.name}: weighs single samples within a batch; a table of topics has none")
     try:
         policy = make_policy(config, course.topics)
@@ -134,14 +134,14 @@ def replay_table(losses: Path, out: Path, config: PolicyConfig) -> dict[str, Any
     if (
         course.switch_step is not None
         and config.stage_switch in (PLATEAU, NEVER)
-        and POLICIES[config.name].num_stages > 1
+        and policy_class(config.name).num_stages > 1
     ):
         console.note(
             f"{losses}: was in stage 2 from step {course.switch_step} on; "
             f"--set stage_switch=step:{course.switch_step} follows it"
         )
     stages, weights = zip(*replay(course, config), strict=True)
-    if (np.stack(weights) == weights[0]).all() and not POLICIES[config.name].static and len(weights) > 1:
+    if (np.stack(weights) == weights[0]).all() and not policy_class(config.name).static and len(weights) > 1:
         console.warn(f"--policy {config.name}: no weight moved in {len(weights)} intervals of {losses}")
     provenance = provenance_of(WEIGHTS, "toremi replay", asdict(config), {"losses": fingerprint})
     write_table(out, WEIGHTS, _rows(course, np.array(stages), np.stack(weights)), provenance)

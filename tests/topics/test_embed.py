@@ -9,8 +9,8 @@ from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES
 from toremi_cli.tables import MANIFEST, TableReader
-from toremi_cli.topics import embed
 from toremi_cli.topics.embed import EmbedConfig, build_embeddings, draw_texts
+from toremi_cli.topics.vectors import VECTORS_VERSION
 
 FAST = EmbedConfig(dim=12, fit_samples=60)
 
@@ -69,7 +69,7 @@ def test_changed_settings_or_samples_make_them_stale(workdir, tmp_path, capsys):
 def test_vectors_of_an_older_method_are_learnt_anew(workdir, monkeypatch, capsys):
     build_embeddings(workdir, FAST)
     learnt = (workdir.embeddings / "_model" / "toremi.json").read_text()
-    monkeypatch.setitem(embed.VECTORS_VERSION, "doc2vec", embed.VECTORS_VERSION["doc2vec"] + 1)
+    monkeypatch.setitem(VECTORS_VERSION, "doc2vec", VECTORS_VERSION["doc2vec"] + 1)
     build_embeddings(workdir, FAST)
     assert "out of date (method changed); writing it anew" in capsys.readouterr().err
     assert (workdir.embeddings / "_model" / "toremi.json").read_text() != learnt

@@ -13,7 +13,10 @@ from toremi_cli.errors import UsageError
 from toremi_cli.policy_config import (
     POLICY_LIST,
     SHUFFLED,
+    Listed,
     PolicyConfig,
+    listed,
+    policy_names,
     policy_settings,
     problem_of_policy,
     settings_read,
@@ -87,22 +90,32 @@ def print_policies(name: str, as_json: bool) -> None:
     if name != ALL:
         _print_policy(name, as_json)
         return
+    found = {name: POLICY_LIST.get(name) or _of_plugin(name) for name in policy_names()}
     if as_json:
-        console.print_json({name: policy._asdict() for name, policy in POLICY_LIST.items()})
+        console.print_json({name: policy._asdict() for name, policy in found.items()})
         return
     table = console.table("policy", "acts on", "what it does")
-    for name, policy in POLICY_LIST.items():
+    for name, policy in found.items():
         table.add_row(Text(name), Text(policy.acts_on), Text(policy.summary))
     console.out.print(table)
+
+
+def _of_plugin(name: str) -> Listed:
+    """What a plug-in says of itself, or why it can't."""
+    try:
+        return listed(name)
+    except ValueError as problem:
+        return Listed("", str(problem))
 
 
 def _print_policy(name: str, as_json: bool) -> None:
     """What a policy does, and the settings that it reads."""
     from rich.text import Text
 
-    if name not in POLICY_LIST:
-        raise UsageError(f"--list-policies {name}: expected one of {', '.join(POLICY_LIST)}")
-    policy, specs = POLICY_LIST[name], settings_of(PolicyConfig)
+    try:
+        policy, specs = listed(name), settings_of(PolicyConfig)
+    except ValueError as problem:
+        raise UsageError(str(problem).replace("--policy", "--list-policies")) from None
     read = [specs[key] for key in settings_read(name)]
     if as_json:
         console.print_json({**policy._asdict(), "settings": {s.name: s.written(s.default) for s in read}})

@@ -168,9 +168,9 @@ def static_mixture(config: PolicyConfig, mode: str, workdir: Workdir) -> tuple[M
         UsageError: the policy's weights are only known by training.
         TableError: no annotated corpus, or no sample in it has a topic.
     """
-    from toremi_cli.reweight import POLICIES, PolicyData, make_policy
+    from toremi_cli.reweight import POLICIES, PolicyData, make_policy, policy_class
 
-    if not POLICIES[config.name].static:
+    if not policy_class(config.name).static:
         there = ", ".join(name for name, policy in POLICIES.items() if policy.static)
         raise UsageError(f"--policy {config.name}: its weights come of training; name a run, or one of {there}")
     topics = SampleTopics(mode, workdir.topics)

@@ -6,7 +6,7 @@ A training loop uses a policy (`make_policy`), `TopicStatistics` of its losses, 
 
 from toremi_cli.policy_config import PolicyConfig
 from toremi_cli.reweight.alarms import alarms, held_down, weight_health
-from toremi_cli.reweight.policies import POLICIES, MissingNeed, Policy, PolicyData, make_policy
+from toremi_cli.reweight.policies import POLICIES, MissingNeed, Policy, PolicyData, make_policy, policy_class
 from toremi_cli.reweight.policies.data import weight_course
 from toremi_cli.reweight.sample_weights import normalizer, sample_weights, segment_mean
 from toremi_cli.reweight.sampling import Strata, StratumDraws, build_strata, importance, sampling_shares
@@ -33,6 +33,7 @@ __all__ = [
     "make_policy",
     "normalizer",
     "other_tokens",
+    "policy_class",
     "sample_weights",
     "sampling_shares",
     "segment_mean",

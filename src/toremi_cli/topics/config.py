@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from toremi_cli.engine import ENGINE, SEED, WORKERS, check_engine
 from toremi_cli.errors import MissingExtraError, UsageError
+from toremi_cli.plugins import VECTORS, plugin_names
 from toremi_cli.settings import Setting, problem_of
 
 PAPER_NUM_CLUSTERS = 10_000
@@ -25,7 +26,8 @@ class EmbedConfig:
     """What decides the table `embeddings`, besides the samples."""
 
     backend: Annotated[
-        str, Setting("Learnt from the corpus, or by a model", _VECTORS, flag="--vectors", choices=BACKENDS)
+        str,
+        Setting(f"{BACKENDS[0]} (learnt from the corpus), {BACKENDS[1]}, or a plug-in.", _VECTORS, flag="--vectors"),
     ] = "doc2vec"
     model: Annotated[
         str | None,
@@ -50,6 +52,9 @@ class EmbedConfig:
     def __post_init__(self) -> None:
         if problem := problem_of(self):
             raise UsageError(problem)
+        known = (*BACKENDS, *plugin_names(VECTORS))
+        if self.backend not in known:
+            raise UsageError(f"--vectors {self.backend}: expected one of {', '.join(dict.fromkeys(known))}")
         if self.backend == "sentence-transformers" and not self.model:
             raise UsageError(
                 "--vectors sentence-transformers: needs --vector-model, a name such as BAAI/bge-m3 or a path"

@@ -19,12 +19,10 @@ from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TRAIN
 from toremi_cli.stage import StageFolder
 from toremi_cli.tables import TableReader
 from toremi_cli.topics.config import EmbedConfig
-from toremi_cli.topics.vectors import load_backend, make_backend
+from toremi_cli.topics.vectors import load_backend, make_backend, method_version, save_backend
 from toremi_cli.topics.vectors.base import VectorBackend
 
 MODEL = "_model"
-VECTORS_VERSION = {"doc2vec": 1, "sentence-transformers": 2}
-"""Of how vectors are learnt and inferred: with another one, tables of before are made anew."""
 BATCH_ROWS = 2048
 
 
@@ -38,7 +36,7 @@ def build_embeddings(workdir: Workdir, config: EmbedConfig) -> dict[str, Any]:
         UsageError: an unknown backend or model.
     """
     samples = TableReader(workdir.samples, SAMPLES)
-    inputs = {"samples": samples.fingerprint, "method": f"version {VECTORS_VERSION[config.backend]}"}
+    inputs = {"samples": samples.fingerprint, "method": method_version(config.backend)}
     provenance = provenance_of(EMBEDDINGS, "toremi embed", config.settings(), inputs)
     stage = StageFolder(workdir.embeddings, EMBEDDINGS, provenance)
     if manifest := stage.up_to_date():
@@ -88,14 +86,14 @@ def encode_batch(backend: VectorBackend, batch: pa.RecordBatch) -> pa.Table:
 
 def _fitted_backend(folder: Path, samples: TableReader, config: EmbedConfig) -> VectorBackend:
     """The vector model in `folder` if it was learnt from these samples, else a new one, kept there."""
-    key = digest(VECTORS_VERSION[config.backend], config.settings(), samples.fingerprint)
+    key = digest(method_version(config.backend), config.settings(), samples.fingerprint)
     if (find_json(folder / "toremi.json") or {}).get("fingerprint") == key:
         return load_backend(folder)
     backend = make_backend(config.backend, config.model, config.dim, config.seed)
     if backend.needs_fit:
         backend.fit(draw_texts(samples, config.fit_samples, config.seed))
     with atomic_folder(folder) as temporary:
-        backend.save(temporary)
+        save_backend(backend, config.backend, config.model, temporary)
         write_json(temporary / "toremi.json", {"fingerprint": key})
     return backend
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from toremi_cli.policy_config import PolicyConfig
+from toremi_cli import plugins
+from toremi_cli.policy_config import PolicyConfig, policy_names
 from toremi_cli.reweight.policies.ado import Ado
 from toremi_cli.reweight.policies.base import MissingNeed, Policy
 from toremi_cli.reweight.policies.data import PolicyData
@@ -42,6 +43,20 @@ POLICIES: dict[str, type[Policy]] = {
 }
 
 
+def policy_class(name: str) -> type[Policy]:
+    """The policy of that name, built in or a plug-in's.
+
+    Raises:
+        ValueError: there is none, or the plug-in is no policy.
+    """
+    found = POLICIES.get(name) or plugins.load_plugin(plugins.POLICIES, name)
+    if found is None:
+        raise ValueError(f"policy is {name!r}; expected one of {', '.join(policy_names())}")
+    if not (isinstance(found, type) and issubclass(found, Policy)):
+        raise plugins.PluginError(f"plug-in {name!r} is {found!r}; expected a subclass of toremi_cli.reweight.Policy")
+    return found
+
+
 def make_policy(config: PolicyConfig, topics: Sequence[str], data: PolicyData | None = None) -> Policy:
     """The policy that `config` names, over `topics`.
 
@@ -54,11 +69,9 @@ def make_policy(config: PolicyConfig, topics: Sequence[str], data: PolicyData | 
     Raises:
         ValueError: no policy of that name, a topic that occurs twice, something missing in `data`.
     """
-    if config.name not in POLICIES:
-        raise ValueError(f"policy is {config.name!r}; expected one of {', '.join(POLICIES)}")
     if config.name == ShuffledTopics.name:
         return ShuffledTopics(make_policy(replace(config, name=config.of), topics, data))
-    return POLICIES[config.name](config, topics, data)
+    return policy_class(config.name)(config, topics, data)
 
 
-__all__ = ["POLICIES", "MissingNeed", "Policy", "PolicyData", "make_policy"]
+__all__ = ["POLICIES", "MissingNeed", "Policy", "PolicyData", "make_policy", "policy_class"]

@@ -59,6 +59,8 @@ class Policy(ABC):
     """Keys of `NEEDS` that must be given; see `needed`."""
     uses_ngrams: ClassVar[bool] = False
     """True: it is better for knowing `PolicyData.ngram_loss` and `unigram_loss`."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Of a plug-in: the fields of `PolicyConfig` that it reads; those of built-in policies stand in `POLICY_LIST`."""
     state: ClassVar[tuple[str, ...]] = ()
     """All its attributes that updates change, besides its weights: tensors, what JSON can hold, or a policy."""
 

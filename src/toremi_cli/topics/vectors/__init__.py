@@ -7,15 +7,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from toremi_cli.errors import MissingExtraError, TableError, UsageError
+from toremi_cli.files import write_json
+from toremi_cli.plugins import VECTORS, PluginError, load_plugin, plugin_version
 from toremi_cli.topics.config import BACKENDS, EmbedConfig
-from toremi_cli.topics.vectors.base import DESCRIPTION, VectorBackend
+from toremi_cli.topics.vectors.base import DESCRIPTION, VectorBackend, VectorPlugin
+
+VECTORS_VERSION = {"doc2vec": 1, "sentence-transformers": 2}
+"""Of built-in vectors; see `method_version`."""
 
 
 def make_backend(name: str, model: str | None = None, dim: int = EmbedConfig.dim, seed: int = 0) -> VectorBackend:
     """A backend, not fitted yet.
 
     Args:
-        name: one of `BACKENDS`.
+        name: one of `BACKENDS`, or a plug-in's.
         model: name or path of the model, for 'sentence-transformers'.
         dim: length of the vectors, for backends that learn them.
         seed: of everything drawn at random while fitting.
@@ -35,14 +40,14 @@ def make_backend(name: str, model: str | None = None, dim: int = EmbedConfig.dim
         if not model:
             raise UsageError("vectors 'sentence-transformers' need a model: a name such as BAAI/bge-m3, or a folder")
         return SentenceTransformerBackend(model)
-    raise UsageError(f"unknown vectors {name!r}; expected one of {', '.join(BACKENDS)}")
+    return _plugin(name)(model=model, dim=dim, seed=seed)
 
 
 def check_backend(name: str, model: str | None) -> None:
     """Refuse, before any work, what `make_backend` would refuse after reading a corpus.
 
     Raises:
-        UsageError: a model that is no folder here, or one for vectors that take none.
+        UsageError: a model that is no folder here, or one for vectors that take none; a plug-in that can't be loaded.
         MissingExtraError: the backend's package is not installed.
     """
     if name == "doc2vec" and model:
@@ -52,6 +57,30 @@ def check_backend(name: str, model: str | None) -> None:
             raise MissingExtraError("sentence-transformers", "embed", "--vectors sentence-transformers")
         if model and model.startswith((".", "/", "~")) and not Path(model).is_dir():
             raise UsageError(f"--vector-model {model}: no such folder, and not a name on the hub")
+    if name not in BACKENDS:
+        _plugin(name)
+
+
+def _plugin(name: str) -> type[VectorPlugin]:
+    try:
+        found: type[VectorPlugin] | None = load_plugin(VECTORS, name)
+    except PluginError as problem:
+        raise UsageError(f"--vectors {name}: {problem}") from None
+    if found is None:
+        raise UsageError(f"vectors {name!r} are not installed; expected one of {', '.join(BACKENDS)} or a plug-in")
+    return found
+
+
+def method_version(name: str) -> str:
+    """Of how vectors are learnt and inferred: with another one, tables of before are made anew."""
+    return f"version {VECTORS_VERSION[name]}" if name in BACKENDS else plugin_version(VECTORS, name)
+
+
+def save_backend(backend: VectorBackend, name: str, model: str | None, folder: Path) -> None:
+    """Write all that `load_backend` needs; the description of a plug-in's is ours."""
+    backend.save(folder)
+    if name not in BACKENDS:
+        write_json(folder / DESCRIPTION, {"backend": name, "model": model, "dim": backend.dim})
 
 
 def load_backend(folder: Path) -> VectorBackend:
@@ -76,4 +105,4 @@ def load_backend(folder: Path) -> VectorBackend:
         from toremi_cli.topics.vectors.transformer import SentenceTransformerBackend
 
         return SentenceTransformerBackend(description["model"])
-    raise TableError(f"{path}: unknown vector model {name!r}; expected one of {', '.join(BACKENDS)}")
+    return _plugin(name).load(folder, description)

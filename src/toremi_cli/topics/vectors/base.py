@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,4 +26,15 @@ class VectorBackend(Protocol):
         """(num_texts, dim) float32, rows of length 1 (L2); a row is zero where a text holds no known word."""
 
     def save(self, folder: Path) -> None:
-        """Write everything that `load_backend` needs."""
+        """Write everything that loading needs."""
+
+
+class VectorPlugin(VectorBackend, Protocol):
+    """What a class behind an entry point of `toremi.vectors` is."""
+
+    def __init__(self, *, model: str | None, dim: int, seed: int) -> None:
+        """`--vector-model`, `--vector-dim` and the seed; what it has no use for it leaves alone."""
+
+    @classmethod
+    def load(cls, folder: Path, description: dict[str, Any]) -> VectorPlugin:
+        """What `save` wrote to `folder`; `description` has `model` and `dim`."""
