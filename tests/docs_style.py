@@ -16,7 +16,7 @@ from pathlib import Path
 
 LONGEST_SENTENCE = 35
 """Words of a sentence, at most."""
-LONGEST_PAGE = {"README.md": 900, "docs/results.md": 900, "CHANGELOG.md": math.inf}
+LONGEST_PAGE = {"README.md": 900, "docs/results.md": 900, "docs/integrations.md": 1_000, "CHANGELOG.md": math.inf}
 """Words of a page, its tables among them, where it has a limit of its own."""
 LONGEST_OTHER_PAGE = 1_200
 MOST_IN_ALL = 11_000

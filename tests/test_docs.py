@@ -52,9 +52,9 @@ def test_commands_in_the_docs_parse(block):
         elif words[0] == "make":
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
         elif words[0] == "python":
-            assert (ROOT / words[1]).is_file(), words
+            assert (ROOT / (words[2].replace(".", "/") if words[1] == "-m" else words[1])).exists(), words
         else:
-            assert words == ["pip", "install", "."]
+            assert words[:2] == ["pip", "install"] and (ROOT / words[2] / "pyproject.toml").is_file(), words
 
 
 @pytest.mark.parametrize("block", blocks("python"))

@@ -243,10 +243,15 @@ WEIGHTS = Table(
         ),
         Column("word_gain", pa.float64(), "shuffled less plain loss of the tokens that begin a word", "nats a token"),
         Column("num_words", pa.float64(), "those tokens, counted as num_tokens are", "tokens"),
+        Column("words", pa.list_(pa.string()), "the topic's most frequent words, to find it again in another corpus"),
+        Column("word_shares", pa.list_(pa.float32()), "their parts of all its words", "0 to 1"),
+        Column("centre", pa.list_(pa.float32()), "mean vector of its samples, of length 1; null without vectors"),
     ),
 )
 RUN_WEIGHTS = WEIGHTS.with_optional("num_tokens", "token_loss", "shuffled_loss", "word_gain", "num_words")
-"""What a run writes; `toremi replay` and `toremi export` know less."""
+"""What a run writes; `toremi replay` knows less."""
+EXPORTED_WEIGHTS = WEIGHTS.with_optional("words", "word_shares", "centre")
+"""What `toremi export --to weights` writes: weights that can be used on another clustering."""
 LOSSES = Table(
     "losses",
     1,

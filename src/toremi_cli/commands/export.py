@@ -162,7 +162,7 @@ def _weights_table(config: ExportConfig, place: layout.Workdir, runs: list[str],
     if not runs:
         raise UsageError("--to weights: a run's; `toremi pretrain` has the policies that go by sizes itself")
     (found,) = find_runs(runs, place)
-    return write_weights(read_history(found), config.weights, out)
+    return write_weights(read_history(found), config.weights, out, place)
 
 
 def _mixture(

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from toremi_cli.errors import UsageError
-from toremi_cli.reweight import POLICIES, Policy, PolicyConfig, PolicyData, StageSwitch, make_policy, weight_course
+from toremi_cli.reweight import Policy, PolicyConfig, PolicyData, StageSwitch, make_policy, policy_class
 from toremi_cli.reweight.policies.base import MEASURES
-from toremi_cli.reweight.policies.data import WeightCourse
 from toremi_cli.reweight.policies.shuffled_topics import ShuffledTopics
-from toremi_cli.schemas import LOSSES, WEIGHTS
+from toremi_cli.schemas import LOSSES
 from toremi_cli.tables import TableReader
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.sampling import topic_sizes
 from toremi_cli.train.tokens import TokenCache, TopicPairs
 from toremi_cli.train.topic_costs import topic_costs
+from toremi_cli.train.weights_from import course_from
 
 REFERENCE_PART = 0.1
 """The part of a run, at its end, whose losses are what it reached."""
@@ -53,7 +53,7 @@ def build_policy(
             ngram_loss=ngram_loss,
             unigram_loss=unigram_loss,
             reference_loss=_reference_losses(config.reference_losses, policy_config.loss_unit, pairs.names),
-            course=_course(config.weights_from, pairs.names),
+            course=course_from(config, pairs.names),
         )
         switch = StageSwitch(policy_config.stage_switch, max_steps, policy_config.plateau_threshold)
         policy = make_policy(policy_config, pairs.names, data)
@@ -66,7 +66,7 @@ def build_policy(
 def _acting(config: TrainConfig) -> type[Policy]:
     """The policy whose arithmetic decides."""
     name = config.policy["name"]
-    return POLICIES[config.policy.get("of", name) if name == ShuffledTopics.name else name]
+    return policy_class(config.policy.get("of", name) if name == ShuffledTopics.name else name)
 
 
 def _hint(problem: str) -> str:
@@ -107,10 +107,3 @@ def _reference_losses(path: str | None, loss_unit: str, topics: list[str]) -> li
     if missing:
         raise ValueError(f"--reference-losses {path} has no loss of topic {missing[0]!r}")
     return [last[topic] for topic in topics]
-
-
-def _course(path: str | None, topics: list[str]) -> WeightCourse | None:
-    if not path:
-        return None
-    rows = TableReader(Path(path), WEIGHTS).read(["step", "topic", "weight"]).to_pylist()
-    return weight_course(((row["step"], row["topic"], row["weight"]) for row in rows), topics)
