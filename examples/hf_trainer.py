@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow.dataset
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, PrinterCallback, TrainingArguments
 
 from toremi_cli.integrations.hf_trainer import ReweightingTrainer, TopicReweighting, read_rows
 from toremi_cli.layout import Workdir
@@ -92,6 +92,8 @@ def main() -> None:
             predicted = sum(label != -100 for row in found for label in row["labels"][1:])
             held_out[source] = predicted / math.log(2) / sum(row["num_bytes"] for row in texts), found
 
+    size = f"{options.steps} steps of 8 x {options.length} tokens, {len(data):,} rows, {len(known.names)} topics"
+    print(f"{options.model}: {size}; twice", flush=True)
     courses: dict[str, dict[int, float]] = {}
     for name in dict.fromkeys(["uniform", options.policy]):
         policy = make_policy(PolicyConfig(name=name), known.names, rows.policy_data(known.crowding))
@@ -119,6 +121,7 @@ def main() -> None:
             eval_dataset={source: found for source, (_, found) in held_out.items()},
             reweighting=TopicReweighting(policy, max(options.steps // 80, 1), rows=rows),
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
         courses[name] = bits_per_byte(trainer.state.log_history, held_out)
         print(f"{name:<14}{list(courses[name].values())[-1]:.3f} bits per byte, {len(held_out)} sources", flush=True)

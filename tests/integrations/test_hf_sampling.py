@@ -18,8 +18,9 @@ from tests.integrations.equal_rows import (
 from tests.integrations.hf_run import TOPICS, model, rows, trainer
 from tests.shell import environment
 from tests.train.smallrun import weights
-from toremi_cli.integrations.hf_trainer import ReweightingTrainer, TopicReweighting, read_rows
+from toremi_cli.integrations.hf_trainer import ReweightingTrainer, StreamedRows, TopicReweighting, read_rows
 from toremi_cli.reweight import PolicyConfig, make_policy
+from toremi_cli.reweight.policies.uniform import Uniform
 from toremi_cli.train.worker import run_worker
 
 
@@ -180,3 +181,30 @@ def test_what_a_trainer_cannot_serve_is_said_before_it_trains(tmp_path):
     wrong = [{**row, "topic_ids": [9, -1]} for row in rows(80)]
     with pytest.raises(ValueError, match=r"'topic_ids' of a batch has 9; expected -1 \(none\) to 3"):
         trainer(tmp_path, wrong).train()
+    without = trainer(tmp_path, [{key: row[key] for key in ("input_ids", "labels")} for row in rows(80)])
+    with pytest.raises(ValueError, match="the batch has neither 'topic_ids'"):
+        without.train()
+    assert without.state.global_step == 0
+
+
+class Sensitive(Uniform):
+    name = "sensitive"
+    needs = frozenset({"sensitivity"})
+
+
+def test_what_a_policy_needs_and_streams_of_others_are_named(tmp_path):
+    with pytest.raises(
+        ValueError, match="needs sensitivity: .*, which a Trainer doesn't measure"
+    ):
+        TopicReweighting(Sensitive(PolicyConfig(), TOPICS))
+    with pytest.raises(ValueError, match="topics are a, c; expected those of the streams, a, b"):
+        StreamedRows({"a": list, "b": list}, [1, 1], topics=["a", "c"])
+    opened = {topic: lambda: iter(rows(8)) for topic in TOPICS}
+    streams, others = StreamedRows(opened, [1, 2, 3, 4]), StreamedRows(opened, [1, 2, 3, 4])
+    assert streams.policy_data().sizes == [1, 2, 3, 4]
+    policy = make_policy(PolicyConfig(name="stratified"), TOPICS, streams.policy_data())
+    arguments, reweighting = trainer(tmp_path).args, TopicReweighting(policy, rows=streams)
+    with pytest.raises(ValueError, match="isn't the StreamedRows given as rows"):
+        ReweightingTrainer(model=model(), args=arguments, train_dataset=others, reweighting=reweighting)
+    with pytest.raises(ValueError, match="drew from a data set of rows, not from streams"):
+        reweighting.sampling.load_state_dict({"rows": "x", "draws": {}})
