@@ -193,9 +193,7 @@ class Sensitive(Uniform):
 
 
 def test_what_a_policy_needs_and_streams_of_others_are_named(tmp_path):
-    with pytest.raises(
-        ValueError, match="needs sensitivity: .*, which a Trainer doesn't measure"
-    ):
+    with pytest.raises(ValueError, match=r"needs sensitivity: .*, which a Trainer doesn't measure"):
         TopicReweighting(Sensitive(PolicyConfig(), TOPICS))
     with pytest.raises(ValueError, match="topics are a, c; expected those of the streams, a, b"):
         StreamedRows({"a": list, "b": list}, [1, 1], topics=["a", "c"])
