@@ -119,6 +119,7 @@ def main() -> None:
             args=arguments,
             train_dataset=data,
             eval_dataset={source: found for source, (_, found) in held_out.items()},
+            processing_class=tokenizer,
             reweighting=TopicReweighting(policy, max(options.steps // 80, 1), rows=rows),
         )
         trainer.remove_callback(PrinterCallback)

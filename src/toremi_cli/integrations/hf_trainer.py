@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer
+from transformers import Trainer, default_data_collator
 
 from toremi_cli.integrations.hf_batch import KEYS, batch_topics
 from toremi_cli.integrations.hf_losses import token_losses
@@ -63,6 +63,8 @@ class ReweightingTrainer(Trainer):
     """A `Trainer` for causal language models whose loss weighs samples by their topics."""
 
     def __init__(self, *args: Any, reweighting: TopicReweighting, **kwargs: Any) -> None:
+        if len(args) < 3:  # given a tokenizer, Trainer's own choice would pad ids, but neither labels nor topics
+            kwargs.setdefault("data_collator", default_data_collator)
         super().__init__(*args, **kwargs)
         self.reweighting = reweighting
         self._beginnings: Tensor | None = None
