@@ -23,7 +23,7 @@ LAYERS = (
     {
         "report": "root reweight runs evaluate",
         "export": "settings root reweight lm corpus runs",
-        "integrations": "reweight train",
+        "integrations": "reweight lm train",
     },
     {"commands": "settings root corpus runs replay topics train evaluate report export"},
     {"cli": "root commands", "api": "root corpus runs topics train evaluate"},
