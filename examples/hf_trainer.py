@@ -98,7 +98,8 @@ def main() -> None:
     for name in dict.fromkeys(["uniform", options.policy]):
         policy = make_policy(PolicyConfig(name=name), known.names, rows.policy_data(known.crowding))
         torch.manual_seed(0)
-        shape = AutoConfig.from_pretrained(options.model, vocab_size=len(tokenizer))
+        ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+        shape = AutoConfig.from_pretrained(options.model, vocab_size=len(tokenizer), **ids)
         arguments = TrainingArguments(
             output_dir=str(options.out / name),
             max_steps=options.steps,

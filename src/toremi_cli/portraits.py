@@ -37,7 +37,7 @@ class Portraits:
     words: list[dict[str, float]]
     """Shares of the topic's most frequent words."""
     centres: np.ndarray | None
-    """(num_topics, dim) mean vectors of length 1; None without vectors."""
+    """(num_topics, dim) mean vectors of length 1, or 0 where a topic's samples have none; None without vectors."""
     space: str
     """What vectors are comparable within: a model's name, or the table that they were learnt for."""
     sizes: np.ndarray
@@ -86,7 +86,7 @@ def _most_frequent(counts: Counter[str]) -> dict[str, float]:
 def _centres(
     workdir: Workdir, topic_of: Mapping[str, str], names: Sequence[str], shards: Sequence[int]
 ) -> tuple[np.ndarray | None, str]:
-    """Mean vectors of the topics of some samples in those shards, and their space; none where a topic has no vector."""
+    """Mean vectors of the topics of some samples in those shards, and their space."""
     try:
         reader = TableReader(workdir.embeddings, EMBEDDINGS)
     except TableError:
@@ -99,28 +99,36 @@ def _centres(
         vectors = batch.column("vector").flatten().to_numpy(zero_copy_only=False).reshape(len(ids), -1)
         belongs = np.equal.outer(np.arange(len(names)), np.array(ids))  # (num_topics, num_rows)
         sums = sums + belongs.astype(np.float64) @ vectors
-    lengths = np.linalg.norm(np.atleast_2d(sums), axis=1, keepdims=True)
-    if np.ndim(sums) != 2 or not (lengths > 0).all():
+    if not np.any(sums):
         return None, ""
     model = ((reader.record or {}).get("config") or {}).get("model")
-    return sums / lengths, f"model {model}" if model else f"table {reader.fingerprint}"
+    centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    return centres, f"model {model}" if model else f"table {reader.fingerprint}"
 
 
 def similarities(ours: Portraits, theirs: Portraits) -> tuple[np.ndarray, str]:
     """How like each of our topics is to each of theirs, (num_ours, num_theirs), and by what: 'centres' or 'words'.
 
-    By words it is the cosine of the square roots of their shares, each times how few topics have the word.
+    By words, as also between topics without a centre, it is the cosine of the square roots of their shares, each times
+    how few topics have the word.
     """
-    if ours.space == theirs.space and ours.centres is not None and theirs.centres is not None:
-        return ours.centres @ theirs.centres.T, "centres"
-    every = sorted({word for portraits in (ours, theirs) for words in portraits.words for word in words})
+    likeness = _by_words(ours.words, theirs.words)
+    if ours.space != theirs.space or ours.centres is None or theirs.centres is None:
+        return likeness, "words"
+    both = np.logical_and.outer(ours.centres.any(axis=1), theirs.centres.any(axis=1))
+    neither = np.logical_and.outer(~ours.centres.any(axis=1), ~theirs.centres.any(axis=1))
+    return np.where(both, ours.centres @ theirs.centres.T, np.where(neither, likeness, 0)), "centres"
+
+
+def _by_words(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> np.ndarray:
+    every = sorted({word for words in (*ours, *theirs) for word in words})
     index = {word: i for i, word in enumerate(every)}
-    a, b = (_matrix(portraits.words, index) for portraits in (ours, theirs))
+    a, b = (_matrix(words, index) for words in (ours, theirs))
     has = [(matrix > 0).mean(axis=0) for matrix in (a, b)]
     rare = np.log(1 + 1 / np.maximum((has[0] + has[1]) / 2, 1e-12))
     a, b = (np.sqrt(matrix) * rare for matrix in (a, b))
     a, b = (matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12) for matrix in (a, b))
-    return a @ b.T, "words"
+    return a @ b.T
 
 
 def _matrix(words: list[dict[str, float]], index: Mapping[str, int]) -> np.ndarray:

@@ -65,7 +65,7 @@ def workdir(site, tmp_path_factory):
     return folder
 
 
-TRAIN = "--model 1m --context-length 64 --batch-size 2 --max-steps 4 --interval 2 --eval-samples 0 --gpus 0"
+TRAIN = "--model 1m --context-length 64 --batch-size 12 --max-steps 4 --interval 2 --eval-samples 0 --gpus 0"
 
 
 def test_vectors_and_a_policy_of_a_package_are_used_by_all_ranks(site, workdir):

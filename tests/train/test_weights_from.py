@@ -9,6 +9,7 @@ from toremi_cli import console
 from toremi_cli.export.weights import write_weights
 from toremi_cli.files import write_json
 from toremi_cli.layout import Workdir
+from toremi_cli.portraits import Portraits, similarities
 from toremi_cli.provenance import provenance_of
 from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import find_runs
@@ -119,3 +120,13 @@ def test_one_topic_that_is_like_none_weighs_one(first, tmp_path):
     course = course_from(config, NAMES)
     assert course.weights.tolist() == [[weights[NEW_ID.index(0)], weights[NEW_ID.index(1)], 1.0]]
     assert course.steps.tolist() == [0]
+
+
+def test_topics_without_vectors_are_known_by_words_among_themselves():
+    centres = np.array([[0.0, 0.0], [0.6, 0.8]])
+    ours = Portraits(["a", "b"], [{"x": 1.0}, {"y": 1.0}], centres, "one", np.ones(2))
+    theirs = Portraits(["c", "d"], [{"y": 1.0}, {"x": 1.0}], centres[::-1], "one", np.ones(2))
+    likeness, by = similarities(ours, theirs)
+    assert by == "centres" and np.allclose(likeness, [[0, 1], [1, 0]])
+    likeness, by = similarities(ours, Portraits(["c"], [{"x": 0.5, "y": 0.5}], centres[1:], "another", np.ones(1)))
+    assert by == "words" and np.allclose(likeness, likeness[0]) and 0 < likeness[0, 0] < 1

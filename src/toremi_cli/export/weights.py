@@ -46,7 +46,7 @@ def write_weights(history: History, which: str, out: Path, workdir: Workdir) -> 
         rows.append({"step": 0, "tokens_seen": 0, "stage": 1, "topic": topic, "weight": weight, "num_samples": 0})
         words = seen.words[place[topic]] if topic in place else {}
         rows[-1] |= {"words": list(words), "word_shares": list(words.values())}
-        if seen.centres is not None and topic in place:
+        if seen.centres is not None and topic in place and seen.centres[place[topic]].any():
             rows[-1]["centre"] = seen.centres[place[topic]].tolist()
     settings = {"run": history.name, "weights": which}
     inputs = {WEIGHTS.name: TableReader(table, WEIGHTS).fingerprint}

@@ -17,8 +17,8 @@ from toremi_cli.schemas import ANNOTATED, WEIGHTS
 from toremi_cli.tables import TableReader
 from toremi_cli.train.config import TrainConfig
 
-LEAST_LIKENESS = {"centres": 0.5, "words": 0.5}
-"""Of a topic and the one that it takes its weight from."""
+LEAST_LIKENESS = {"centres": 0.7, "words": 0.5}
+"""Of a topic and the one that it takes its weight from: benchmarks/topic_likeness.py."""
 LEAST_AGREEMENT = 0.5
 """Part of the text whose topics have such a one."""
 
@@ -59,7 +59,8 @@ def _is_of_other_topics(config: TrainConfig, reader: TableReader, named: set[str
 
 def _portraits(rows: list[dict[str, Any]], space: str) -> Portraits:
     words = [dict(zip(row["words"], row["word_shares"], strict=True)) for row in rows]
-    centres = None if any(row["centre"] is None for row in rows) else np.array([row["centre"] for row in rows])
+    dim = max(len(row["centre"] or ()) for row in rows)
+    centres = np.array([row["centre"] or [0.0] * dim for row in rows]) if dim else None
     return Portraits([row["topic"] for row in rows], words, centres, space, np.ones(len(rows)))
 
 
