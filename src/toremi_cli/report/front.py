@@ -47,7 +47,7 @@ def front(report: Report) -> str:
     if not report.digests:
         return ""
     charts = (
-        '<p class="hint">Share of each topic in what was drawn. '
+        '<p class="hint">Share of each topic in what was drawn, over the steps. '
         '<span class="swatch tall-swatch" style="background:var(--c6)"></span> drawn less than by '
         f"{escape(report.comparison.baseline)}, "
         '<span class="swatch tall-swatch" style="background:var(--c2)"></span> drawn more, '
@@ -76,7 +76,7 @@ def _texts(digest: Digest) -> str:
         return ""
     name = escape(digest.group.name)
     less = _column(f"{name} draws less", digest.less, "var(--c6)")
-    return f'<div class="pair">{less}{_column(f"{name} draws more", digest.more, "var(--c2)")}</div>'
+    return f'<div class="pair texts">{less}{_column(f"{name} draws more", digest.more, "var(--c2)")}</div>'
 
 
 def _column(title: str, chosen: Sequence[Shift], colour: str) -> str:

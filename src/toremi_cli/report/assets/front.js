@@ -17,7 +17,7 @@ function areas(place, chart) {
       const above = below.map((v, i) => v + layer.y[i]);
       const points = [...above.map((v, i) => `${X(i)},${Y(v)}`), ...below.map((v, i) => `${X(i)},${Y(v)}`).reverse()].join(" ");
       const tone = { less: "var(--c6)", more: "var(--c2)" }[layer.tone] || "var(--grey)";
-      const area = svg("polygon", { points, style: `fill:${tone};fill-opacity:${1 - 0.2 * (number % 3)};stroke:var(--card);stroke-width:.5` }, root);
+      const area = svg("polygon", { points, style: `fill:${tone};fill-opacity:${layer.tone ? 1 - 0.2 * (number % 3) : 1};stroke:var(--card);stroke-width:.5` }, root);
       svg("title", {}, area, `${layer.name}: ${(100 * layer.y[last]).toPrecision(2)}% at the end`);
       below = above;
     });
