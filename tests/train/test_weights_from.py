@@ -98,6 +98,11 @@ def test_the_table_has_words_and_centres_and_serves_its_own_clustering_by_name(f
     config = settings(root, policy={"name": "frozen"}, weights_from=str(root / "w.parquet"))
     course = course_from(config, [row["topic"] for row in rows])
     assert course.weights.tolist() == [weights]
+    config = settings(root, policy={"name": "frozen"}, weights_from=str(root / "runs" / "learnt" / "weights"))
+    with pytest.raises(
+        ValueError, match=r"no row for any of the topics; .* what `toremi export RUN --to weights` writes"
+    ):
+        course_from(config, NAMES)
 
 
 def test_an_unlike_corpus_is_refused_before_training(first, tmp_path):

@@ -37,7 +37,13 @@ def course_from(config: TrainConfig, topics: list[str]) -> WeightCourse | None:
     reader = TableReader(Path(config.weights_from), WEIGHTS)
     rows = reader.read().to_pylist()
     if not _is_of_other_topics(config, reader, {row["topic"] for row in rows}, topics):
-        return weight_course(((row["step"], row["topic"], row["weight"]) for row in rows), topics)
+        try:
+            return weight_course(((row["step"], row["topic"], row["weight"]) for row in rows), topics)
+        except ValueError as problem:
+            raise ValueError(
+                f"--weights-from {config.weights_from}: {problem}; where they are of another clustering, give what "
+                "`toremi export RUN --to weights` writes"
+            ) from None
     workdir = Workdir(Path(config.workdir))
     ours = paint(config.annotated_path, SampleTopics(config.topics, workdir.topics), workdir)
     theirs = _portraits(rows, (reader.record or {}).get("inputs", {}).get("vectors", ""))
