@@ -28,9 +28,9 @@ other pieces of documents that were trained on, where a source is a few document
 saved*: share of `uniform`'s tokens (same seed) not yet used when its final macro value was reached, linear between the
 checkpoints measured, which lie from a quarter of a run on; *never*: it ended above. *Worst domain*: the
 largest increase over `uniform` on any clean source, of the means over seeds. *AUROC*: how well low weights tell
-corrupted samples at the end. *At the bound*: the part of the run after which the noisy topics' mean weight was at the
-lower bound. *Time a token*: median over seeds of the ratio to `uniform`'s; runs beside others, and on shared machines,
-differ by several percent for that alone. Learning rates were chosen on the validation split with another seed{tuned}.
+corrupted samples at the end. *Time a token*: median over seeds of the ratio to `uniform`'s; runs beside others, and on
+shared machines, differ by several percent for that alone. Learning rates were chosen on the validation split with
+another seed{tuned}.
 """
 
 
@@ -60,7 +60,7 @@ def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
     title = f"## {arm.corpus}, topics by {arm.topics}, " + (f"{arm.noise:.0%} {arm.kind}" if arm.noise else "clean")
     columns = ["policy", "seeds", "rate", "macro", "less uniform", "the same, unseen", "micro", "tokens saved"]
     columns += ["worst domain"]
-    columns += ["AUROC", "noisy weight", "at the bound"] if arm.noise else []
+    columns += ["AUROC", "noisy weight"] if arm.noise else []
     lines = [title, "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
     groups: dict[str, list[Result]] = {}
     for result in results:
@@ -89,8 +89,6 @@ def _row(policy: str, own: Sequence[Result], base: Sequence[Result], arm: Arm) -
     if arm.noise:
         row += [_mean(own, lambda r: r.noise.auroc if r.noise else math.nan, ".3f")]
         row += [_mean(own, lambda r: r.noise.noisy_weight if r.noise else math.nan, ".2f")]
-        parts = [r.lower_bound_part for r in own]
-        row.append("never" if any(map(math.isnan, parts)) else f"{np.mean(parts):.0%}")
     return row
 
 

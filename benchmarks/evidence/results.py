@@ -19,7 +19,6 @@ from benchmarks.evidence.scores import clean_bits, noisy_sources, run_of
 from toremi_cli.evaluate.bootstrap import tokens_to_reach
 from toremi_cli.evaluate.noise import NoiseReport, judge
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts
-from toremi_cli.runs.run import Run
 from toremi_cli.schemas import TEST
 
 BASELINE = "uniform"
@@ -41,8 +40,6 @@ class Result:
     """Share of the baseline's tokens (same seed) that was left when its final 'macro' was reached; nan: never."""
     noise: NoiseReport | None = None
     noisy_sources: set[str] = field(default_factory=set)
-    lower_bound_part: float = math.nan
-    """Part of the run at which the noisy topics' mean weight came down to their lowest bound; nan: never."""
     unseen_bits_per_byte: float = math.nan
     """Macro over the clean sources on documents of which nothing was in the corpus; nan: not measured."""
     validation: list[tuple[int, float]] = field(default_factory=list)
@@ -97,19 +94,12 @@ def _result(cell: Cell, out: Path, learning_rate: float) -> Result:
         result.unseen_bits_per_byte = clean_bits(unseen, noisy)["macro"]
     if truth is not None:
         result.noise = judge(run, truth, TEST)
-        result.lower_bound_part = _lower_bound_part(run, facts, result.noise)
     return result
 
 
 def _validation(facts: RunFacts) -> list[tuple[int, float]]:
     course = facts.history.metrics[("eval_bits_per_byte", "macro")]
     return list(zip(course.tokens.tolist(), course.values.tolist(), strict=True))
-
-
-def _lower_bound_part(run: Run, facts: RunFacts, noise: NoiseReport) -> float:
-    bound = 1.05 * float(run.config["policy"]["w_min"])
-    reached = [step for step, _, weight, _ in noise.course if weight <= bound]
-    return reached[0] / facts.step if reached else math.nan
 
 
 def rows_of(result: Result) -> Iterator[dict[str, object]]:
@@ -132,7 +122,6 @@ def rows_of(result: Result) -> Iterator[dict[str, object]]:
     }
     if result.noise is not None:
         single |= {"noise_auroc": result.noise.auroc, "noisy_weight": result.noise.noisy_weight}
-        single["lower_bound_part"] = result.lower_bound_part
     for metric, value in single.items():
         yield {**head, "tokens": result.num_tokens, "metric": metric, "domain": "all", "value": value}
 

@@ -48,6 +48,11 @@ def test_word_pieces_say_it_themselves():
     assert word_beginnings(tokenizer, 7).tolist() == [True, True, False, True, True, True, True]
 
 
+def test_a_heading_makes_no_word_pieces():
+    tokenizer = Tokenizer(models.WordLevel({"##": 0, "Ġword": 1, "s": 2, "###": 3}, unk_token="##"))
+    assert word_beginnings(tokenizer, 4).tolist() == [True, True, False, True]
+
+
 def test_ids_that_no_token_has_count_as_beginnings(tokenizer):
     size = tokenizer.get_vocab_size()
     assert word_beginnings(tokenizer, size + 9)[size:].all()

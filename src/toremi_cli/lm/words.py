@@ -8,8 +8,6 @@ import numpy as np
 
 SPACES = ("Ġ", "▁", " ")
 """What stands for a space before a word in byte-level and in SentencePiece's vocabularies."""
-GOES_ON = "##"
-"""What WordPiece writes before a token that goes on with a word."""
 
 
 def word_beginnings(tokenizer: Any, vocab_size: int) -> np.ndarray:
@@ -24,8 +22,8 @@ def word_beginnings(tokenizer: Any, vocab_size: int) -> np.ndarray:
         vocab_size: ids are below it; those that the tokenizer lacks count as beginnings.
     """
     names = [tokenizer.id_to_token(index) for index in range(vocab_size)]
-    if any(name and name.startswith(GOES_ON) for name in names):
-        return np.array([not (name or "").startswith(GOES_ON) for name in names])
+    if goes_on := getattr(tokenizer.model, "continuing_subword_prefix", None):  # of WordPiece
+        return np.array([not (name or "").startswith(goes_on) for name in names])
     return np.array([not name or name.startswith(SPACES) or not _goes_on(tokenizer, i) for i, name in enumerate(names)])
 
 
