@@ -23,10 +23,10 @@ $(READY): $(TOREMI)
 	@touch $@
 
 test: $(READY)  ## The tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "not slow and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not browser"
 
 test-all: $(READY)  ## The tests and the long ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not browser"
 
 test-browser: $(READY)  ## The tests of the pages in Chromium, installed through apt where it is missing
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null

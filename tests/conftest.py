@@ -1,5 +1,17 @@
+from pathlib import Path
+
 from hypothesis import HealthCheck, settings
 
 # Busy machines are slow and still right; the same examples every time, so that a failure comes back.
 settings.register_profile("toremi", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("toremi")
+
+LONG = ("integrations", "test_killed.py", "test_gpu_benchmark.py", "train", "topics", "commands")
+"""Parts of the tests in which single ones take up to a minute, the longest first."""
+
+
+def pytest_collection_modifyitems(items):
+    """Long tests start first: at the end short ones are left, which workers can take from each other."""
+    root = Path(__file__).parent
+    places = {part: place for place, part in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(root).parts[0], len(LONG)))
