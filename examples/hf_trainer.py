@@ -86,7 +86,7 @@ def main() -> None:
     held_out: dict[str, Any] = {}
     sources = options.sources.split(",") if options.sources else sorted({row["source"] for row in table})
     for source in sources:
-        texts = [row for row in table if row["split"] == "validation" and row["source"] == source][:40]
+        texts = [row for row in table if row["split"] == "validation" and row["source"] == source][:16]
         if texts:
             found = rows_of(texts, tokenizer, options.length)
             predicted = sum(label != -100 for row in found for label in row["labels"][1:])
@@ -108,7 +108,7 @@ def main() -> None:
             lr_scheduler_type="cosine",
             warmup_steps=options.steps // 20,
             eval_strategy="steps",
-            eval_steps=max(options.steps // 24, 1),
+            eval_steps=max(options.steps // 12, 1),
             per_device_eval_batch_size=32,
             save_strategy="no",
             report_to="none",
