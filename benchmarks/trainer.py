@@ -275,7 +275,7 @@ def main() -> None:
         wait = torch.cuda.synchronize if on_gpu else lambda: None
         clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
         rates = measure(turns, arguments.rounds, arguments.steps, clock, wait)
-        lengths = cache.length[run.builder.stream.order.samples]  # type: ignore[attr-defined]
+        lengths = cache.length[run.builder.stream.order.samples]
         facts = {
             "model": f"{arguments.model}, {sum(p.numel() for p in run.model.parameters()):,} parameters",
             "rows": f"{run.schedule.batch_size} x {run.schedule.context_length} tokens",

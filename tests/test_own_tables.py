@@ -13,6 +13,7 @@ from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import ANNOTATED, SAMPLES
 from toremi_cli.tables import TableReader
+from toremi_cli.train.index_folder import open_index
 from toremi_cli.train.tokens import open_cache
 
 TEXTS = ["one two three", "四 five", "six"]
@@ -62,9 +63,9 @@ def test_of_labels_of_ones_own_text_and_labels_are_enough(tmp_path):
         next(TableReader(folder, ANNOTATED).iter_batches(["text", "num_tokens"]))
     make_tokenizer(tmp_path / "tokenizer", 300, TEXTS)
     cache = open_cache(tmp_path, folder, tmp_path / "tokenizer")
-    assert cache.topic_pairs("labels").names == ["A", "B"]
+    assert open_index(cache, "labels").pairs.names == ["A", "B"]
     with pytest.raises(UsageError, match=r"--topics fine: .* has no column 'topic'; add it, or use --topics labels"):
-        cache.topic_pairs("fine")
+        open_index(cache, "fine")
 
 
 @pytest.mark.parametrize("per_shard", [4, 100])

@@ -16,7 +16,7 @@ from tests.shell import environment
 from toremi_cli.corpus import parts as corpus_parts
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.listing import CorpusFile
-from toremi_cli.corpus.parts import part_files
+from toremi_cli.corpus.parts import note_of_slow_file, part_files
 from toremi_cli.corpus.split import CutFinder
 from toremi_cli.corpus.stage import build_samples
 from toremi_cli.errors import CorpusError, TableError, UsageError
@@ -196,3 +196,17 @@ def test_many_hashes_at_once_are_seen_as_one_by_one(holdout):
     for some in np.split(values, [0, 7, 8, 40]):
         at_once.add_all(some)
     assert at_once.cuts() == one_by_one.cuts() and at_once.count == 60
+
+
+def test_a_file_that_one_process_is_busy_with_for_hours_is_told():
+    def file(name, gigabytes, compression=None):
+        return CorpusFile(name, name, "json", compression, int(gigabytes * 1e9), "", name, "s")
+
+    large, small = file("all.jsonl.gz", 12.5, "gz"), [file(f"{n}.jsonl", 1) for n in range(50)]
+    assert note_of_slow_file([large, *small], 16) == (
+        "all.jsonl.gz (gz): 50 GB of text in one file, which one process reads in about 9.3 hours, "
+        "long after the other 15 have ended; split it"
+    )
+    assert note_of_slow_file([large, *small], 4) is None, "the others are no faster"
+    assert note_of_slow_file([large, *small], 1) is None
+    assert note_of_slow_file(small, 64) is None, "an hour at most"

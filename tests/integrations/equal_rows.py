@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -30,7 +31,7 @@ from toremi_cli.tables import MANIFEST, TableReader, write_table
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.model import build_model
 from toremi_cli.train.optimizers import build_optimizer
-from toremi_cli.train.order import ShuffledOrder
+from toremi_cli.train.order import shuffled_order
 from toremi_cli.train.run import plan_run
 from toremi_cli.train.schedule import fraction_of_peak
 from toremi_cli.train.tokens import open_cache
@@ -137,7 +138,8 @@ def streamed(data: list[dict[str, list[int]]], names: list[str], policy: PolicyC
     strata = [int(sampling.adaptive.strata.pair_topic[s]) for s in range(len(order.sizes))]  # a topic each
 
     def epochs(stratum):
-        found = (order._epoch_order(stratum, epoch) for epoch in range(99))
+        size = int(order.sizes[stratum])
+        found = (order._samples(np.full(size, stratum), epoch * size + np.arange(size)) for epoch in range(99))
         return ({k: v for k, v in data[i].items() if k != "topic_ids"} for rows in found for i in rows.tolist())
 
     streams = {names[topic]: partial(epochs, stratum) for stratum, topic in enumerate(strata)}
@@ -158,19 +160,20 @@ def hf_trainer(
     config = packed_settings(workdir, policy) if kind == "packed" else config
     cache = open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
     plan = plan_run(config, cache, 1)
-    names = plan.pairs.names
+    pairs, samples = plan.index.pairs, plan.index.samples
+    names = pairs.names
     policy_config = PolicyConfig(**config.policy)
-    order = ShuffledOrder(plan.samples, plan.num_predicted, cache.fingerprint, config.seed)
+    order = shuffled_order(samples, cache.length, cache.fingerprint, config.seed)
     taken = order.take(STEPS * BATCH * config.context_length)
-    place = {sample: i for i, sample in enumerate(plan.samples.tolist())}
+    place = {sample: i for i, sample in enumerate(samples.tolist())}
     if kind == "packed":
-        data, rows_in_order = packed_rows(cache, plan.pairs, taken), list(range(STEPS * BATCH))
+        data, rows_in_order = packed_rows(cache, pairs, taken), list(range(STEPS * BATCH))
     else:
-        data, rows_in_order = hf_rows(cache, plan.pairs, plan.samples), [place[sample] for sample in taken.tolist()]
+        data, rows_in_order = hf_rows(cache, pairs, samples), [place[sample] for sample in taken.tolist()]
     if kind in ("with topics", "streamed"):
         data = [row for row in data if row["topic_ids"][0] >= 0]
-    whole = read_rows(hf_rows(cache, plan.pairs, plan.samples), names, cache.meta["eos_id"])
-    known = whole.policy_data(plan.pairs.crowding)
+    whole = read_rows(hf_rows(cache, pairs, samples), names, cache.meta["eos_id"])
+    known = whole.policy_data(pairs.crowding)
     rows: Any = replace(read_rows(data, names), fingerprint=cache.fingerprint) if kind != "streamed" else None
     if kind == "streamed":
         rows = data = streamed(data, names, policy_config, cache.fingerprint)

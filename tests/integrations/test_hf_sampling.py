@@ -131,7 +131,7 @@ def test_packed_rows_are_drawn_by_their_main_topic():
     reweighting = TopicReweighting(
         make_policy(PolicyConfig(name="stratified"), ["a", "b"], found.policy_data()), rows=found
     )
-    strata = reweighting.sampling.adaptive.stratum_of
+    strata = reweighting.sampling.adaptive.strata.stratum_of
     assert strata[0] == strata[2] != strata[1]
 
 

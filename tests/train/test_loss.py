@@ -9,20 +9,19 @@ import pytest
 import torch
 
 from toremi_cli.reweight import TopicStatistics
-from toremi_cli.schemas import TRAIN
+from toremi_cli.train.index_folder import open_index
 from toremi_cli.train.loader import BatchBuilder, prefetch
 from toremi_cli.train.loss import normaliser, objective, sample_losses, segment_losses, segment_weights
-from toremi_cli.train.order import ShuffledOrder
+from toremi_cli.train.order import shuffled_order
 from toremi_cli.train.packing import RowStream
 
 
 def builder(cache, mode="labels", row_length=16, batch_size=12, world_size=1, rank=0, micro_steps=1):
-    predicted = cache.length.astype(np.int64) + 1
-    order = ShuffledOrder(cache.samples_of(TRAIN), predicted, "fp", 0)
+    index = open_index(cache, mode)
     return BatchBuilder(
         cache,
-        cache.topic_pairs(mode),
-        RowStream(order, predicted, row_length),
+        index,
+        RowStream(shuffled_order(index.samples, cache.length, "fp", 0), row_length),
         batch_size=batch_size,
         world_size=world_size,
         rank=rank,
@@ -38,7 +37,7 @@ def token_losses(batch):
 def whole_epoch(cache, mode="labels", **ranks):
     """Batches that together hold every training sample once, and a bit of the next epoch."""
     first = builder(cache, mode, **ranks)
-    total = int((cache.length[cache.samples_of(TRAIN)] + 1).sum())
+    total = int((cache.length[open_index(cache, mode).samples] + 1).sum())
     return [first.next_batch() for _ in range(-(-total // (12 * 16)))]
 
 
@@ -52,11 +51,11 @@ def test_inputs_precede_targets(cache):
 
 @pytest.mark.parametrize("row_length", [7, 16])
 def test_rows_are_read_from_the_samples_wherever_they_are_cut(cache, row_length):
-    rows = builder(cache, batch_size=60, row_length=row_length).stream.next_rows(60)
-    (batch,) = builder(cache, batch_size=60, row_length=row_length).next_batch().micro_batches
+    rows = builder(cache, batch_size=240, row_length=row_length).stream.next_rows(240)
+    (batch,) = builder(cache, batch_size=240, row_length=row_length).next_batch().micro_batches
     whole = [np.append(cache.sample_tokens(i), cache.meta["eos_id"]) for i in range(len(cache.length))]
     firsts = []
-    for row in range(60):
+    for row in range(240):
         own = rows.row == row
         parts = list(zip(rows.sample[own], rows.start[own], rows.length[own], strict=True))
         assert batch.targets[row].tolist() == np.concatenate([whole[s][b : b + n] for s, b, n in parts]).tolist()
@@ -102,11 +101,11 @@ def test_batches_are_built_two_ahead_but_not_over_the_end_of_an_interval():
 
 def test_objective_is_the_weighted_mean_over_samples(cache):
     weights = torch.tensor([2.0, 0.5, 3.0], dtype=torch.float64)
-    pairs = cache.topic_pairs("labels")
+    pairs = open_index(cache, "labels").pairs
     step = builder(cache, batch_size=200, row_length=64).next_batch()
     (batch,) = step.micro_batches
     losses = token_losses(batch)
-    by_segment = segment_weights(batch, weights, torch.ones(1))
+    by_segment = segment_weights(batch, weights, torch.ones(len(open_index(cache, "labels").strata.num_samples)))
     found = objective(segment_losses(losses, batch), batch, by_segment, "sample") / step.total_mass
     expected, mass = 0.0, 0.0
     flat, position = losses.flatten().tolist(), 0
@@ -136,7 +135,7 @@ def test_losses_in_bf16_are_summed_in_float32(cache):
 @pytest.mark.parametrize("mode", ["labels", "fine", "source"])
 @pytest.mark.parametrize(("world_size", "micro_steps"), [(2, 1), (3, 2), (4, 3), (6, 2)])
 def test_ranks_and_micro_steps_sum_to_the_same(cache, mode, world_size, micro_steps):
-    names = cache.topic_pairs(mode).names
+    names = open_index(cache, mode).pairs.names
     weights = torch.linspace(0.5, 2.0, len(names), dtype=torch.float64)
     alone = _totals(cache, mode, weights, 1, 1)
     shared = _totals(cache, mode, weights, world_size, micro_steps)
@@ -152,7 +151,8 @@ def _totals(cache, mode, weights, world_size, micro_steps):
         for step in whole_epoch(cache, mode, world_size=world_size, rank=rank, micro_steps=micro_steps)[:3]:
             for batch in step.micro_batches:
                 sums = segment_losses(token_losses(batch), batch)
-                by_segment = segment_weights(batch, weights, torch.ones(1))
+                ones = torch.ones(len(open_index(cache, mode).strata.num_samples))
+                by_segment = segment_weights(batch, weights, ones)
                 total += float(objective(sums, batch, by_segment, "sample")) / step.total_mass
                 statistics.add(
                     sample_losses(sums, batch),

@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toremi_cli.train.order import DrawnOrder, ShuffledOrder
+from toremi_cli.train.order import SampleOrder, shuffled_order
 from toremi_cli.train.packing import RowStream, micro_batch_rows
 
 lengths = st.lists(st.integers(1, 30), min_size=1, max_size=25)
 
 
-def stream(num_predicted: list[int], row_length: int, seed: int = 0) -> RowStream:
-    predicted = np.array(num_predicted, np.int64) + 1
-    return RowStream(ShuffledOrder(np.arange(len(predicted)), predicted, "fp", seed), predicted, row_length)
+def stream(num_tokens: list[int], row_length: int, seed: int = 0) -> RowStream:
+    return RowStream(shuffled_order(np.arange(len(num_tokens)), np.array(num_tokens), "fp", seed), row_length)
 
 
 def pieces(rows) -> list[tuple[int, int]]:
@@ -70,17 +69,18 @@ def test_ranks_and_micro_steps_share_the_rows(world_size, micro_steps, extra, nu
 
 
 def test_epochs_and_seeds_differ():
-    predicted = np.full(100, 2, np.int64)
-    order = ShuffledOrder(np.arange(100), predicted, "fp", 0)
+    length = np.ones(100, np.int64)
+    order = shuffled_order(np.arange(100), length, "fp", 0)
     first, second = order.take(200), order.take(200)
     assert sorted(first) == sorted(second) == list(range(100))
     assert first.tolist() != second.tolist()
-    assert ShuffledOrder(np.arange(100), predicted, "fp", 1).take(200).tolist() != first.tolist()
+    assert shuffled_order(np.arange(100), length, "fp", 1).take(200).tolist() != first.tolist()
 
 
-def drawn_order(num_predicted: np.ndarray, shares) -> DrawnOrder:
-    samples = np.arange(len(num_predicted))
-    return DrawnOrder(samples, samples % len(shares), num_predicted, np.array(shares), "fp", 0)
+def drawn_order(num_predicted: np.ndarray, shares) -> SampleOrder:
+    samples = np.argsort(np.arange(len(num_predicted)) % len(shares), kind="stable")
+    sizes = np.bincount(samples % len(shares))
+    return SampleOrder(samples, sizes, num_predicted - 1, np.array(shares), "fp", 0)
 
 
 @given(st.lists(st.integers(2, 30), min_size=6, max_size=40), st.integers(1, 60), st.integers(0, 8))
@@ -117,9 +117,9 @@ class Stream:
         order = (
             drawn_order(self.predicted, [0.2, 0.3, 0.5])
             if adaptive
-            else ShuffledOrder(np.arange(len(num_predicted)), self.predicted, "fp", 0)
+            else shuffled_order(np.arange(len(num_predicted)), self.predicted - 1, "fp", 0)
         )
-        self.rows = RowStream(order, self.predicted, row_length)
+        self.rows = RowStream(order, row_length)
 
     def next_step(self, num_rows: int, world_size: int) -> list[list[tuple[int, int]]]:
         """What each rank reads in a step, as pieces; then the shares change, as a policy would change them."""

@@ -25,9 +25,9 @@ from toremi_cli.export.weights import write_weights
 from toremi_cli.reweight import POLICIES
 from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import Run
-from toremi_cli.schemas import TRAIN
 from toremi_cli.train.config import TrainConfig, differences
-from toremi_cli.train.order import ShuffledOrder
+from toremi_cli.train.index_folder import open_index
+from toremi_cli.train.order import shuffled_order
 from toremi_cli.train.packing import RowStream
 from toremi_cli.train.policy import _reference_losses
 from toremi_cli.train.tokens import open_cache
@@ -207,11 +207,11 @@ def test_normalized_weights_have_mean_1_over_what_the_loss_averages_over(train, 
     run = train(f"normalized-by-{average}", policy, loss_average=average, interval=16)
     scale = json.loads((run / "checkpoint-16" / "trainer_state.json").read_text())["loss_scale"]
     cache = open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
-    predicted, pairs = cache.length.astype(np.int64) + 1, cache.topic_pairs("labels")
+    predicted, pairs = cache.length.astype(np.int64) + 1, open_index(cache, "labels").pairs
     of = {row["topic"]: row["weight"] for row in weights(run)}
     assert len(set(of.values())) > 1
-    order = ShuffledOrder(cache.samples_of(TRAIN), predicted, cache.fingerprint, 0)
-    rows = RowStream(order, predicted, 32).next_rows(16 * 6)
+    order = shuffled_order(open_index(cache, "labels").samples, cache.length, cache.fingerprint, 0)
+    rows = RowStream(order, 32).next_rows(16 * 6)
     total = weighted = 0.0
     for sample, length in zip(rows.sample.tolist(), rows.length.tolist(), strict=True):
         topics = pairs.topic[pairs.indptr[sample] : pairs.indptr[sample + 1]]
@@ -235,8 +235,9 @@ def test_runs_of_all_seeds_are_evaluated_on_the_same_text(train):
 def test_a_sample_counts_once_however_rows_cut_it(train, workdir):
     run = train("cut", {"name": "uniform"}, topics="fine", context_length=8, interval=2)
     cache = open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
-    predicted, pairs = cache.length.astype(np.int64) + 1, cache.topic_pairs("fine")
-    stream = RowStream(ShuffledOrder(cache.samples_of(TRAIN), predicted, cache.fingerprint, 0), predicted, 8)
+    index = open_index(cache, "fine")
+    pairs = index.pairs
+    stream = RowStream(shuffled_order(index.samples, cache.length, cache.fingerprint, 0), 8)
     expected, segments = [], 0
     for step in range(2, 18, 2):
         rows = stream.next_rows(2 * 6)

@@ -18,9 +18,11 @@ from safetensors.torch import load_file
 
 from tests.shell import assert_one_line_error, environment, toremi
 from tests.train.smallrun import ARGUMENTS, MODEL, metrics, weights
+from toremi_cli.errors import TrainingError
 from toremi_cli.schemas import ANNOTATED, METRICS, WEIGHTS
 from toremi_cli.tables import TableReader
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.needs import refuse_what_cannot_fit
 
 
 def assert_same_weights(run, other):
@@ -241,6 +243,16 @@ def test_dry_run_tells_the_plan_and_trains_nothing(workdir, pretrain):
     assert "the weights change only 6 times in 24 steps" in shown.stderr
 
 
+def test_dry_run_refuses_what_has_no_room(workdir, pretrain):
+    process = pretrain("--dry-run", "--max-steps", "1000000000", "--checkpoint-every", "1", "--keep-checkpoints", "all")
+    assert_one_line_error(process, str(workdir), "checkpoints need", "GiB of disk", "--keep-checkpoints")
+    assert "disk gib free" in process.stdout, "the plan is told all the same"
+    plan = {"memory_gib_per_process": 9.0, "memory_gib_available": 8.0, "disk_gib": 1.0, "disk_gib_free": 1.0}
+    with pytest.raises(TrainingError, match=r"needs 9\.0 GiB of memory and has 8\.0; use --chunked-loss or"):
+        refuse_what_cannot_fit(plan, TrainConfig())
+    refuse_what_cannot_fit(plan, TrainConfig(accelerate_config="sharded.yaml"))
+
+
 def test_nothing_is_pickled(uninterrupted, workdir):
     endings = {
         path.suffix for root in (uninterrupted, workdir / "tokens") for path in root.rglob("*") if path.is_file()
@@ -263,6 +275,7 @@ from typer.testing import CliRunner
 from toremi_cli.cli import app
 from toremi_cli.train import launch, start
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.needs import refuse_what_cannot_fit
 from toremi_cli.train.worker import run_worker
 code = run_worker(TrainConfig.from_json(json.loads(sys.argv[2])), resume=False)["exit_code"]
 assert code == 0, code

@@ -23,6 +23,7 @@ from toremi_cli.errors import TableError
 from toremi_cli.runs.record import update_run
 from toremi_cli.schemas import ANNOTATED
 from toremi_cli.tables import TableReader
+from toremi_cli.train.order import ORDER_VERSION
 
 SETTINGS = ["--keep-checkpoints", "all", "--set", "normalize=true"]
 
@@ -173,7 +174,11 @@ def test_a_checkpoint_of_another_version_is_refused(workdir, pretrain):
     process = pretrain("--name", "older")
     assert process.returncode == 0, process.stderr
     run = workdir / "runs" / "older"
-    update_run(run, status="running")
+    update_run(run, status="running", order=1)
+    assert_one_line_error(
+        pretrain("--name", "older", "--resume"), "read the samples in another order", "start another with --name"
+    )
+    update_run(run, order=ORDER_VERSION)
     state = run / "checkpoint-24" / "trainer_state.json"
     older = {key: value for key, value in json.loads(state.read_text()).items() if key != "version"}
     state.write_text(json.dumps(older))

@@ -5,17 +5,16 @@ import pytest
 import torch
 
 from toremi_cli.reweight import PolicyConfig, sampling_shares
+from toremi_cli.train.index import TopicPairs, build_index, topic_sizes
 from toremi_cli.train.packing import RowStream
-from toremi_cli.train.sampling import AdaptiveSampling, topic_sizes
-from toremi_cli.train.tokens import TopicPairs
+from toremi_cli.train.sampling import AdaptiveSampling
 
 
 def test_topics_are_sized_in_what_the_loss_averages_over():
     # Samples 0 and 1 are of topic a, 2 of b, 3 of both; sample 4 is not for training.
     pairs = TopicPairs(["a", "b"], np.array([0, 1, 2, 3, 5, 6]), np.array([0, 0, 1, 0, 1, 1]), np.ones(6))
-    samples, num_predicted = np.arange(4), np.array([10, 20, 100, 40, 999])
-    assert topic_sizes(samples, pairs, num_predicted, "token") == [50, 120]
-    assert topic_sizes(samples, pairs, num_predicted, "sample") == [2.5, 1.5]
+    length, counted = np.array([9, 19, 99, 39, 998]), np.array([True, True, True, True, False])
+    assert topic_sizes(pairs, length, counted).tolist() == [[2.5, 1.5], [50, 120]]
 
 
 def short_and_long(num_updates, weight, epochs=2):
@@ -23,10 +22,9 @@ def short_and_long(num_updates, weight, epochs=2):
     num_predicted = np.repeat([10, 200], 2000)
     topic = np.repeat([0, 1], 2000).astype(np.int32)
     pairs = TopicPairs(["short", "long"], np.arange(4001), topic, np.ones(4000, np.float32))
-    sampling = AdaptiveSampling(
-        np.arange(4000), pairs, num_predicted, PolicyConfig(), corrects_loss=False, key=("key", 0)
-    )
-    rows = RowStream(sampling.order, num_predicted, 100)
+    index = build_index(pairs, num_predicted - 1)
+    sampling = AdaptiveSampling(index, num_predicted - 1, PolicyConfig(), "key", 0, corrects_loss=False)
+    rows = RowStream(sampling.order, 100)
     interval = int(epochs * num_predicted.sum()) // 100 // num_updates
     shares, by_length = [], []
     for left in range(num_updates, 0, -1):
@@ -42,7 +40,7 @@ def short_and_long(num_updates, weight, epochs=2):
 def test_policies_are_told_what_floor_and_cap_made_of_their_weights():
     sampling, _, _ = short_and_long(2, weight=50.0)
     drawn, shares = sampling.drawn_weights(), sampling.order.draws.shares
-    short, long = sampling.stratum_of[[0, -1]]
+    short, long = sampling.strata.stratum_of[[0, -1]]
     assert drawn.tolist() == pytest.approx([2 * shares[short], 2 * shares[long]])
     assert drawn[0] < 0.1, "its weight is 50, but it has been drawn as often as the cap allows"
 

@@ -21,6 +21,7 @@ from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import ANNOTATED, TRAIN, VALIDATION
 from toremi_cli.tables import MANIFEST, TableReader, shard_name, write_table
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.index_folder import open_index
 from toremi_cli.train.policy import build_policy
 from toremi_cli.train.start import _make_tokens
 from toremi_cli.train.tokenizing import ARRAYS, ShardWriter, part_of, parts_of
@@ -48,20 +49,22 @@ def test_tokens_and_sources(workdir, cache, rows):
 
 def test_splits(cache, rows):
     for split in (TRAIN, VALIDATION):
-        assert cache.samples_of(split).tolist() == [i for i, row in enumerate(rows) if row["split"] == split]
+        assert np.flatnonzero(cache.is_of(split, slice(None))).tolist() == [
+            i for i, row in enumerate(rows) if row["split"] == split
+        ]
 
 
 def test_topics_by_every_mode(cache, rows):
     names = ("ball", "vote", "court")
     for i, row in enumerate(rows):
-        assert set(topics_of(cache.topic_pairs("labels"), i)) == set(row["labels"])
+        assert set(topics_of(open_index(cache, "labels").pairs, i)) == set(row["labels"])
         fine = {names[row["topic"]]} if row["topic"] >= 0 else set()
-        assert set(topics_of(cache.topic_pairs("fine"), i)) == fine
-        assert topics_of(cache.topic_pairs("source"), i) == {row["source"]: 1.0}
+        assert set(topics_of(open_index(cache, "fine").pairs, i)) == fine
+        assert topics_of(open_index(cache, "source").pairs, i) == {row["source"]: 1.0}
 
 
 def test_crowding_is_that_of_the_topics_trained_on(tmp_path, workdir, cache):
-    assert cache.topic_pairs("fine").crowding is None, "this table of topics doesn't tell"
+    assert open_index(cache, "fine").pairs.crowding is None, "this table of topics doesn't tell"
     shutil.copytree(workdir, tmp_path / "other", ignore=shutil.ignore_patterns("tokens", "runs"))
     topics = pq.read_table(tmp_path / "other" / "topics.parquet")
     crowding = {row: 1.0 + row for row in topics["topic"].to_pylist()}
@@ -71,23 +74,22 @@ def test_crowding_is_that_of_the_topics_trained_on(tmp_path, workdir, cache):
     pq.write_table(told, tmp_path / "other" / "topics.parquet")
     other = open_cache(tmp_path / "other", tmp_path / "other" / "annotated", tmp_path / "other" / "tokenizer")
     names = {row["name"]: row["topic"] for row in topics.to_pylist()}
-    pairs = other.topic_pairs("fine")
-    assert pairs.crowding == [crowding[names[name]] for name in pairs.names]
-    assert other.topic_pairs("labels").crowding is None and other.topic_pairs("source").crowding is None
-    samples = other.samples_of(TRAIN)
-    policy, _ = build_policy(TrainConfig(policy={"name": "toremi"}, topics="fine"), other, pairs, samples, 10)
-    assert policy.data.crowding == pairs.crowding, "what a run starts from"
+    index = open_index(other, "fine")
+    assert index.pairs.crowding == [crowding[names[name]] for name in index.pairs.names]
+    assert open_index(other, "labels").pairs.crowding is None and open_index(other, "source").pairs.crowding is None
+    policy, _ = build_policy(TrainConfig(policy={"name": "toremi"}, topics="fine"), other, index, 10)
+    assert policy.data.crowding == index.pairs.crowding, "what a run starts from"
 
 
 @pytest.mark.parametrize("mode", ["fine", "labels", "source"])
 def test_a_policy_starts_from_what_n_grams_tell_of_its_topics(cache, mode):
-    pairs, samples = cache.topic_pairs(mode), cache.samples_of(TRAIN)
+    index = open_index(cache, mode)
     config = TrainConfig(policy={"name": "toremi"}, topics=mode)
-    first, _ = build_policy(config, cache, pairs, samples, 10)
-    assert len(first.data.ngram_loss) == len(first.data.unigram_loss) == len(pairs.names)
-    again, _ = build_policy(config, cache, pairs, samples, 10)
+    first, _ = build_policy(config, cache, index, 10)
+    assert len(first.data.ngram_loss) == len(first.data.unigram_loss) == len(index.pairs.names)
+    again, _ = build_policy(config, cache, index, 10)
     assert np.array_equal(again.data.ngram_loss, first.data.ngram_loss, equal_nan=True), "kept in the cache"
-    other, _ = build_policy(TrainConfig(policy={"name": "odm"}, topics=mode), cache, pairs, samples, 10)
+    other, _ = build_policy(TrainConfig(policy={"name": "odm"}, topics=mode), cache, index, 10)
     assert other.data.ngram_loss is None, "it has no use for them"
 
 

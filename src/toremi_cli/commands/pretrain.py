@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
         resume: Annotated[bool, _of_run("Go on from the last whole checkpoint.", "--resume")] = False,
         overwrite: Annotated[bool, _of_run("Replace a run of this name.", "--overwrite")] = False,
-        dry_run: Annotated[bool, _of_run("Print the plan; train nothing.", "--dry-run")] = False,
+        dry_run: Annotated[bool, _of_run("Print the plan and its needs; train nothing.", "--dry-run")] = False,
         as_json: Json = False,
         print_config: bool = False,
     ) -> None:
@@ -76,6 +76,7 @@ def register(app: typer.Typer) -> None:
         if list_policies:
             policies.print_policies(list_policies, as_json)
             return
+        from toremi_cli.train.needs import refuse_what_cannot_fit
         from toremi_cli.train.start import configure, plan_only, start_run
 
         values = {**given.file, **(PAPER if paper else {}), **given.flags}
@@ -85,6 +86,7 @@ def register(app: typer.Typer) -> None:
         elif dry_run:
             plan = plan_only(values)
             console.print_json(plan) if as_json else _print_plan(plan)
+            refuse_what_cannot_fit(plan, configure(values))
         else:
             outcome = start_run(values, resume=resume, overwrite=overwrite, debug=bool(ctx.params.get("debug")))
             _finish(outcome, as_json)

@@ -31,6 +31,11 @@ MOST_PARTS = 16_384
 EXPANSION = 4
 """How many bytes of text a byte of a compressed file holds, about."""
 
+BYTES_PER_SECOND = 1.5e6
+"""Of text that one core reads, cuts and counts (docs/scale.md)."""
+SLOW_BYTES = 5e9
+"""Text in a file for which one process takes an hour."""
+
 Advance = Callable[[int], None]
 """Told how many more documents are done."""
 PartWork = Callable[..., None]
@@ -82,9 +87,27 @@ class Parts:
                 advance(documents_of(index))
 
 
+def text_bytes(file: CorpusFile) -> int:
+    """Bytes of text in a file, about."""
+    return file.size * (EXPANSION if file.compression or file.format == "parquet" else 1)
+
+
+def note_of_slow_file(files: Sequence[CorpusFile], workers: int) -> str | None:
+    """What to say of a file that keeps one process busy long after the others; None where there is none."""
+    largest = max(files, key=text_bytes)
+    size, all_bytes = text_bytes(largest), sum(map(text_bytes, files))
+    if size < SLOW_BYTES or size <= 2 * all_bytes / workers:
+        return None
+    packed = f" ({largest.compression})" if largest.compression else ""
+    return (
+        f"{largest.shown}{packed}: {size / 1e9:,.0f} GB of text in one file, which one process reads in about "
+        f"{size / BYTES_PER_SECOND / 3600:,.1f} hours, long after the other {workers - 1} have ended; split it"
+    )
+
+
 def part_files(files: Sequence[CorpusFile]) -> list[list[CorpusFile]]:
     """Files in their order, grouped into parts of about PART_BYTES of text."""
-    sizes = [file.size * (EXPANSION if file.compression or file.format == "parquet" else 1) for file in files]
+    sizes = [text_bytes(file) for file in files]
     least = max(PART_BYTES, sum(sizes) // MOST_PARTS)
     parts: list[list[CorpusFile]] = [[]]
     filled = 0

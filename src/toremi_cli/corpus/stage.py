@@ -19,7 +19,7 @@ from toremi_cli.corpus.cut import cut_parts, read_progress
 from toremi_cli.corpus.join import join_parts
 from toremi_cli.corpus.listing import Paths, tell_left_out
 from toremi_cli.corpus.overlap import WORTH_WARNING, Overlap, measure_overlap
-from toremi_cli.corpus.parts import FOLDER, Parts, lay_out_parts
+from toremi_cli.corpus.parts import FOLDER, Parts, lay_out_parts, note_of_slow_file
 from toremi_cli.corpus.plan import settle_split
 from toremi_cli.corpus.readers import Corpus, ReadReport
 from toremi_cli.corpus.same_files import as_before, remember_files
@@ -66,6 +66,8 @@ def build_samples(
         shutil.rmtree(workdir.samples / FOLDER, ignore_errors=True)
         return finished
     tell_left_out(source.listing)
+    if (told := note_of_slow_file(source.listing.files, workers)) is not None:
+        console.warn(told)
     with stage.planned(corpus=location):
         parts = lay_out_parts(workdir.samples, source, location, stage.provenance)
         named = None

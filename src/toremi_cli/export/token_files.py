@@ -39,6 +39,7 @@ DOCUMENTS = pa.schema(
         ("sample_id", pa.string()),
         ("doc_id", pa.string()),
         ("source", pa.string()),
+        ("num_bytes", pa.int64()),
         ("topics", pa.list_(pa.string())),
         ("probs", pa.list_(pa.float64())),
     ]
@@ -79,7 +80,7 @@ def write_tokens(
         raise TableError(f"{annotated}: no training samples there; annotate a corpus first")
     with output_folder(out) as folder, console.progress("tokenizing", unit="samples") as bar:
         writer = _TokenWriter(folder, tokenizer, file_format, file_names(sorted(names)))
-        for rows in _batches(annotated, [*columns, "doc_id", "text"]):
+        for rows in _batches(annotated, [*columns, "doc_id", "text", "num_bytes"]):
             writer.add(rows, topics, by)
             bar.advance(len(rows))
         record = {"format": file_format, "by": by, **writer.close()}
@@ -122,7 +123,7 @@ class _TokenWriter:
             part = part_of(row, own, by)
             tokens = np.array([*ids, self.tokenizer.eos_id], self.dtype)
             place = {"part": part, "begin": self.num_tokens[part], "num_tokens": len(tokens)}
-            shown = {key: row[key] for key in ("sample_id", "doc_id", "source")}
+            shown = {key: row[key] for key in ("sample_id", "doc_id", "source", "num_bytes")}
             documents.append({**place, **shown, "topics": list(own), "probs": list(own.values())})
             self.num_tokens[part] += len(tokens)
             self.lengths[part].append(len(tokens))
@@ -138,7 +139,8 @@ class _TokenWriter:
         if self.is_megatron:
             for part, path in self.paths.items():
                 write_index(path.with_suffix(".idx"), np.array(self.lengths[part], np.int32), self.dtype)
-        facts = {"dtype": self.dtype.name, "eos_id": self.tokenizer.eos_id, "vocab_size": self.tokenizer.vocab_size}
+        facts: dict[str, Any] = {"dtype": self.dtype.name, "tokenizer": self.tokenizer.fingerprint}
+        facts |= {"eos_id": self.tokenizer.eos_id, "vocab_size": self.tokenizer.vocab_size}
         files = {name: str(path.relative_to(self.folder)) for name, path in self.paths.items()}
         parts = [{"part": name, "file": files[name], "tokens": count} for name, count in self.num_tokens.items()]
         return {**facts, "parts": parts}

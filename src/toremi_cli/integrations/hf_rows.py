@@ -14,8 +14,7 @@ import numpy as np
 
 from toremi_cli.integrations.hf_batch import IGNORED
 from toremi_cli.reweight import PolicyData
-from toremi_cli.train.sampling import topic_sizes
-from toremi_cli.train.tokens import TopicPairs
+from toremi_cli.train.index import TopicPairs, topic_sizes
 from toremi_cli.train.topic_costs import count_costs
 
 
@@ -52,10 +51,9 @@ class RowTopics:
         Args:
             crowding: how many topics there are of each topic's kind, where that is known.
         """
-        every = np.arange(len(self.lengths))
-        offset = np.cumsum(self.lengths) - self.lengths
+        every, offset = np.arange(len(self.lengths)), np.cumsum(self.lengths) - self.lengths
         ngram, unigram = count_costs(self.tokens, offset, self.lengths, self.samples, every).tolist()
-        sizes = topic_sizes(every, self.samples, self.lengths, "sample")
+        sizes = topic_sizes(self.samples, self.lengths)[0].tolist()
         return PolicyData(sizes=sizes, crowding=crowding, ngram_loss=ngram, unigram_loss=unigram)
 
 

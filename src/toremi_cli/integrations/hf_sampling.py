@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from toremi_cli.integrations.hf_rows import RowTopics
 from toremi_cli.reweight import Policy, StratumDraws
+from toremi_cli.train.index import build_index
 from toremi_cli.train.sampling import AdaptiveSampling
 
 
@@ -79,17 +80,10 @@ class RowSampling(Sampling):
     """Of a map-style data set: a stratum is a set of topics."""
 
     def __init__(self, rows: RowTopics, policy: Policy) -> None:
-        every, ones = np.arange(rows.num_rows), np.ones(rows.num_rows, np.int64)
         self.rows = rows
-        self.adaptive = AdaptiveSampling(
-            every,
-            rows.rows,
-            ones,
-            policy.config,
-            soft=rows.is_soft,
-            corrects_loss=policy.apply == "both",
-            key=(rows.fingerprint, policy.config.seed),
-        )
+        length = np.zeros(rows.num_rows, np.int64)  # the end alone: each row counts as one
+        index, key = build_index(rows.rows, length, soft=rows.is_soft), (rows.fingerprint, policy.config.seed)
+        self.adaptive = AdaptiveSampling(index, length, policy.config, *key, corrects_loss=policy.apply == "both")
         self.draws = self.adaptive.order.draws
         super().__init__(policy)
 
@@ -147,5 +141,6 @@ class DrawnBatches(Sampler[list[int]]):
         for _ in range(self.length):
             drawn = self.sampling.adaptive.order.take(self.batch_size * self.world_size)
             own = drawn[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
-            self.sampling.handed.append(self.sampling.adaptive.stratum_of[own])
+            strata = self.sampling.adaptive.strata.stratum_of[own].astype(np.int64)
+            self.sampling.handed.append(strata)
             yield own.tolist()

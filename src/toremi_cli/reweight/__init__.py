@@ -9,9 +9,10 @@ from toremi_cli.reweight.alarms import alarms, held_down, weight_health
 from toremi_cli.reweight.policies import POLICIES, MissingNeed, Policy, PolicyData, make_policy, policy_class
 from toremi_cli.reweight.policies.data import weight_course
 from toremi_cli.reweight.sample_weights import normalizer, sample_weights, segment_mean
-from toremi_cli.reweight.sampling import Strata, StratumDraws, build_strata, importance, sampling_shares
+from toremi_cli.reweight.sampling import StratumDraws, importance, sampling_shares
 from toremi_cli.reweight.stage_switch import StageSwitch
 from toremi_cli.reweight.stats import IntervalStats, TopicStatistics, sums_device
+from toremi_cli.reweight.strata import Strata, build_strata
 from toremi_cli.reweight.worth import context_sums, other_tokens, worth
 
 __all__ = [

@@ -1,104 +1,20 @@
 """Adaptive sampling: which stratum each next sample is drawn from. Pure index arithmetic in numpy.
 
 A *stratum* is a set of samples that are drawn at the same rate: those of one topic, or, where samples carry several
-topics, those of one distinct set of topics. Weight times size gives the sampling shares, between a floor, so that
-every topic stays measured, and a cap, so that no sample is repeated too often. Draws are a low-discrepancy sequence:
-a pure function of (seed, draw index, shares), so that the state of a run is one index and a count for each stratum.
+topics, those of one distinct set of topics (see `strata`). Weight times size gives the sampling shares, between a
+floor, so that every topic stays measured, and a cap, so that no sample is repeated too often. Draws are a
+low-discrepancy sequence: a pure function of (seed, draw index, shares), so that the state of a run is one index and a
+count for each stratum.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-MAX_STRATA = 4096
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 over the golden ratio: the Weyl sequence n * _GOLDEN mod 2^64 has the lowest discrepancy of its kind."""
-
-
-@dataclass(frozen=True)
-class Strata:
-    """A partition of the samples, and what topics each part carries."""
-
-    stratum_of: np.ndarray
-    """(num_samples,) int64: the stratum of each sample."""
-    num_samples: np.ndarray
-    """(num_strata,) int64: its samples."""
-    pair_stratum: np.ndarray
-    """(P,) int64"""
-    pair_topic: np.ndarray
-    """(P,) int64"""
-    pair_prob: np.ndarray
-    """(P,) float64: mean probability of the topic over the stratum's samples; sums to 1 in a stratum with topics."""
-
-    def weights(self, topic_weights: Sequence[float] | np.ndarray) -> np.ndarray:
-        """(num_strata,) float64: the mean of its topics' weights; 1 for the samples without topics."""
-        of_pair = np.asarray(topic_weights, np.float64)[self.pair_topic] * self.pair_prob
-        weights = np.bincount(self.pair_stratum, of_pair, len(self.num_samples))
-        total = np.bincount(self.pair_stratum, self.pair_prob, len(self.num_samples))
-        return np.where(total > 0, weights / np.maximum(total, 1e-300), 1.0)
-
-
-def build_strata(
-    indptr: np.ndarray, topic: np.ndarray, prob: np.ndarray, *, soft: bool = False, max_strata: int = MAX_STRATA
-) -> Strata:
-    """Partition samples by their topics.
-
-    Args:
-        indptr: (num_samples + 1,) int64: sample i has the pairs indptr[i] to indptr[i + 1].
-        topic: (P,) int64 topic of each pair.
-        prob: (P,) its probability; all 1 for hard sets.
-        soft: partition by the most probable topic instead of by the set of topics.
-        max_strata: the rarest sets beyond this many join the stratum of their first topic.
-    """
-    num_samples = len(indptr) - 1
-    counts = np.diff(indptr)
-    sample = np.repeat(np.arange(num_samples), counts)
-    keys = _top_topic_keys(num_samples, sample, topic, prob) if soft else _set_keys(indptr, topic)
-    names, stratum_of = np.unique(keys, return_inverse=True)
-    if len(names) > max_strata:
-        is_rare = np.zeros(len(names), bool)
-        is_rare[np.argsort(-np.bincount(stratum_of), kind="stable")[max_strata // 2 :]] = True
-        joining = is_rare[stratum_of] & (counts > 0)
-        first = np.minimum.reduceat(topic, indptr[:-1][counts > 0]) if len(topic) else topic
-        keys[joining] = _topic_keys(first[joining[counts > 0]])  # as if it carried this topic alone
-        names, stratum_of = np.unique(keys, return_inverse=True)
-    share = prob / np.maximum(np.bincount(sample, prob, num_samples), 1e-300)[sample]
-    size = np.bincount(stratum_of, minlength=len(names))
-    num_topics = int(topic.max()) + 1 if len(topic) else 1
-    cells, cell_of = np.unique(stratum_of[sample] * num_topics + topic, return_inverse=True)
-    mean_share = np.bincount(cell_of, share, len(cells)) / size[cells // num_topics]
-    return Strata(stratum_of.astype(np.int64), size, cells // num_topics, cells % num_topics, mean_share)
-
-
-def _topic_keys(topic: np.ndarray) -> np.ndarray:
-    """(n,) uint64: a random-looking number for each topic (the finaliser of splitmix64)."""
-    z = (topic.astype(np.uint64) + np.uint64(1)) * _GOLDEN
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def _set_keys(indptr: np.ndarray, topic: np.ndarray) -> np.ndarray:
-    """(num_samples,) uint64: the sum of its topics' keys: a number for each distinct set; 0 for none."""
-    keys = np.zeros(len(indptr) - 1, np.uint64)
-    has_topics = np.diff(indptr) > 0
-    if len(topic):
-        keys[has_topics] = np.add.reduceat(_topic_keys(topic), indptr[:-1][has_topics])
-    return keys
-
-
-def _top_topic_keys(num_samples: int, sample: np.ndarray, topic: np.ndarray, prob: np.ndarray) -> np.ndarray:
-    """(num_samples,) uint64: a number for the most probable topic, the lowest of equals; 0 for none."""
-    order = np.lexsort((topic, -prob, sample))
-    owner, first = np.unique(sample[order], return_index=True)
-    keys = np.zeros(num_samples, np.uint64)
-    keys[owner] = _topic_keys(topic[order][first])
-    return keys
+from toremi_cli.reweight.strata import GOLDEN
 
 
 def sampling_shares(
@@ -204,7 +120,7 @@ class StratumDraws:
                 Draw k of a stratum of n samples is sample k % n of its epoch k // n.
         """
         n = np.arange(self.index, self.index + count, dtype=np.uint64)
-        strata = np.searchsorted(self._edges, self._offset + n * _GOLDEN, side="right").astype(np.int64)
+        strata = np.searchsorted(self._edges, self._offset + n * GOLDEN, side="right").astype(np.int64)
         order = np.argsort(strata, kind="stable")
         begins = np.searchsorted(strata[order], np.arange(len(self.counts)))
         ordinals = np.empty(count, np.int64)

@@ -78,8 +78,8 @@ def slow_checkpoint(seconds: float, environment: Mapping[str, str]) -> str | Non
 
 def note_repetition(run: Run) -> None:
     """Say once when every sample has been seen and the first comes again."""
-    epoch = run.stream_state["order"].get("epoch", 0)  # sampling by strata has none: metric `repeats` tells of it
-    if epoch and "epoch" not in run.warned:
+    drawn, num_samples = run.stream_state["order"]["index"], len(run.index.samples)
+    if run.sampling is None and drawn >= num_samples and "epoch" not in run.warned:  # else metric `repeats` tells of it
         run.warned.add("epoch")
         if run.is_main:
             console.note(f"step {run.step:,}: every sample has been seen; they come again, in another order each time")

@@ -54,6 +54,16 @@ class TrainConfig:
     annotated: Annotated[
         str | None, Setting("Table to train on.", _MODEL, metavar="PATH", unset="the workdir's", rare=True)
     ] = None
+    tokens: Annotated[
+        str | None,
+        Setting(
+            "Tokens made elsewhere: a Megatron dataset or numpy shards.",
+            _MODEL,
+            metavar="PATH",
+            unset="of the table",
+            rare=True,
+        ),
+    ] = None
     tokenizer: Annotated[
         str | None, Setting("Folder of the tokenizer.", _MODEL, metavar="DIR", unset="the workdir's", rare=True)
     ] = None
@@ -276,6 +286,8 @@ def check_config(config: TrainConfig) -> None:
         raise UsageError("--batch-size and --batch-tokens: give one of the two")
     if sum(value is not None for value in (config.max_steps, config.max_tokens, config.epochs)) > 1:
         raise UsageError("--max-steps, --max-tokens and --epochs: give one of the three")
+    if config.tokens and config.annotated:
+        raise UsageError("--tokens and --annotated: give one of the two")
     if config.init_from and not (Path(config.init_from) / "config.json").is_file():
         raise UsageError(f"--init-from {config.init_from}: no config.json there; expected a checkpoint folder")
     if config.model not in PRESETS and not config.init_from and model_config_path(config.model) is None:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from toremi_cli.reweight.strata import chunks_of
 from toremi_cli.train.announce import warn_of_few_updates
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import gpu_memory
+from toremi_cli.train.needs import needs_of
 from toremi_cli.train.run import Plan, plan_run
 from toremi_cli.train.schedule import BYTES_PER_PARAMETER, FLOAT_BYTES, LOGITS_COPIES, activation_floats
 from toremi_cli.train.speed import flops_per_token
@@ -18,7 +20,7 @@ from toremi_cli.train.tokens import TokenCache
 
 
 def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gpus: bool = False) -> dict[str, Any]:
-    """Parameters, tokens, steps, epochs by source, memory and arithmetic of a run."""
+    """Parameters, tokens, steps, epochs by source, memory, disk and arithmetic of a run."""
     memory = gpu_memory(torch.device("cuda" if on_gpus else "cpu"))
     plan = plan_run(config, cache, world_size, memory)
     schedule = plan.schedule
@@ -33,7 +35,7 @@ def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gp
         "run": config.run_name,
         "policy": plan.policy.name,
         "acts_on": plan.policy.apply,
-        "topics": len(plan.pairs.names),
+        "topics": len(plan.index.pairs.names),
         "parameters": num_parameters,
         "vocabulary": int(plan.shape.vocab_size),
         "processes": world_size,
@@ -47,7 +49,14 @@ def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gp
         "epochs": schedule.epochs,
         "evaluations": -(-schedule.max_steps // schedule.eval_every),
         "learning_rate": schedule.learning_rate,
-        "memory_gib_per_process": _memory_bytes(config, plan, num_parameters, world_size, memory) / 2**30,
+        **needs_of(
+            config,
+            num_parameters,
+            schedule.max_steps,
+            _memory_bytes(config, plan, num_parameters, world_size, memory),
+            world_size,
+            memory,
+        ),
         "flops": flops_per_token(model, schedule.context_length) * total,
         "sources": _sources(cache, plan, total),
     }
@@ -67,24 +76,19 @@ def _memory_bytes(config: TrainConfig, plan: Plan, num_parameters: int, world_si
 
 def _sources(cache: TokenCache, plan: Plan, total: int) -> list[dict[str, Any]]:
     """Samples, tokens and planned epochs of each source, by the shares in force at the first step."""
-    source = cache.source[plan.samples]
-    tokens = np.bincount(source, plan.num_predicted[plan.samples], len(cache.sources))
-    samples = np.bincount(source, minlength=len(cache.sources))
-    rates = np.ones(len(plan.samples)) if plan.policy.apply == "loss" else _draw_rates(plan)
-    drawn = np.bincount(source, rates * plan.num_predicted[plan.samples], len(cache.sources))
+    strata, rates = plan.index.strata, np.ones(len(plan.index.strata.num_samples))
+    if plan.policy.apply != "loss":
+        rates = strata.weights(plan.policy.weights.numpy())
+    sums = np.zeros((3, len(cache.sources)))  # samples, tokens, tokens drawn in proportion
+    for part in chunks_of(len(plan.index.samples)):
+        samples = plan.index.samples[part]
+        predicted = cache.length[samples] + 1.0
+        for row, values in enumerate((None, predicted, predicted * rates[strata.stratum_of[samples]])):
+            sums[row] += np.bincount(cache.source[samples], values, len(cache.sources))
+    samples, tokens, drawn = sums
     planned = drawn / drawn.sum() * total
     return [
         {"source": name, "num_samples": int(n), "num_tokens": int(t), "epochs": float(p / t)}
         for name, n, t, p in zip(cache.sources, samples, tokens, planned, strict=True)
         if n
     ]
-
-
-def _draw_rates(plan: Plan) -> np.ndarray:
-    """(n,) weight at which each training sample would be drawn at the first step."""
-    weights = plan.policy.weights.numpy()
-    begin, end = plan.pairs.indptr[plan.samples], plan.pairs.indptr[plan.samples + 1]
-    weighted = np.concatenate([[0.0], np.cumsum(weights[plan.pairs.topic] * plan.pairs.prob)])
-    mass = np.concatenate([[0.0], np.cumsum(plan.pairs.prob, dtype=np.float64)])
-    total = mass[end] - mass[begin]
-    return np.where(total > 0, (weighted[end] - weighted[begin]) / np.maximum(total, 1e-30), 1.0)

@@ -10,10 +10,12 @@ import torch
 import torch.distributed as dist
 
 from toremi_cli.lm.perplexity import score_samples
-from toremi_cli.lm.streams import permutation
+from toremi_cli.lm.streams import derive_seed
+from toremi_cli.reweight.strata import chunks_of, mix64
 from toremi_cli.schemas import VALIDATION, source_domain
+from toremi_cli.train.index import TopicPairs
 from toremi_cli.train.token_loss import TokenLoss
-from toremi_cli.train.tokens import TokenCache, TopicPairs
+from toremi_cli.train.tokens import TokenCache
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,16 @@ def choose_samples(cache: TokenCache, samples_per_source: int) -> np.ndarray:
 
     Whatever the run's seed: else part of what differs between seeds would be the text that they are measured on.
     """
-    samples = cache.samples_of(VALIDATION)
-    chosen = []
-    for source in range(len(cache.sources)):
-        own = samples[cache.source[samples] == source]
-        chosen.append(own[permutation(len(own), CHOICE_SEED, "validation", source)[:samples_per_source]])
-    return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
+    chosen = np.zeros(0, np.int64)
+    key = np.uint64(derive_seed(CHOICE_SEED, "validation"))
+    for part in chunks_of(len(cache.length)):
+        samples = np.append(chosen, part.start + np.flatnonzero(cache.is_of(VALIDATION, part)))
+        source = cache.source[samples]
+        order = np.lexsort((mix64(key ^ samples.astype(np.uint64)), source))
+        source = source[order]
+        within = np.arange(len(source)) - np.searchsorted(source, source)
+        chosen = samples[order[within < samples_per_source]]
+    return np.sort(chosen)
 
 
 def evaluate(

@@ -20,6 +20,7 @@ from toremi_cli.runs.record import CONFIG_FILE, RUN_FILE, update_run
 from toremi_cli.schemas import METRICS, RUN_WEIGHTS, Table
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.growing_table import GrowingTable, cut_back
+from toremi_cli.train.order import ORDER_VERSION
 from toremi_cli.train.run import Run
 from toremi_cli.train.tracking import start_tracker
 
@@ -80,6 +81,7 @@ def _record(run: Run) -> dict[str, Any]:
         "status": "running",
         "config": values,
         "data": run.cache.fingerprint,
+        "order": ORDER_VERSION,
         "annotated": run.cache.meta["annotated"],
         "fingerprint": digest(values, run.cache.fingerprint),
         "toremi_version": __version__,

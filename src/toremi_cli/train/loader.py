@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from toremi_cli.train.index import SampleIndex
 from toremi_cli.train.packing import Rows, RowStream, micro_batch_rows
-from toremi_cli.train.tokens import TokenCache, TopicPairs
+from toremi_cli.train.tokens import TokenCache
 
 BATCHES_AHEAD = 2
 
@@ -43,7 +44,7 @@ class MicroBatch:
     begins: Tensor
     """(S,) float32: 1 where the segment is the first of its sample, else 0"""
     stratum: Tensor
-    """(S,) int64: stratum of the segment's sample; 0 where nothing is sampled adaptively"""
+    """(S,) int64: stratum of the segment's sample"""
     batch_sample: Tensor
     """(S,) int64: the segment's sample, numbered within the global batch"""
     pair_segment: Tensor
@@ -108,30 +109,28 @@ class BatchBuilder:
     def __init__(
         self,
         cache: TokenCache,
-        pairs: TopicPairs,
+        index: SampleIndex,
         stream: RowStream,
         *,
         batch_size: int,
         world_size: int,
         rank: int,
         num_micro_steps: int,
-        stratum_of: np.ndarray | None = None,
         packs: bool = False,
     ) -> None:
         """Read `batch_size` rows a step from `stream`, of which rank `rank` of `world_size` builds its stride.
 
-        `stratum_of` is the stratum of every sample of the cache, where samples are drawn by strata; `packs`: have each
-        micro-batch in one buffer.
+        `packs`: have each micro-batch in one buffer.
         """
         self.packs = packs
-        self.cache, self.pairs, self.stream, self.stratum_of = cache, pairs, stream, stratum_of
+        self.cache, self.index, self.stream = cache, index, stream
         self.batch_size = batch_size
         self.parts = micro_batch_rows(batch_size, world_size, rank, num_micro_steps)
 
     def next_batch(self) -> StepBatch:
         """The next step's batch."""
         rows = self.stream.next_rows(self.batch_size)
-        mass = rows.length / self.stream.num_predicted[rows.sample]
+        mass = rows.length / self.stream.order.num_predicted(rows.sample)
         distinct = np.unique(rows.sample)
         return StepBatch(
             [self._micro_batch(rows.select(part), distinct) for part in self.parts],
@@ -143,10 +142,10 @@ class BatchBuilder:
 
     def _micro_batch(self, rows: Rows, distinct: np.ndarray) -> MicroBatch:
         targets, inputs = self._tokens(rows)
-        predicted = self.stream.num_predicted[rows.sample]
+        predicted = self.stream.order.num_predicted(rows.sample)
         mass = rows.length / predicted
-        pair_segment, pair_topic, pair_prob = self._pairs(rows.sample)
-        strata = np.zeros_like(rows.sample) if self.stratum_of is None else self.stratum_of[rows.sample]
+        pair_segment, pair_topic, pair_prob = self.index.pairs.of(rows.sample)
+        strata = self.index.strata.stratum_of[rows.sample]
         batch = MicroBatch(
             inputs=torch.from_numpy(inputs),
             targets=torch.from_numpy(targets),
@@ -176,15 +175,6 @@ class BatchBuilder:
         # Whatever sample came before, a sample's first token is predicted from the end-of-text token.
         inputs[:, 0] = np.where(rows.start[first] > 0, before, self.cache.meta["eos_id"])
         return targets, inputs
-
-    def _pairs(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Segment, topic and probability of each pair, all (P,)."""
-        begin = self.pairs.indptr[samples]
-        count = self.pairs.indptr[samples + 1] - begin
-        segment = np.repeat(np.arange(len(samples)), count)
-        within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
-        index = np.repeat(begin, count) + within
-        return segment, self.pairs.topic[index].astype(np.int64), self.pairs.prob[index]
 
 
 def _float(values: np.ndarray) -> Tensor:

@@ -35,6 +35,14 @@ class NpyAppender:
         npy_format.write_array_header_1_0(self._file, header)
 
 
+def new_npy(path: Path, length: int, dtype: Any) -> np.ndarray:
+    """A `.npy` file of zeros, mapped to be written."""
+    if length == 0:
+        np.save(path, np.zeros(0, dtype))  # an empty file cannot be mapped
+        return np.zeros(0, dtype)
+    return np.asarray(npy_format.open_memmap(path, "w+", np.dtype(dtype), (length,)))
+
+
 def read_npy(path: Path) -> np.ndarray:
     """Memory-map a `.npy` file as a plain array (no `memmap` overhead on each slice)."""
     if path.stat().st_size <= _header_size(path):

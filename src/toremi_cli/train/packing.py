@@ -49,26 +49,21 @@ class Rows:
 class RowStream:
     """Cuts the stream of an order into rows."""
 
-    def __init__(self, order: SampleOrder, num_predicted: np.ndarray, row_length: int) -> None:
-        """Begin the stream.
-
-        Args:
-            order: which samples come.
-            num_predicted: (num_samples,) predicted tokens of every sample: its length + 1.
-            row_length: predicted tokens a row.
-        """
-        self.order, self.num_predicted, self.row_length = order, num_predicted, row_length
+    def __init__(self, order: SampleOrder, row_length: int) -> None:
+        """Begin the stream of an order, in rows of `row_length` predicted tokens."""
+        self.order, self.row_length = order, row_length
         self.open_sample, self.consumed = -1, 0  # the sample that the last row cut, and how far it has been read
 
     def next_rows(self, num_rows: int) -> Rows:
         """The next rows, all of them full."""
         total = num_rows * self.row_length
         carried = np.array([self.open_sample] if self.open_sample >= 0 else [], np.int64)
-        remaining = int(self.num_predicted[carried].sum()) - self.consumed
+        remaining = int(self.order.num_predicted(carried).sum()) - self.consumed
         samples = np.concatenate([carried, self.order.take(total - remaining)])
         # Where each sample begins in these rows; negative for the one that is carried over.
-        ends = np.cumsum(self.num_predicted[samples], dtype=np.int64) - self.consumed
-        begins = ends - self.num_predicted[samples]
+        predicted = self.order.num_predicted(samples)
+        ends = np.cumsum(predicted) - self.consumed
+        begins = ends - predicted
         edges = np.union1d(np.maximum(begins, 0), np.arange(num_rows) * self.row_length)
         edges = edges[edges < total]
         index = np.searchsorted(begins, edges, side="right") - 1

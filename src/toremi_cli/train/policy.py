@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from toremi_cli.errors import UsageError
 from toremi_cli.reweight import Policy, PolicyConfig, PolicyData, StageSwitch, make_policy, policy_class
 from toremi_cli.reweight.policies.base import MEASURES
@@ -13,8 +11,8 @@ from toremi_cli.reweight.policies.shuffled_topics import ShuffledTopics
 from toremi_cli.schemas import LOSSES
 from toremi_cli.tables import TableReader
 from toremi_cli.train.config import TrainConfig
-from toremi_cli.train.sampling import topic_sizes
-from toremi_cli.train.tokens import TokenCache, TopicPairs
+from toremi_cli.train.index import SampleIndex
+from toremi_cli.train.tokens import TokenCache
 from toremi_cli.train.topic_costs import topic_costs
 from toremi_cli.train.weights_from import course_from
 
@@ -23,20 +21,20 @@ REFERENCE_PART = 0.1
 
 
 def build_policy(
-    config: TrainConfig, cache: TokenCache, pairs: TopicPairs, samples: np.ndarray, max_steps: int
+    config: TrainConfig, cache: TokenCache, index: SampleIndex, max_steps: int
 ) -> tuple[Policy, StageSwitch]:
     """The policy and its stage switch.
 
     Args:
         config: names the policy and its settings.
         cache: the corpus.
-        pairs: its topics.
-        samples: (n,) indices of the training samples.
+        index: its samples and topics.
         max_steps: of the run.
 
     Raises:
         UsageError: a setting out of range, or something that the policy needs is not given.
     """
+    pairs = index.pairs
     if not pairs.names and config.policy["name"] != "uniform":
         raise UsageError(
             f"--policy {config.policy['name']}: no sample has a topic by --topics {config.topics}, so nothing can be "
@@ -46,9 +44,9 @@ def build_policy(
         policy_config = PolicyConfig(**{**config.policy, "seed": config.seed})
         ngram_loss = unigram_loss = None
         if _acting(config).uses_ngrams:
-            ngram_loss, unigram_loss = topic_costs(cache, config.topics, pairs, samples).tolist()
+            ngram_loss, unigram_loss = topic_costs(cache, config.topics, index).tolist()
         data = PolicyData(
-            sizes=topic_sizes(samples, pairs, cache.length + 1, config.loss_average) if pairs.names else None,
+            sizes=index.topic_sizes[int(config.loss_average == "token")].tolist() if pairs.names else None,
             crowding=pairs.crowding,
             ngram_loss=ngram_loss,
             unigram_loss=unigram_loss,

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from toremi_cli.errors import TrainingError
 from toremi_cli.runs.record import RUN_FILE, read_run
 from toremi_cli.train import checkpoint as ckpt
+from toremi_cli.train.order import ORDER_VERSION
 from toremi_cli.train.tokens import TokenCache
 
 
@@ -24,7 +25,7 @@ def find_checkpoint(
     A run that has none yet begins at that of another run which `decay_from` names, if any.
 
     Raises:
-        TrainingError: the corpus has changed since the run began.
+        TrainingError: the corpus, or the order in which it is read, has changed since the run began.
     """
     step = torch.full((1,), -1, dtype=torch.int64, device=accelerator.device)
     if accelerator.is_main_process and resume:
@@ -51,6 +52,11 @@ def _last_step(folder: Path, cache: TokenCache) -> int:
 
 
 def _check_data(folder: Path, record: Mapping[str, Any], cache: TokenCache) -> None:
+    if record.get("order") != ORDER_VERSION:
+        raise TrainingError(
+            f"{folder / RUN_FILE}: begun by a toremi that read the samples in another order; start another with "
+            "--name, or over again with --overwrite"
+        )
     if record.get("data") != cache.fingerprint:
         raise TrainingError(
             f"{folder / RUN_FILE}: the annotated corpus has changed since this run began; start another with "

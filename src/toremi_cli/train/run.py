@@ -15,13 +15,14 @@ from toremi_cli.layout import Workdir
 from toremi_cli.lm.tokenizer import read_tokenizer
 from toremi_cli.lm.words import word_beginnings
 from toremi_cli.reweight import Policy, StageSwitch, TopicStatistics, sums_device
-from toremi_cli.schemas import TRAIN
 from toremi_cli.train.attention import attend_without_waiting
 from toremi_cli.train.checkpoint import shapes_of
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import smallest_gpu_memory
 from toremi_cli.train.evaluation import choose_samples
 from toremi_cli.train.growing_table import GrowingTable
+from toremi_cli.train.index import SampleIndex
+from toremi_cli.train.index_folder import open_index
 from toremi_cli.train.loader import BatchBuilder
 from toremi_cli.train.model import (
     build_model,
@@ -31,7 +32,7 @@ from toremi_cli.train.model import (
     model_config,
 )
 from toremi_cli.train.optimizers import build_optimizer
-from toremi_cli.train.order import SampleOrder, ShuffledOrder
+from toremi_cli.train.order import shuffled_order
 from toremi_cli.train.packing import RowStream
 from toremi_cli.train.policy import build_policy
 from toremi_cli.train.resuming import find_checkpoint
@@ -39,7 +40,7 @@ from toremi_cli.train.sampling import AdaptiveSampling
 from toremi_cli.train.schedule import BYTES_PER_PARAMETER, Schedule, activation_floats, plan_schedule
 from toremi_cli.train.sharding import is_sharded
 from toremi_cli.train.token_loss import TokenLoss
-from toremi_cli.train.tokens import TokenCache, TopicPairs
+from toremi_cli.train.tokens import TokenCache
 from toremi_cli.train.window import LossWindow
 
 
@@ -51,7 +52,7 @@ class Run:
     folder: Path
     accelerator: Accelerator
     cache: TokenCache
-    pairs: TopicPairs
+    index: SampleIndex
     schedule: Schedule
     builder: BatchBuilder
     sampling: AdaptiveSampling | None
@@ -141,13 +142,9 @@ class Plan:
 
     shape: Any
     """The transformers config."""
-    samples: np.ndarray
-    """(n,) indices of the training samples."""
     eval_samples: np.ndarray
     """(m,) indices of the validation samples that are evaluated on."""
-    num_predicted: np.ndarray
-    """(num_samples,) predicted tokens of every sample of the cache."""
-    pairs: TopicPairs
+    index: SampleIndex
     schedule: Schedule
     policy: Policy
     switch: StageSwitch
@@ -160,8 +157,7 @@ def plan_run(config: TrainConfig, cache: TokenCache, world_size: int, memory: in
         UsageError: settings that do not fit each other or the corpus.
     """
     shape = model_config(config, cache.meta["vocab_size"], cache.meta["eos_id"])
-    samples, num_predicted = cache.samples_of(TRAIN), cache.length.astype(np.int64) + 1
-    epoch_tokens = int(num_predicted[samples].sum())
+    index = open_index(cache, config.topics)
     eval_samples = choose_samples(cache, config.eval_samples)
     kept = 0
     if memory or config.chunked_loss:
@@ -170,16 +166,15 @@ def plan_run(config: TrainConfig, cache: TokenCache, world_size: int, memory: in
         config,
         context_length_of(config, shape),
         shape.vocab_size,
-        epoch_tokens,
+        int(index.stratum_tokens.sum()),
         world_size,
         kept,
         memory and memory - BYTES_PER_PARAMETER * count_parameters(shape) // shards,
         width=int(getattr(shape, "hidden_size", 0) or 0),
-        eval_tokens=int(num_predicted[eval_samples].sum()),
+        eval_tokens=int(cache.length[eval_samples].sum()) + len(eval_samples),
     )
-    pairs = cache.topic_pairs(config.topics)
-    policy, switch = build_policy(config, cache, pairs, samples, schedule.max_steps)
-    return Plan(shape, samples, eval_samples, num_predicted, pairs, schedule, policy, switch)
+    policy, switch = build_policy(config, cache, index, schedule.max_steps)
+    return Plan(shape, eval_samples, index, schedule, policy, switch)
 
 
 def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, resume: bool) -> tuple[Run, Path | None]:
@@ -209,13 +204,13 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         word_beginnings=_word_beginnings(config, plan.shape.vocab_size, device),
     )
     token_loss, optimizer = accelerator.prepare(losses, build_optimizer(model, config, device))
-    sampling = _sampling(config, cache, plan)
+    sampling, topics = _sampling(config, cache, plan), plan.index.pairs.names
     run = Run(
         config=config,
         folder=folder,
         accelerator=accelerator,
         cache=cache,
-        pairs=plan.pairs,
+        index=plan.index,
         schedule=plan.schedule,
         builder=_builder(config, cache, plan, sampling, accelerator),
         sampling=sampling,
@@ -226,12 +221,12 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         optimizer=optimizer,
         policy=plan.policy,
         switch=plan.switch,
-        statistics=TopicStatistics(len(plan.pairs.names), sums_device(device), plan.pairs.names),
+        statistics=TopicStatistics(len(topics), sums_device(device), topics),
         window=LossWindow(config.log_every, sums_device(device)),
         eval_samples=plan.eval_samples,
         tokenizer=config.tokenizer_path,
-        unseen_intervals=[0] * len(plan.pairs.names),
-        holdout_loss=torch.full((len(plan.pairs.names),), torch.nan, dtype=torch.float64),
+        unseen_intervals=[0] * len(topics),
+        holdout_loss=torch.full((len(topics),), torch.nan, dtype=torch.float64),
     )
     if sampling is not None:
         sampling.update(run.policy.weights, run.remaining_tokens, run.interval_tokens)
@@ -251,7 +246,8 @@ def put_in_force(run: Run) -> None:
     weights = run.policy.weights
     if run.sampling is None:
         run.loss_weights = weights.to(run.sums_device)
-        run.stratum_factors = torch.ones(1, dtype=torch.float64, device=run.sums_device)
+        num_strata = len(run.index.strata.num_samples)
+        run.stratum_factors = torch.ones(num_strata, dtype=torch.float64, device=run.sums_device)
         run.propensities = run.stratum_factors
     else:
         run.loss_weights = torch.ones_like(weights, device=run.sums_device)
@@ -262,32 +258,25 @@ def put_in_force(run: Run) -> None:
 def _sampling(config: TrainConfig, cache: TokenCache, plan: Plan) -> AdaptiveSampling | None:
     if plan.policy.apply == "loss":
         return None
-    return AdaptiveSampling(
-        plan.samples,
-        plan.pairs,
-        plan.num_predicted,
-        plan.policy.config,
-        corrects_loss=plan.policy.apply == "both",
-        key=(cache.fingerprint, config.seed),
-    )
+    key = cache.fingerprint, config.seed
+    corrects_loss = plan.policy.apply == "both"
+    return AdaptiveSampling(plan.index, cache.length, plan.policy.config, *key, corrects_loss=corrects_loss)
 
 
 def _builder(
     config: TrainConfig, cache: TokenCache, plan: Plan, sampling: AdaptiveSampling | None, accelerator: Accelerator
 ) -> BatchBuilder:
-    order: SampleOrder
     if sampling is None:
-        order = ShuffledOrder(plan.samples, plan.num_predicted, cache.fingerprint, config.seed)
+        order = shuffled_order(plan.index.samples, cache.length, cache.fingerprint, config.seed)
     else:
         order = sampling.order
     return BatchBuilder(
         cache,
-        plan.pairs,
-        RowStream(order, plan.num_predicted, plan.schedule.context_length),
+        plan.index,
+        RowStream(order, plan.schedule.context_length),
         batch_size=plan.schedule.batch_size,
         world_size=accelerator.num_processes,
         rank=accelerator.process_index,
         num_micro_steps=plan.schedule.num_micro_steps,
-        stratum_of=sampling.stratum_of if sampling else None,
         packs=accelerator.device.type == "cuda",
     )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from toremi_cli.reweight import PolicyConfig, build_strata, importance, sampling_shares
-from toremi_cli.train.order import DrawnOrder
-from toremi_cli.train.tokens import TopicPairs
+from toremi_cli.reweight import PolicyConfig, importance, sampling_shares
+from toremi_cli.train.index import SampleIndex
+from toremi_cli.train.order import SampleOrder
 
 NOTICEABLE = 0.01
 """By what fraction `max_repeats` may be passed: lengths are known in the mean only."""
@@ -20,39 +18,24 @@ class AdaptiveSampling:
     """Draws training samples by weight times size; every rank holds the same."""
 
     def __init__(
-        self,
-        samples: np.ndarray,
-        pairs: TopicPairs,
-        num_predicted: np.ndarray,
-        config: PolicyConfig,
-        *,
-        corrects_loss: bool,
-        key: tuple[object, ...],
-        soft: bool = False,
+        self, index: SampleIndex, length: np.ndarray, config: PolicyConfig, *key: object, corrects_loss: bool
     ) -> None:
-        """Partition the training samples.
+        """Draw training samples by their natural shares, until the first `update`.
 
         Args:
-            samples: (n,) indices of the training samples.
-            pairs: topics of all samples of the cache.
-            num_predicted: (num_samples,) predicted tokens of all of them.
+            index: the samples, by stratum.
+            length: (num_samples,) tokens of every sample of the cache, without its end.
             config: the policy's, for floor and cap.
-            corrects_loss: `apply=both`: the loss makes up for what floor and cap keep the shares from following.
             key: what the draws are derived from.
-            soft: samples are mixtures of topics, such as rows packed from several documents.
+            corrects_loss: `apply=both`: the loss makes up for what floor and cap keep the shares from following.
         """
-        indptr, topic, prob = pairs_of(samples, pairs)
-        self.config, self.corrects_loss = config, corrects_loss
-        self.strata = build_strata(indptr, topic, prob, soft=soft)
-        self.num_topics = len(pairs.names)
-        self.mean_predicted = float(num_predicted[samples].mean())
-        self.stratum_of = np.zeros(len(num_predicted), np.int64)
-        """(num_samples,) stratum of every sample of the cache; only training samples are looked up."""
-        self.stratum_of[samples] = self.strata.stratum_of
+        self.config, self.corrects_loss, self.strata = config, corrects_loss, index.strata
+        self.num_topics = len(index.pairs.names)
         sizes = self.strata.num_samples
-        self.stratum_predicted = np.bincount(self.strata.stratum_of, num_predicted[samples]) / sizes
+        self.mean_predicted = float(index.stratum_tokens.sum() / sizes.sum())
+        self.stratum_predicted = index.stratum_tokens / sizes
         """(num_strata,) mean predicted tokens of each stratum's samples."""
-        self.order = DrawnOrder(samples, self.strata.stratum_of, num_predicted, sizes / sizes.sum(), *key)
+        self.order = SampleOrder(index.members, sizes, length, sizes / sizes.sum(), *key)
 
     def update(self, topic_weights: Tensor, remaining_tokens: int, interval_tokens: int) -> None:
         """Draw by new weights from the next sample on.
@@ -127,27 +110,3 @@ class AdaptiveSampling:
         carried = strata.pair_prob * strata.num_samples[strata.pair_stratum]
         total = np.bincount(strata.pair_topic, carried * values[strata.pair_stratum], self.num_topics)
         return total / np.maximum(np.bincount(strata.pair_topic, carried, self.num_topics), 1e-300)
-
-
-def topic_sizes(samples: np.ndarray, pairs: TopicPairs, num_predicted: np.ndarray, loss_average: str) -> list[float]:
-    """Size of each topic in what the loss averages over: predicted tokens, or training samples.
-
-    Shares by any other count would not be those of the objective: by tokens, under a mean over samples, a topic would
-    get as many times its share as its samples are shorter than others. A sample of several topics counts in part for
-    each.
-    """
-    indptr, topic, prob = pairs_of(samples, pairs)
-    sample = np.repeat(np.arange(len(samples)), np.diff(indptr))
-    total = np.bincount(sample, prob, len(samples))
-    size = num_predicted[samples][sample] if loss_average == "token" else 1.0
-    sizes: Any = np.bincount(topic, prob / total[sample] * size, len(pairs.names))
-    return sizes.tolist()
-
-
-def pairs_of(samples: np.ndarray, pairs: TopicPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """CSR rows (indptr, topic, prob) of some samples."""
-    begin = pairs.indptr[samples]
-    count = pairs.indptr[samples + 1] - begin
-    indptr = np.concatenate([[0], np.cumsum(count)])
-    index = np.repeat(begin - indptr[:-1], count) + np.arange(indptr[-1])
-    return indptr, pairs.topic[index].astype(np.int64), pairs.prob[index].astype(np.float64)

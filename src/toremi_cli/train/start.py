@@ -43,7 +43,7 @@ def start_run(given: Mapping[str, Any], *, resume: bool, overwrite: bool, debug:
     if not is_first_machine(config.accelerate_config):
         config, done = _follow(config, given, resume, overwrite)
         return launch(config, resume, overwrite) if done is None else {**done, "summary": {}}
-    if overwrite or given.keys() & {"annotated", "tokenizer"}:
+    if overwrite or given.keys() & {"annotated", "tokens", "tokenizer"}:
         _check_inputs(config)
     config, resume, done = settle(config, given, resume=resume, overwrite=overwrite)
     if done is not None:
@@ -100,7 +100,7 @@ def _check_unchanged(folder: Path, record: Mapping[str, Any], config: TrainConfi
     """Refuse to call a run finished that was trained on another corpus than is there now; one that is gone may be."""
     from toremi_cli.lm.fingerprint import corpus_fingerprint
 
-    if not (config.annotated_path.exists() and config.tokenizer_path.exists()):
+    if config.tokens or not (config.annotated_path.exists() and config.tokenizer_path.exists()):
         return
     if corpus_fingerprint(Path(config.workdir), config.annotated_path, config.tokenizer_path) != record["data"]:
         raise TrainingError(
@@ -140,7 +140,7 @@ def _merged(config: TrainConfig, recorded: Mapping[str, Any], given: Mapping[str
 def _check_inputs(config: TrainConfig) -> None:
     """Say at once, before anything heavy is loaded or moved away, that the corpus is missing."""
     annotated = config.annotated_path
-    if not annotated.exists():
+    if not (annotated.exists() or config.tokens):
         raise TrainingError(
             f"{annotated}: no such table; run `toremi annotate CORPUS --workdir {config.workdir}` first"
         )
@@ -155,12 +155,12 @@ def _make_tokens(config: TrainConfig) -> None:
     """
     place = Workdir(Path(config.workdir))
     annotated, tokenizer = config.annotated_path, config.tokenizer_path
-    made = max((path.stat().st_mtime for path in place.tokens.glob("*/meta.json")), default=0.0)
+    made = max((path.stat().st_mtime for path in place.tokens.glob(f"*/index-{config.topics}/meta.json")), default=0.0)
     inputs = (annotated, tokenizer / "tokenizer.json", place.topics)
-    if any(path.exists() and path.stat().st_mtime >= made for path in inputs):
-        from toremi_cli.train.tokens import open_cache
+    if config.tokens or any(path.exists() and path.stat().st_mtime >= made for path in inputs):
+        from toremi_cli.train.worker import open_run_cache
 
-        open_cache(place.root, annotated, tokenizer)
+        open_run_cache(config, build=True)
 
 
 def _as_rank(config: TrainConfig, given: Mapping[str, Any], resume: bool, overwrite: bool) -> dict[str, Any]:

@@ -146,8 +146,8 @@ class PartWriter:
         """Append the rows of one batch."""
         self._add_tokens(batch.column("text").fill_null("").to_pylist())
         self._append("num_bytes", batch.column("num_bytes").to_numpy(zero_copy_only=False))
-        self._append("source", _numbered(batch.column("source").fill_null(""), self.sources))
-        self._append("split", _numbered(batch.column("split").fill_null(""), dict(SPLITS), OTHER_SPLIT))
+        self._append("source", numbered(batch.column("source").fill_null(""), self.sources))
+        self._append("split", numbered(batch.column("split").fill_null(""), dict(SPLITS), OTHER_SPLIT))
         self._add_labels(batch.column("labels"))
         topic = batch.column("topic").fill_null(NO_TOPIC).to_numpy(zero_copy_only=False)
         self._append("fine_topic", topic)
@@ -156,16 +156,23 @@ class PartWriter:
     def _add_tokens(self, texts: list[str]) -> None:
         ids = self.tokenizer.ids(texts)
         length = np.fromiter(map(len, ids), np.int64, len(ids))
+        self.add_tokens(np.fromiter(chain.from_iterable(ids), self.tokens.dtype, int(length.sum())), length)
+
+    def add_tokens(self, tokens: np.ndarray, length: np.ndarray) -> None:
+        """Append samples of (n,) lengths that lie end to end, each with an end-of-text token."""
         ends = np.cumsum(length + 1)
-        flat = chain.from_iterable((*sample, self.eos_id) for sample in ids)
+        flat = np.full(len(tokens) + len(length), self.eos_id, self.tokens.dtype)
+        is_end = np.zeros(len(flat), bool)
+        is_end[ends - 1] = True
+        flat[~is_end] = tokens
         self._append("offset", self.tokens.length + ends - length - 1)
         self._append("length", length)
-        self.tokens.append(np.fromiter(flat, self.tokens.dtype, int(ends[-1]) if len(ends) else 0))
+        self.tokens.append(flat)
 
     def _add_labels(self, column: pa.Array) -> None:
         size = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
         row = np.repeat(np.arange(len(column)), size)
-        label = _numbered(column.flatten(), self.labels)
+        label = numbered(column.flatten(), self.labels)
         _, first = np.unique(row << 32 | label, return_index=True)  # each label once a row, in its order
         first.sort()
         self._append("labels_count", np.bincount(row[first], minlength=len(column)))
@@ -181,7 +188,7 @@ class PartWriter:
         return {"sources": list(self.sources), "labels": list(self.labels), "num_topics": self.num_topics}
 
 
-def _numbered(column: pa.Array, ids: dict[str, int], unknown: int | None = None) -> np.ndarray:
+def numbered(column: pa.Array, ids: dict[str, int], unknown: int | None = None) -> np.ndarray:
     """(n,) int64 number of each text in `ids`; a new one gets the next number, or `unknown`."""
     coded = column.dictionary_encode()
     texts = coded.dictionary.to_pylist()

@@ -9,32 +9,33 @@ from __future__ import annotations
 import numpy as np
 
 from toremi_cli.files import atomic_file
-from toremi_cli.lm.streams import permutation
+from toremi_cli.lm.streams import derive_seed
 from toremi_cli.ngrams import TokenRows, fair_rates, mean_costs
-from toremi_cli.train.sampling import pairs_of
-from toremi_cli.train.tokens import TokenCache, TopicPairs
+from toremi_cli.reweight.strata import chunks_of, mix64
+from toremi_cli.train.index import SampleIndex, TopicPairs
+from toremi_cli.train.tokens import TokenCache
 
 MOST_TOKENS = 4_000_000
 """That are looked at; large topics are cut down first."""
 
 
-def topic_costs(cache: TokenCache, mode: str, pairs: TopicPairs, samples: np.ndarray) -> np.ndarray:
+def topic_costs(cache: TokenCache, mode: str, index: SampleIndex) -> np.ndarray:
     """(2, num_topics) float64 nats a token: under n-grams and under unigrams; nan for a topic without tokens.
 
     A sample of several topics counts for each of them.
 
     Args:
         cache: the tokens.
-        mode: the way of `--topics` that `pairs` are read by.
-        pairs: the topics of all samples of the cache.
-        samples: (n,) those that are trained on.
+        mode: the way of `--topics` of the index.
+        index: the samples that are trained on, and their topics.
     """
     file = cache.folder / f"costs-{mode}.npy"
     if not file.is_file():
+        costs = count_costs(cache.tokens, cache.offset, cache.length, index.pairs, index.samples)
         with atomic_file(file) as temporary, temporary.open("wb") as stream:
-            np.save(stream, count_costs(cache.tokens, cache.offset, cache.length, pairs, samples), allow_pickle=False)
-    costs: np.ndarray = np.load(file, allow_pickle=False)
-    return costs
+            np.save(stream, costs, allow_pickle=False)
+    found: np.ndarray = np.load(file, allow_pickle=False)
+    return found
 
 
 def count_costs(
@@ -49,18 +50,21 @@ def count_costs(
         pairs: topics of all samples.
         samples: (n,) those to count.
     """
-    samples = samples[permutation(len(samples), 0, "samples to count n-grams of")]
-    indptr, topic, _ = pairs_of(samples, pairs)
-    owner = np.repeat(samples, np.diff(indptr))
+    num_topics, key = len(pairs.names), np.uint64(derive_seed(0, "samples to count n-grams of"))
+    sizes = np.zeros(num_topics)
+    for part in chunks_of(len(samples)):
+        row, topic, _ = pairs.of(samples[part])
+        sizes += np.bincount(topic, lengths[samples[part]][row], num_topics)
+    rates, found = fair_rates(sizes, MOST_TOKENS), []
+    for part in chunks_of(len(samples)):
+        chance = mix64(key ^ np.arange(part.start, part.stop, dtype=np.uint64))
+        row, topic, _ = pairs.of(samples[part])
+        kept = chance[row] * 2.0**-64 < rates[topic]
+        found.append((topic[kept], chance[row[kept]], samples[part][row[kept]]))
+    topic, chance, owner = (np.concatenate(each) for each in zip(*found, strict=True))
+    order = np.lexsort((chance, topic))  # by topic, within it in random order
+    topic, owner = topic[order], owner[order]
     length = lengths[owner].astype(np.int64)
-    num_topics = len(pairs.names)
-    sizes = np.bincount(topic, weights=length, minlength=num_topics)
-    order = np.argsort(topic, kind="stable")  # by topic, within it in random order
-    topic, owner, length = topic[order], owner[order], length[order]
-    before = np.cumsum(length) - length
-    within = before - (np.cumsum(sizes) - sizes)[topic]
-    kept = within < (fair_rates(sizes, MOST_TOKENS) * sizes)[topic]
-    topic, owner, length = topic[kept], owner[kept], length[kept]
     ends = np.cumsum(length)
     total = int(ends[-1]) if len(ends) else 0
     place = np.arange(total) + np.repeat(offset[owner] - (ends - length), length)

@@ -1,16 +1,41 @@
-"""Waiting for what the first rank builds, before there is a process group whose end would tell that it has failed."""
+"""What one process builds and others wait for, before there is a process group whose end would tell of a failure."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 from toremi_cli.errors import TrainingError
+from toremi_cli.locks import lock_beside, locked
 
 PATIENCE_SECONDS = 600.0
 """How long a rank waits for the first one to begin, or to go on."""
+
+
+def build_once(folder: Path, build: Callable[[], None] | None, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    """See to it that a folder is there whole, which its `meta.json` tells.
+
+    Args:
+        folder: what is wanted.
+        build: puts it there, in one process of all that want it; None to wait until another process has.
+        patience_seconds: how long to wait while nothing of it grows.
+
+    Raises:
+        TrainingError: nobody builds it.
+    """
+    last_file = folder / "meta.json"
+    if last_file.is_file():
+        return
+    if build is None:
+        wait_for(folder, last_file.name, patience_seconds)
+        return
+    with locked(lock_beside(folder), folder, "let it end", wait_seconds=math.inf):
+        if not last_file.is_file():  # else the process that held the lock has built it
+            build()
 
 
 def wait_for(folder: Path, last_file: str, patience_seconds: float) -> None:
@@ -21,7 +46,7 @@ def wait_for(folder: Path, last_file: str, patience_seconds: float) -> None:
     Raises:
         TrainingError: nothing has grown for `patience_seconds`.
     """
-    written: set[tuple[str, int]] = set()
+    written: set[tuple[str, int, int]] = set()
     deadline = time.monotonic() + patience_seconds
     while not (folder / last_file).is_file():
         before, written = written, _sizes(folder)
@@ -35,11 +60,11 @@ def wait_for(folder: Path, last_file: str, patience_seconds: float) -> None:
         time.sleep(0.2)
 
 
-def _sizes(folder: Path) -> set[tuple[str, int]]:
-    """Names and sizes of the files that have been written so far, whoever writes them."""
+def _sizes(folder: Path) -> set[tuple[str, int, int]]:
+    """Names, sizes and blocks of the files that have been written so far, whoever writes them."""
     found = set()
     unfinished = folder.parent.glob(f".{folder.name}.tmp-*/*")  # as `atomic_folder` calls it until it is whole
     for path in chain(unfinished, folder.parent.glob(f"{folder.name}.parts/*/*")):
         with suppress(FileNotFoundError):  # it got its name in this moment
-            found.add((str(path), path.stat().st_size))
+            found.add((str(path), path.stat().st_size, path.stat().st_blocks))  # a mapped file has its size at once
     return found

@@ -143,10 +143,18 @@ def _exit_code(received: int) -> int:
 
 
 def open_run_cache(config: TrainConfig, build: bool) -> Any:
-    """The token cache of a run's corpus, built first where it is missing (`build`) or waited for."""
+    """The token cache of a run's corpus and its index, built first where they are missing (`build`) or waited for."""
+    from toremi_cli.train.foreign import open_foreign_cache
+    from toremi_cli.train.index_folder import open_index
     from toremi_cli.train.tokens import open_cache
 
-    return open_cache(Path(config.workdir), config.annotated_path, config.tokenizer_path, build)
+    workdir, tokenizer = Path(config.workdir), config.tokenizer_path
+    if config.tokens:
+        cache = open_foreign_cache(workdir, Path(config.tokens), tokenizer, build)
+    else:
+        cache = open_cache(workdir, config.annotated_path, tokenizer, build)
+    open_index(cache, config.topics, build)
+    return cache
 
 
 def silence_libraries() -> None:

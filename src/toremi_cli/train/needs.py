@@ -1,0 +1,64 @@
+"""What a run needs of a machine, and whether it is there: memory of each process, and disk for checkpoints."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from toremi_cli.errors import TrainingError
+from toremi_cli.train.config import TrainConfig
+
+CHECKPOINT_BYTES_PER_PARAMETER = 12
+"""float32 parameter and AdamW's two moments."""
+GIB = 2**30
+
+
+def needs_of(
+    config: TrainConfig, num_parameters: int, max_steps: int, process_bytes: float, processes: int, gpu_memory: int
+) -> dict[str, Any]:
+    """What a run needs and what there is, in GiB.
+
+    Args:
+        config: of the run.
+        num_parameters: of the model.
+        max_steps: of the run.
+        process_bytes: memory of one process on its device.
+        processes: on this machine.
+        gpu_memory: bytes of each process' GPU; 0 on the CPU, whose memory they share.
+    """
+    written = -(-max_steps // config.checkpoint_every)
+    kept = min(written, (config.keep_checkpoints or written) + 1)  # one more while it is written
+    memory = gpu_memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // processes
+    return {
+        "memory_gib_per_process": process_bytes / GIB,
+        "memory_gib_available": memory / GIB,
+        "disk_gib": kept * num_parameters * CHECKPOINT_BYTES_PER_PARAMETER / GIB,
+        "disk_gib_free": shutil.disk_usage(_existing(Path(config.workdir).resolve())).free / GIB,
+    }
+
+
+def refuse_what_cannot_fit(plan: dict[str, Any], config: TrainConfig) -> None:
+    """Refuse a run that needs more than there is, by `needs_of`.
+
+    Raises:
+        TrainingError: names what is short, and the flags that need less.
+    """
+    from toremi_cli.train.worker import less_memory
+
+    # A config of accelerate may shard the model, or name other machines than this one.
+    if plan["memory_gib_per_process"] > plan["memory_gib_available"] and not config.accelerate_config:
+        raise TrainingError(
+            f"--model {config.model}: a process needs {plan['memory_gib_per_process']:,.1f} GiB of memory and has "
+            f"{plan['memory_gib_available']:,.1f}; use {less_memory(config)}, or a smaller model"
+        )
+    if plan["disk_gib"] > plan["disk_gib_free"]:
+        raise TrainingError(
+            f"{config.workdir}: checkpoints need {plan['disk_gib']:,.1f} GiB of disk, {plan['disk_gib_free']:,.1f} are "
+            "free; keep fewer with --keep-checkpoints, or name another disk with --workdir"
+        )
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())
