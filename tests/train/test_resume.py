@@ -117,8 +117,8 @@ def test_another_number_of_ranks_continues_the_same_batches(workdir, uninterrupt
                 k: v for k, v in b.items() if not isinstance(v, float)
             }
             assert [v for v in a.values() if isinstance(v, float)] == pytest.approx(
-                [v for v in b.values() if isinstance(v, float)], rel=1e-4
-            )
+                [v for v in b.values() if isinstance(v, float)], rel=1e-4, abs=1e-6
+            )  # a gap near 0 is the difference of two losses
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(workdir, pretrain):
