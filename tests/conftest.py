@@ -1,6 +1,9 @@
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from toremi_cli import console
 
 # Busy machines are slow and still right; the same examples every time, so that a failure comes back.
 settings.register_profile("toremi", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -15,3 +18,9 @@ def pytest_collection_modifyitems(items):
     root = Path(__file__).parent
     places = {part: place for place, part in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.relative_to(root).parts[0], len(LONG)))
+
+
+@pytest.fixture(autouse=True)
+def _audible():
+    """A command that ran in this process before may have been a quiet one."""
+    console.set_quiet(False)

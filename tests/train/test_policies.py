@@ -22,6 +22,7 @@ from tests.train.both_ranks import config, in_order
 from tests.train.smallrun import assert_alike, metrics, weights
 from toremi_cli.errors import UsageError
 from toremi_cli.export.weights import write_weights
+from toremi_cli.layout import Workdir
 from toremi_cli.reweight import POLICIES
 from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import Run
@@ -276,7 +277,7 @@ def test_a_mixture_found_by_one_run_trains_another(train, workdir):
     reference = train("reference", {"name": "uniform"}, **topics)
     proxy = train("proxy", {"name": "group-dro"}, reference_losses=str(reference / "weights"), **topics)
     history = read_history(Run("proxy", proxy))
-    mean = write_weights(history, "mean", workdir / "mean.parquet")["topics"]
+    mean = write_weights(history, "mean", workdir / "mean.parquet", Workdir(workdir))["topics"]
     policy = {"name": "frozen", "apply": "sampling"}
     final = train("final", policy, weights_from=str(workdir / "mean.parquet"), **topics)
     assert {row["topic"]: row["weight"] for row in weights(final)} == pytest.approx(mean)
