@@ -94,10 +94,10 @@ def test_muon_without_hidden_matrices():
 def test_a_run_under_muon_resumes_bit_for_bit(workdir):
     settings = {"optimizer": "muon", "muon_learning_rate": 0.02, "schedule": "wsd", "sensitivity": False}
     settings |= {"checkpoint_every": 8, "keep_checkpoints": 0}
-    run_worker(config(workdir, "toremi", "muon", **settings), resume=False)
-    run, copy = workdir / "runs" / "muon-toremi", workdir / "runs" / "muon-again-toremi"
+    run_worker(config(workdir, "toremi", "whole-muon", **settings), resume=False)
+    run, copy = workdir / "runs" / "whole-muon-toremi", workdir / "runs" / "resumed-muon-toremi"
     copy_stopped(run, copy)
-    run_worker(config(workdir, "toremi", "muon-again", **settings), resume=True)
+    run_worker(config(workdir, "toremi", "resumed-muon", **settings), resume=True)
     assert weights(copy) == weights(run) and metrics(copy) == metrics(run)
     for kind in ("model", "optimizer"):
         a, b = (load_file(folder / "checkpoint-16" / f"{kind}.safetensors") for folder in (run, copy))
