@@ -9,7 +9,6 @@ no uint32) or uint32. `documents.parquet` has a row for each sample: its part, p
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Iterator
 from itertools import islice
@@ -24,14 +23,14 @@ from toremi_cli.errors import TableError, UsageError
 from toremi_cli.export.formats import file_names
 from toremi_cli.export.shares import part_of, training_rows
 from toremi_cli.files import output_folder, write_json
+from toremi_cli.lm.token_files import DOCUMENTS, RECORD, write_index
 from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
 from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.tables import ShardWriter
 
 FORMATS = ("megatron", "numpy")
-RECORD = "_tokens.json"
 BATCH_ROWS = 1024
-DOCUMENTS = pa.schema(
+SCHEMA = pa.schema(
     [
         ("part", pa.string()),
         ("begin", pa.int64()),
@@ -44,9 +43,6 @@ DOCUMENTS = pa.schema(
         ("probs", pa.list_(pa.float64())),
     ]
 )
-MAGIC = b"MMIDIDX\x00\x00"
-DTYPE_CODES = {"uint16": 8, "int32": 4}
-"""Numbers of data types in an .idx (megatron/core/datasets/indexed_dataset.py, `DType`)."""
 
 
 def write_tokens(
@@ -105,7 +101,7 @@ class _TokenWriter:
         self.paths = {name: self._path(path) for name, path in names.items()}
         self.lengths = {name: array("i") for name in names}
         self.num_tokens = dict.fromkeys(names, 0)
-        self.documents = ShardWriter(str(folder / "documents.parquet"), DOCUMENTS)
+        self.documents = ShardWriter(str(folder / DOCUMENTS), SCHEMA)
 
     def _path(self, name: str) -> Path:
         if self.is_megatron:
@@ -144,13 +140,3 @@ class _TokenWriter:
         files = {name: str(path.relative_to(self.folder)) for name, path in self.paths.items()}
         parts = [{"part": name, "file": files[name], "tokens": count} for name, count in self.num_tokens.items()]
         return {**facts, "parts": parts}
-
-
-def write_index(path: Path, lengths: np.ndarray, dtype: np.dtype[Any]) -> None:
-    """Write a Megatron .idx: (num_documents,) int32 lengths in tokens of documents that are one sequence each."""
-    number = len(lengths)
-    pointers = np.concatenate([[0], np.cumsum(lengths[:-1], dtype=np.int64)]) * dtype.itemsize
-    with path.open("wb") as file:
-        file.write(MAGIC + struct.pack("<QBQQ", 1, DTYPE_CODES[dtype.name], number, number + 1))
-        for values, kind in ((lengths, "<i4"), (pointers, "<i8"), (np.arange(number + 1), "<i8")):
-            file.write(values.astype(kind).tobytes())

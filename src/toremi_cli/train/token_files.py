@@ -6,7 +6,6 @@ topics, and `_tokens.json` the parts and the tokenizer. A Megatron dataset alone
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,9 @@ import pyarrow.parquet as pq
 
 from toremi_cli.errors import TrainingError, reason
 from toremi_cli.files import read_json
+from toremi_cli.lm.token_files import DOCUMENTS, RECORD, check_size, read_index
 from toremi_cli.lm.tokenizer import TokenizerFolder
 
-RECORD, DOCUMENTS = "_tokens.json", "documents.parquet"
-MAGIC = b"MMIDIDX\x00\x00"
-HEADER = struct.Struct("<QBQQ")
-"""Version, data type, sequences, documents + 1."""
-DTYPES = {1: "u1", 4: "<i4", 5: "<i8", 8: "<u2"}
-"""Of an .idx (megatron/core/datasets/indexed_dataset.py, `DType`), those that ids are kept in."""
 BATCH_ROWS = 1 << 14
 
 
@@ -117,7 +111,7 @@ def find_token_files(path: Path, tokenizer: TokenizerFolder) -> TokenFiles:
     named = {folder / part["file"]: part for part in record.get("parts", ())}
     sidecar = [folder / DOCUMENTS] if path.is_dir() and (folder / DOCUMENTS).is_file() else []
     if indices and all(index.is_file() for index in indices):
-        opened = {index.with_suffix(".bin"): _read_index(index) for index in indices}
+        opened = {index.with_suffix(".bin"): _indexed(index) for index in indices}
         parts = {_name(file, named): tokens for file, (_, tokens) in opened.items()}
         lengths = {_name(file, named): found for file, (found, _) in opened.items()}
         return TokenFiles(path, parts, lengths, [*indices, *opened, *sidecar])
@@ -152,30 +146,19 @@ def _record(file: Path, tokenizer: TokenizerFolder) -> dict[str, Any]:
     return record
 
 
-def _read_index(index: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths of the sequences, (n,) int32, and the tokens of a Megatron dataset, mapped."""
-    data = index.with_suffix(".bin")
+def _indexed(index: Path) -> tuple[np.ndarray, np.ndarray]:
+    """`read_index`, its faults in one line."""
     try:
-        with index.open("rb") as file:
-            if file.read(len(MAGIC)) != MAGIC:
-                raise ValueError("no index of Megatron-LM")
-            version, code, number, documents = HEADER.unpack(file.read(HEADER.size))
-            if version != 1 or code not in DTYPES:
-                raise ValueError(f"version {version} with data type {code}; expected 1 with {sorted(DTYPES)}")
-        _check_size(index, len(MAGIC) + HEADER.size + 12 * number + 8 * documents)
-        lengths = np.memmap(index, "<i4", "r", len(MAGIC) + HEADER.size, (number,)) if number else np.zeros(0, "<i4")
-        dtype, total = np.dtype(DTYPES[code]), int(lengths.sum(dtype=np.int64))
-        _check_size(data, total * dtype.itemsize)
-    except (OSError, ValueError, struct.error) as problem:
+        return read_index(index)
+    except (OSError, ValueError) as problem:
         raise TrainingError(f"{index}: {reason(problem)}") from None
-    return lengths, np.memmap(data, dtype, "r") if total else np.zeros(0, dtype)
 
 
 def _bare(file: Path, dtype: np.dtype[Any], said: dict[str, Any] | None) -> np.ndarray:
     """Tokens of a file without a header, or of a .npy with one; mapped."""
     try:
         if said is not None:
-            _check_size(file, said["tokens"] * dtype.itemsize)
+            check_size(file, said["tokens"] * dtype.itemsize)
         with file.open("rb") as opened:
             has_header = opened.read(6) == b"\x93NUMPY"
         if has_header:
@@ -183,9 +166,3 @@ def _bare(file: Path, dtype: np.dtype[Any], said: dict[str, Any] | None) -> np.n
         return np.memmap(file, dtype, "r") if file.stat().st_size else np.zeros(0, dtype)
     except (OSError, ValueError) as problem:
         raise TrainingError(f"{file}: {reason(problem)}") from None
-
-
-def _check_size(file: Path, expected: int) -> None:
-    found = file.stat().st_size
-    if found != expected:
-        raise ValueError(f"{file.name} has {found:,} bytes, {expected:,} expected: cut short? copy it again")
