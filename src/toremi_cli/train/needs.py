@@ -45,8 +45,6 @@ def refuse_what_cannot_fit(plan: dict[str, Any], config: TrainConfig) -> None:
     Raises:
         TrainingError: names what is short, and the flags that need less.
     """
-    from toremi_cli.train.worker import less_memory
-
     # A config of accelerate may shard the model, or name other machines than this one.
     if plan["memory_gib_per_process"] > plan["memory_gib_available"] and not config.accelerate_config:
         raise TrainingError(
@@ -58,6 +56,19 @@ def refuse_what_cannot_fit(plan: dict[str, Any], config: TrainConfig) -> None:
             f"{config.workdir}: checkpoints need {plan['disk_gib']:,.1f} GiB of disk, {plan['disk_gib_free']:,.1f} are "
             "free; keep fewer with --keep-checkpoints, or name another disk with --workdir"
         )
+
+
+def less_memory(config: TrainConfig) -> str:
+    """The flags that make a run need less memory, those left out which it has already."""
+    flags = []
+    if not config.chunked_loss:
+        flags.append("--chunked-loss")
+    if not config.gradient_checkpointing:
+        flags.append("--gradient-checkpointing")
+    more = (
+        f"--grad-accumulation above {config.grad_accumulation}" if config.grad_accumulation else "--grad-accumulation N"
+    )
+    return " or ".join([*flags, f"{more} (micro-steps a step)"])
 
 
 def _existing(path: Path) -> Path:

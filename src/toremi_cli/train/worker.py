@@ -206,6 +206,7 @@ def failure(problem: Exception, config: TrainConfig) -> tuple[str, int]:
     """One line about it, and the exit code."""
     from toremi_cli.layout import Workdir
     from toremi_cli.runs.checkpoints import how_to_go_on
+    from toremi_cli.train.needs import less_memory
 
     how = how_to_go_on(Workdir(Path(config.workdir)).run(config.run_name))
     if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
@@ -227,19 +228,6 @@ def is_out_of_memory(problem: Exception) -> bool:
         or isinstance(problem, MemoryError)
         or (isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem))
     )
-
-
-def less_memory(config: TrainConfig) -> str:
-    """The flags that make a run need less memory, those left out which it has already."""
-    flags = []
-    if not config.chunked_loss:
-        flags.append("--chunked-loss")
-    if not config.gradient_checkpointing:
-        flags.append("--gradient-checkpointing")
-    more = (
-        f"--grad-accumulation above {config.grad_accumulation}" if config.grad_accumulation else "--grad-accumulation N"
-    )
-    return " or ".join([*flags, f"{more} (micro-steps a step)"])
 
 
 if __name__ == "__main__":
