@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tests.bpe import make_tokenizer
-from tests.shell import assert_one_line_error
+from tests.shell import assert_one_line_error, toremi
 from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.export.token_files import write_tokens
+from toremi_cli.lm.token_files import MAGIC
 from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import TRAIN
 from toremi_cli.train.foreign import open_foreign_cache
@@ -76,6 +77,11 @@ def cut(file: Path) -> None:
         ("megatron", lambda f: cut(f / "wire_text_document.bin"), r"\.idx: wire_text_document\.bin has .* cut short"),
         ("megatron", lambda f: cut(f / "web_text_document.idx"), r"web_text_document\.idx has .* cut short"),
         (
+            "megatron",
+            lambda f: (f / "web_text_document.idx").write_bytes(MAGIC + b"1"),
+            r"\.idx: its header is cut short",
+        ),
+        (
             "numpy",
             lambda f: cut(f / "wire" / "part-00000.npy"),
             r"part-00000\.npy has .* bytes, .* expected: cut short",
@@ -107,5 +113,9 @@ def test_a_run_trains_on_them(workdir, exported, pretrain):
     assert process.returncode == 0, process.stderr
     record = json.loads((workdir / "runs" / "foreign" / "run.json").read_text())
     assert record["config"]["tokens"] == record["annotated"] == str(exported / "numpy")
+    written = toremi("export", "foreign", "-w", workdir, "--to", "weights", "-o", workdir / "foreign.parquet")
+    assert written.returncode == 0 and "told by the topics' names alone" in written.stderr
+    frozen = ("--policy", "frozen", "--weights-from", workdir / "foreign.parquet", "--topics", "labels")
+    assert pretrain(*frozen, "--name", "by-foreign", "--max-steps", "2").returncode == 0
     process = pretrain("--tokens", workdir / "nowhere", "--name", "nowhere")
     assert_one_line_error(process, "--tokens", "nowhere", "expected a Megatron dataset")
