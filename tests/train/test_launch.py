@@ -31,6 +31,12 @@ def test_a_rank_that_fails_ends_the_others(workdir, monkeypatch):
     assert str(problem.value) == FAILURE
 
 
+def test_a_line_that_comes_in_two_reads_is_one(tmp_path):
+    program = "import time; print('ValueError', end='', flush=True); time.sleep(1); print(': why')"
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert launch._pass_on(child.stdout, child, tmp_path, show_all=False) == ["ValueError: why\n"]
+
+
 def test_a_launcher_that_starts_nothing_is_one_line(tmp_path, capfd):
     config = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "no_such_key": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -135,14 +135,14 @@ def _pass_on(stream: IO[bytes], child: subprocess.Popen[bytes], folder: Path, sh
     which only `show_all` shows. Once a worker has failed, the others may be waiting for it in the middle of an
     exchange: they are ended.
     """
-    last: deque[str] = deque(maxlen=KEPT_LINES)
+    last: deque[bytes] = deque([b""], maxlen=KEPT_LINES)
     deadline = math.inf
     while True:
         if select.select([stream], [], [], 0.5)[0]:
             chunk = os.read(stream.fileno(), 65536)
             if not chunk:
-                return list(last)
-            last.extend(chunk.decode("utf-8", "replace").splitlines())
+                return [line.decode("utf-8", "replace") for line in last]
+            last.extend((last.pop() + chunk).splitlines(keepends=True))  # a read may end within a line
             if show_all or (_worker_pids(folder) and not (folder / outcome.OUTCOME).exists()):
                 sys.stderr.buffer.write(chunk)
                 sys.stderr.buffer.flush()
