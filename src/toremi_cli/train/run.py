@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from toremi_cli.layout import Workdir
-from toremi_cli.lm.tokenizer import read_tokenizer
+from toremi_cli.lm.tokenizer import load_tokenizer
 from toremi_cli.lm.words import word_beginnings
 from toremi_cli.reweight import Policy, StageSwitch, TopicStatistics, sums_device
 from toremi_cli.train.attention import attend_without_waiting
@@ -195,13 +195,14 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
     attend_without_waiting(model)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    beginnings = word_beginnings(load_tokenizer(config.tokenizer_path).raw, plan.shape.vocab_size)
     losses = TokenLoss(
         model,
         sensitivity=config.sensitivity,
         compile_body=config.compile,
         chunked=config.chunked_loss,
         mask_documents=config.mask_documents,
-        word_beginnings=_word_beginnings(config, plan.shape.vocab_size, device),
+        word_beginnings=torch.from_numpy(beginnings).to(device),
     )
     token_loss, optimizer = accelerator.prepare(losses, build_optimizer(model, config, device))
     sampling, topics = _sampling(config, cache, plan), plan.index.pairs.names
@@ -232,13 +233,6 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
         sampling.update(run.policy.weights, run.remaining_tokens, run.interval_tokens)
     put_in_force(run)
     return run, last
-
-
-def _word_beginnings(config: TrainConfig, vocab_size: int, device: torch.device) -> Tensor | None:
-    path = config.tokenizer_path / "tokenizer.json"
-    if not path.is_file():  # tokens made elsewhere: all count as beginnings
-        return None
-    return torch.from_numpy(word_beginnings(read_tokenizer(path), vocab_size)).to(device)
 
 
 def put_in_force(run: Run) -> None:
