@@ -104,7 +104,9 @@ def assert_alike(one: Path, other: Path) -> None:
     """Two runs came to the same weights and metrics, but for rounding."""
     for a, b in zip(weights(one), weights(other), strict=True):
         for key, value in a.items():
-            assert b[key] == (pytest.approx(value, rel=1e-3, abs=2e-5) if isinstance(value, float) else value)
+            # What context gains is a difference of sums in float32, and may be all but nothing.
+            least = 2e-5 if key == "word_gain" else 1e-12
+            assert b[key] == (pytest.approx(value, rel=1e-3, abs=least) if isinstance(value, float) else value)
     for a, b in zip(metrics(one), metrics(other), strict=True):
         assert (a["step"], a["name"], a["domain"]) == (b["step"], b["name"], b["domain"])
         assert a["value"] == pytest.approx(b["value"], rel=2e-3, abs=1e-6)
