@@ -87,7 +87,7 @@ class Toremi(Policy):
         by_model = self._relative(worth(loss, gain)) * self._relative(worth(loss, word_gain))
         value = self._relative(worth(*self.before)) * by_model**count
         trust = (value / ENOUGH).clamp_max(1.0) ** STEEP
-        trust = trust.clamp_min(1e-4)  # far below the sampling's floor: or all might have none
+        trust = trust.clamp_min(1e-14)  # never 0: or all might have none
         raised = torch.where(self.natural > 0, self.base / self.natural, 1.0)
         shares = self.natural * trust * torch.where(raised > 1, raised**trust, raised)
         shares = shares / shares.sum()
