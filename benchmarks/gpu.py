@@ -43,7 +43,7 @@ from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import make_accelerator
 from toremi_cli.train.model import build_model, model_config
 from toremi_cli.train.optimizers import build_optimizer
-from toremi_cli.train.run import Run, assemble
+from toremi_cli.train.run import Training, assemble
 from toremi_cli.train.speed import flops_per_token, matmul_peak, peak_memory
 from toremi_cli.train.tokens import open_cache
 from toremi_cli.train.worker import run_worker
@@ -196,7 +196,7 @@ def measure_model(report: Report, workdir: Path, model: str, size: Size) -> None
             report.checks[f"{model}: toremi over uniform, in turns"] = overhead(workdir, model, size)
 
 
-def begin(workdir: Path, model: str, size: Size, settings: dict[str, Any]) -> tuple[Run, Turn]:
+def begin(workdir: Path, model: str, size: Size, settings: dict[str, Any]) -> tuple[Training, Turn]:
     """A run of our trainer, and its steps, with an interval's end every `INTERVAL`."""
     config = TrainConfig(
         **{
@@ -224,7 +224,7 @@ def measure_case(workdir: Path, model: str, what: str, settings: dict[str, Any],
     return measured(run, model, what, turn, size)
 
 
-def measured(run: Run, model: str, what: str, turn: Turn, size: Size) -> dict[str, Any]:
+def measured(run: Training, model: str, what: str, turn: Turn, size: Size) -> dict[str, Any]:
     """Tokens a second, MFU and memory of some steps."""
     dtype = torch.bfloat16 if run.accelerator.mixed_precision == "bf16" else torch.float32
     peak = matmul_peak(run.device, dtype)
@@ -237,7 +237,7 @@ def measured(run: Run, model: str, what: str, turn: Turn, size: Size) -> dict[st
     return {"model": model, "what": what, "tokens_per_second": rate, "mfu": mfu, "gib": gib}
 
 
-def seconds(run: Run, turn: Turn, num_steps: int) -> float:
+def seconds(run: Training, turn: Turn, num_steps: int) -> float:
     """How long some steps take."""
     wait = torch.cuda.synchronize if run.device.type == "cuda" else lambda: None
     wait()
@@ -247,7 +247,7 @@ def seconds(run: Run, turn: Turn, num_steps: int) -> float:
     return time.perf_counter() - start
 
 
-def nano_loop(run: Run, size: Size) -> Turn:
+def nano_loop(run: Training, size: Size) -> Turn:
     """Random windows of one token array, the mean loss, as many micro-steps as the run has."""
     shape = model_config(run.config, run.cache.meta["vocab_size"], run.cache.meta["eos_id"])
     model = build_model(run.config, shape).to(run.device)

@@ -27,6 +27,7 @@ from toremi_cli.lm.streams import permutation
 from toremi_cli.reweight import PolicyConfig
 from toremi_cli.reweight.strata import chunks_of
 from toremi_cli.schemas import TRAIN
+from toremi_cli.train.adaptive_sampling import AdaptiveSampling
 from toremi_cli.train.evaluation import choose_samples
 from toremi_cli.train.index import SampleIndex, TopicPairs, build_index
 from toremi_cli.train.index_folder import index_folder, open_index
@@ -34,7 +35,6 @@ from toremi_cli.train.loader import BatchBuilder
 from toremi_cli.train.npy import NpyAppender
 from toremi_cli.train.order import SampleOrder, shuffled_order
 from toremi_cli.train.packing import RowStream
-from toremi_cli.train.sampling import AdaptiveSampling
 from toremi_cli.train.tokenizing import ARRAYS
 from toremi_cli.train.tokens import TokenCache
 

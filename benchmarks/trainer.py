@@ -39,7 +39,7 @@ from toremi_cli.train.loader import prefetch
 from toremi_cli.train.loop import set_learning_rate, train_step, update_weights
 from toremi_cli.train.model import build_model, model_config
 from toremi_cli.train.optimizers import build_optimizer
-from toremi_cli.train.run import Run, assemble
+from toremi_cli.train.run import Training, assemble
 from toremi_cli.train.tokens import TokenCache, open_cache
 
 LEARNING_RATE = 1e-4
@@ -68,7 +68,7 @@ def annotate_by_source(workdir: Workdir) -> None:
     folder.finish(1)
 
 
-def trainer(workdir: Path, policy: str, cache: TokenCache, **settings: Any) -> tuple[Run, Turn]:
+def trainer(workdir: Path, policy: str, cache: TokenCache, **settings: Any) -> tuple[Training, Turn]:
     """Our trainer, step by step, with an interval's end every `INTERVAL` steps, without evaluations and checkpoints."""
     config = TrainConfig(
         workdir=str(workdir),
@@ -84,7 +84,7 @@ def trainer(workdir: Path, policy: str, cache: TokenCache, **settings: Any) -> t
     return run, stepping(run)
 
 
-def stepping(run: Run) -> Turn:
+def stepping(run: Training) -> Turn:
     """The steps of a run, so many at a time, with an interval's end every `INTERVAL`; returns their tokens."""
     batches = prefetch(run.builder, range(FOREVER), lambda step: True)
 
@@ -101,7 +101,7 @@ def stepping(run: Run) -> Turn:
     return turn
 
 
-def end_interval(run: Run) -> None:
+def end_interval(run: Training) -> None:
     """Update the weights without a folder to write them to."""
     run.weights_table = run.metrics_table = NoTable()  # type: ignore[assignment]
     update_weights(run)
@@ -124,7 +124,7 @@ def in_memory(cache: TokenCache) -> TokenCache:
     return copy
 
 
-def minimal_loop(run: Run) -> Turn:
+def minimal_loop(run: Training) -> Turn:
     """The way of nanoGPT: random windows of one long token array, the model's own mean loss."""
     model, optimizer = fresh_model(run)
     tokens, rows, length = run.cache.tokens, run.schedule.batch_size, run.schedule.context_length
@@ -142,7 +142,7 @@ def minimal_loop(run: Run) -> Turn:
     return turn
 
 
-def padded_loop(run: Run) -> Turn:
+def padded_loop(run: Training) -> Turn:
     """The way of the paper's code: a sample a row, filled up to the row's length, padding masked in the loss."""
     model, optimizer = fresh_model(run)
     rows, length, eos = run.schedule.batch_size, run.schedule.context_length, run.cache.meta["eos_id"]
@@ -169,7 +169,7 @@ def padded_loop(run: Run) -> Turn:
     return turn
 
 
-def padded_chunks(run: Run, length: int, eos: int) -> Iterator[torch.Tensor]:
+def padded_chunks(run: Training, length: int, eos: int) -> Iterator[torch.Tensor]:
     """Samples between end-of-text tokens, cut where they are longer than a row."""
     while True:
         for sample in run.builder.stream.order.take(100_000):  # type: ignore[attr-defined]
@@ -179,7 +179,7 @@ def padded_chunks(run: Run, length: int, eos: int) -> Iterator[torch.Tensor]:
                 yield whole[begin : begin + length + 1]
 
 
-def fresh_model(run: Run) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def fresh_model(run: Training) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     shape = model_config(run.config, run.cache.meta["vocab_size"], run.cache.meta["eos_id"])
     model = build_model(run.config, shape).to(run.device)
     optimizer = build_optimizer(model, run.config, run.device)

@@ -21,7 +21,7 @@ from toremi_cli.errors import UsageError
 from toremi_cli.export.config import CONFIGS
 from toremi_cli.export.corpus import copies_of, write_corpus
 from toremi_cli.export.formats import decimal, file_names, missing_data, render
-from toremi_cli.export.shares import NO_LABEL, build_mixture, exact_shares, learnt_weights, static_mixture
+from toremi_cli.export.shares import NO_LABEL, exact_shares, learnt_weights, mixture_of, static_mixture
 from toremi_cli.export.shuffle import in_key_order
 from toremi_cli.layout import Workdir
 from toremi_cli.runs.history import read_history
@@ -55,7 +55,7 @@ def train_tokens():
 
 def test_shares_are_tokens_times_weights(workdir, history):
     weights = learnt_weights(history, "final")
-    mixture, _ = build_mixture(history, Workdir(workdir), "final")
+    mixture, _ = mixture_of(history, Workdir(workdir), "final")
     tokens = train_tokens()
     # 'paper' is Politics, 'radio' is Sports and People, 'wire' has no label
     expected = {
@@ -98,7 +98,7 @@ def test_shares_sum_to_1_in_any_order_and_stay_positive():
 def test_uniform_weights_give_the_corpus_back(workdir):
     make_recorded_run(workdir, "uniform", TOPICS, policy="uniform")
     history = read_history(Run("uniform", workdir / "runs" / "uniform"))
-    mixture, weigher = build_mixture(history, Workdir(workdir), "final")
+    mixture, weigher = mixture_of(history, Workdir(workdir), "final")
     facts = write_corpus(mixture, weigher, workdir / "mix", 0, "parquet", 0)
     rows = ds.dataset(workdir / "mix", exclude_invalid_files=True).to_table().to_pylist()
     assert len(rows) == facts["copies"] == facts["samples"] == 15
@@ -112,7 +112,7 @@ def test_a_run_on_another_table_counts_that_table(workdir, history):
     record = json.loads((history.run.folder / "run.json").read_text())
     record["config"]["annotated"] = str(workdir / "other.parquet")
     (history.run.folder / "run.json").write_text(json.dumps(record))
-    mixture, weigher = build_mixture(history, Workdir(workdir), "final")
+    mixture, weigher = mixture_of(history, Workdir(workdir), "final")
     assert mixture.tokens == train_tokens()["radio"]
     assert mixture.shares("source") == {"radio": 1.0}
     write_corpus(mixture, weigher, workdir / "mix", 0, "parquet", 0)
@@ -150,7 +150,7 @@ def test_lines_come_in_the_order_of_their_keys_whatever_fits(tmp_path):
 
 
 def test_a_corpus_is_shuffled_in_small_row_groups(workdir, history):
-    mixture, weigher = build_mixture(history, Workdir(workdir), "final")
+    mixture, weigher = mixture_of(history, Workdir(workdir), "final")
     orders = []
     for seed in (0, 0, 1):
         facts = write_corpus(mixture, weigher, workdir / "mix", 400 * mixture.tokens, "parquet", seed)
@@ -167,7 +167,7 @@ def test_a_corpus_is_shuffled_in_small_row_groups(workdir, history):
 
 @pytest.mark.parametrize("file_format", ["parquet", "jsonl.zst"])
 def test_a_folder_a_topic_named_as_the_configs_name_them(workdir, history, file_format):
-    mixture, weigher = build_mixture(history, Workdir(workdir), "final")
+    mixture, weigher = mixture_of(history, Workdir(workdir), "final")
     facts = write_corpus(mixture, weigher, workdir / "data", 40 * mixture.tokens, file_format, 3, "topic")
     streams = yaml.safe_load(render(mixture, "mosaicml", "topic", f"{workdir}/data/{{name}}"))["streams"]
     assert facts["by"] == "topic" and set(streams) == {*TOPICS, NO_LABEL}
@@ -197,7 +197,7 @@ def test_runs_as_points_of_a_regression(workdir, history):
         list(csv.DictReader((workdir / "swarm" / name).open())) for name in ("ratios.csv", "metrics.csv")
     )
     assert [row["run"] for row in ratios] == [row["run"] for row in metrics] == ["other", "toremi-2"]
-    mixture, _ = build_mixture(history, Workdir(workdir), "mean")
+    mixture, _ = mixture_of(history, Workdir(workdir), "mean")
     own = {name: float(value) for name, value in ratios[1].items() if name != "run"}
     assert own == mixture.shares("topic") and sum(own.values()) == 1
     bpb = {name: float(value) for name, value in metrics[1].items() if name != "run"}
@@ -215,7 +215,7 @@ def test_runs_as_points_of_a_regression(workdir, history):
 
 @pytest.mark.parametrize("file_format", ["parquet", "jsonl.zst"])
 def test_a_resampled_corpus_meets_its_target_and_shares(workdir, history, file_format):
-    mixture, weigher = build_mixture(history, Workdir(workdir), "final")
+    mixture, weigher = mixture_of(history, Workdir(workdir), "final")
     target = 40 * mixture.tokens
     out = workdir / "mix"
     facts = write_corpus(mixture, weigher, out, target, file_format, 3)
@@ -245,7 +245,7 @@ def test_copies_are_drawn_by_hash_around_their_expectation():
 
 
 def test_other_trainers_forms(workdir, history):
-    mixture, _ = build_mixture(history, Workdir(workdir), "final")
+    mixture, _ = mixture_of(history, Workdir(workdir), "final")
     share = decimal(mixture.shares("source")["paper"])
     found = {form: render(mixture, form, "source", "bin/{name}") for form in CONFIGS}
     assert f"paper:\n    local: bin/paper\n    proportion: {share}" in found["mosaicml"]
@@ -256,7 +256,7 @@ def test_other_trainers_forms(workdir, history):
 
 
 def test_forms_are_valid_and_name_data_as_the_trainers_tools_leave_it(workdir, history):
-    mixture, _ = build_mixture(history, Workdir(workdir), "final")
+    mixture, _ = mixture_of(history, Workdir(workdir), "final")
     shares = mixture.shares("source")
     found = {form: render(mixture, form, "source", "") for form in CONFIGS}
     streams = yaml.safe_load(found["mosaicml"])["streams"]

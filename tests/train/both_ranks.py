@@ -20,8 +20,8 @@ from toremi_cli.errors import TrainingError
 from toremi_cli.reweight import POLICIES
 from toremi_cli.reweight.policies.toremi import Toremi
 from toremi_cli.reweight.policies.toremi_paper import ToremiTwo
+from toremi_cli.train.adaptive_sampling import AdaptiveSampling
 from toremi_cli.train.config import TrainConfig
-from toremi_cli.train.sampling import AdaptiveSampling
 from toremi_cli.train.worker import run_worker
 
 SETTINGS: dict[str, dict[str, Any]] = {

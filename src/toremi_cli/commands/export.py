@@ -168,13 +168,13 @@ def _weights_table(config: ExportConfig, place: layout.Workdir, runs: list[str],
 def _mixture(
     config: ExportConfig, place: layout.Workdir, runs: list[str], policy: dict[str, Any]
 ) -> tuple[Mixture, SampleWeigher]:
-    from toremi_cli.export.shares import build_mixture, static_mixture
+    from toremi_cli.export.shares import mixture_of, static_mixture
     from toremi_cli.runs.history import read_history
     from toremi_cli.runs.run import find_runs
 
     if runs:
         (found,) = find_runs(runs, place)
-        return build_mixture(read_history(found), place, config.weights)
+        return mixture_of(read_history(found), place, config.weights)
     return static_mixture(PolicyConfig(**policy_settings(policy)), config.topics, place)
 
 

@@ -53,7 +53,7 @@ def write_corpus(
     """Write about `tokens` training tokens, every sample as often as its weight says, in random order.
 
     Args:
-        mixture, weigher: by `build_mixture`.
+        mixture, weigher: by `mixture_of`.
         out: a folder that is new, empty, or an earlier export.
         tokens: target in tokens; 0: as many as the corpus has.
         file_format: 'parquet' or 'jsonl.zst'.

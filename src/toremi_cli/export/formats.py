@@ -24,7 +24,7 @@ def render(mixture: Mixture, form: str, by: str, pattern: str) -> str:
     """The mixture as text.
 
     Args:
-        mixture: by `build_mixture`.
+        mixture: by `mixture_of`.
         form: one of `CONFIGS`, or 'json' or 'yaml' for the mixture file.
         by: parts by 'topic' or 'source' (not for the mixture file, which has both).
         pattern: path of a part's data, '{name}' in it stands for the part; empty: as the form's tools leave it.

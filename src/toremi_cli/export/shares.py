@@ -145,7 +145,7 @@ def training_rows(annotated: Path, columns: list[str]) -> Iterator[dict[str, Any
         yield from train.to_pylist()
 
 
-def build_mixture(history: History, workdir: Workdir, which: str) -> tuple[Mixture, SampleWeigher]:
+def mixture_of(history: History, workdir: Workdir, which: str) -> tuple[Mixture, SampleWeigher]:
     """The mixture of a run's `which` weights: one pass over the annotated corpus that it was trained on.
 
     Raises:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toremi_cli.errors import TableError, UsageError
-from toremi_cli.export.shares import build_mixture
+from toremi_cli.export.shares import mixture_of
 from toremi_cli.files import output_folder
 from toremi_cli.layout import Workdir
 from toremi_cli.runs.history import CURVE, History
@@ -42,7 +42,7 @@ def write_swarm(histories: Sequence[History], workdir: Workdir, by: str, out: Pa
         raise UsageError(f"{out}: holds other files than {' and '.join(FILES)}; name another folder with --output")
     ratios, metrics, tokens = list[dict[str, Any]](), list[dict[str, Any]](), dict[str, int]()
     for history in histories:
-        mixture, _ = build_mixture(history, workdir, "mean")
+        mixture, _ = mixture_of(history, workdir, "mean")
         courses = {domain: course for (name, domain), course in history.metrics.items() if name == CURVE}
         if not courses:
             raise TableError(f"{history.run.folder}: the run has no validation losses; leave it out")

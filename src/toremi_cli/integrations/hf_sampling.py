@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from toremi_cli.integrations.hf_rows import RowTopics
 from toremi_cli.reweight import Policy, StratumDraws
+from toremi_cli.train.adaptive_sampling import AdaptiveSampling
 from toremi_cli.train.index import build_index
-from toremi_cli.train.sampling import AdaptiveSampling
 
 
 class Sampling(ABC):

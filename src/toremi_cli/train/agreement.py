@@ -14,13 +14,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from toremi_cli.errors import TrainingError
-from toremi_cli.train.run import Run
+from toremi_cli.train.run import Training
 
 ROUNDING = 1e-6
 """By what fraction the ranks' weights may differ; more is no rounding."""
 
 
-def agree_on_weights(run: Run, weights: Tensor) -> Tensor:
+def agree_on_weights(run: Training, weights: Tensor) -> Tensor:
     """Let every rank's policy go on from the first rank's state; return that one's weights: (num_topics,).
 
     Raises:
@@ -44,7 +44,7 @@ def agree_on_weights(run: Run, weights: Tensor) -> Tensor:
     return weights
 
 
-def agree_on_shares(run: Run) -> None:
+def agree_on_shares(run: Training) -> None:
     """Let every rank draw by the first rank's shares, where samples are drawn by shares."""
     if run.sampling is None or not dist.is_initialized():
         return

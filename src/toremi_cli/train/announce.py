@@ -8,7 +8,7 @@ from toremi_cli import console
 from toremi_cli.reweight import held_down
 from toremi_cli.train.decaying import decay_step
 from toremi_cli.train.outcome import LAUNCH_FOLDER_ENV
-from toremi_cli.train.run import Run
+from toremi_cli.train.run import Training
 from toremi_cli.train.schedule import UPDATES, Schedule
 from toremi_cli.train.sharding import fsdp_is_asked_for, is_sharded
 
@@ -17,7 +17,7 @@ TORCHRUN_SECONDS = 30
 FEW_INTERVALS = 10
 
 
-def announce(run: Run) -> None:
+def announce(run: Training) -> None:
     """Print the plan in a few lines, with what may surprise."""
     schedule, config = run.schedule, run.config
     ranks = run.accelerator.num_processes
@@ -76,7 +76,7 @@ def slow_checkpoint(seconds: float, environment: Mapping[str, str]) -> str | Non
     )
 
 
-def note_repetition(run: Run) -> None:
+def note_repetition(run: Training) -> None:
     """Say once when every sample has been seen and the first comes again."""
     drawn, num_samples = run.stream_state["order"]["index"], len(run.index.samples)
     if run.sampling is None and drawn >= num_samples and "epoch" not in run.warned:  # else metric `repeats` tells of it
@@ -85,7 +85,7 @@ def note_repetition(run: Run) -> None:
             console.note(f"step {run.step:,}: every sample has been seen; they come again, in another order each time")
 
 
-def note_held_down(run: Run) -> None:
+def note_held_down(run: Training) -> None:
     """Say at the end which topics the policy held down: a user should look whether they deserve it."""
     found = held_down(run.policy.weights, run.policy.natural, run.policy.topics)
     if found and run.is_main:

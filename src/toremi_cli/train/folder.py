@@ -21,7 +21,7 @@ from toremi_cli.schemas import METRICS, RUN_WEIGHTS, Table
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.growing_table import GrowingTable, cut_back
 from toremi_cli.train.order import ORDER_VERSION
-from toremi_cli.train.run import Run
+from toremi_cli.train.run import Training
 from toremi_cli.train.tracking import start_tracker
 
 
@@ -37,7 +37,7 @@ def check_replaceable(folder: Path) -> None:
         raise TrainingError(f"{folder}: not a run of toremi; will not delete it: name another run with --name")
 
 
-def open_folder(run: Run, last_step: int, overwrite: bool) -> None:
+def open_folder(run: Training, last_step: int, overwrite: bool) -> None:
     """Begin the run on disk, in place of an earlier one (`overwrite`), or go on after the checkpoint of `last_step`.
 
     Args:
@@ -69,12 +69,12 @@ def open_folder(run: Run, last_step: int, overwrite: bool) -> None:
         start_tracker(run.accelerator, run.config)
 
 
-def _growing_table(run: Run, table: Table) -> GrowingTable:
+def _growing_table(run: Training, table: Table) -> GrowingTable:
     provenance = provenance_of(table, "toremi pretrain", run.config.to_json(), {"tokens": run.cache.fingerprint})
     return GrowingTable(run.folder / table.name, table, provenance)
 
 
-def _record(run: Run) -> dict[str, Any]:
+def _record(run: Training) -> dict[str, Any]:
     """What `run.json` holds when a run begins."""
     values = run.config.to_json()
     return {

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from toremi_cli.train.index import SampleIndex
-from toremi_cli.train.packing import Rows, RowStream, micro_batch_rows
+from toremi_cli.train.packing import PackedRows, RowStream, micro_batch_rows
 from toremi_cli.train.tokens import TokenCache
 
 BATCHES_AHEAD = 2
@@ -140,7 +140,7 @@ class BatchBuilder:
             self.stream.state_dict(),
         )
 
-    def _micro_batch(self, rows: Rows, distinct: np.ndarray) -> MicroBatch:
+    def _micro_batch(self, rows: PackedRows, distinct: np.ndarray) -> MicroBatch:
         targets, inputs = self._tokens(rows)
         predicted = self.stream.order.num_predicted(rows.sample)
         mass = rows.length / predicted
@@ -163,7 +163,7 @@ class BatchBuilder:
         )
         return batch.packed() if self.packs else batch
 
-    def _tokens(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    def _tokens(self, rows: PackedRows) -> tuple[np.ndarray, np.ndarray]:
         """Targets and inputs, both (num_rows, row_length) int64."""
         tokens, begins = self.cache.tokens, self.cache.offset[rows.sample] + rows.start
         pieces = [tokens[b : b + n] for b, n in zip(begins.tolist(), rows.length.tolist(), strict=True)]

@@ -31,7 +31,7 @@ from toremi_cli.train.loss import (
     segment_sensitivity,
     segment_weights,
 )
-from toremi_cli.train.run import Run, put_in_force
+from toremi_cli.train.run import Training, put_in_force
 from toremi_cli.train.schedule import fraction_of_peak
 from toremi_cli.train.sharding import is_sharded, whole
 from toremi_cli.train.signals import StopRequest
@@ -40,7 +40,7 @@ from toremi_cli.train.speed import Clock, flops_per_token, matmul_peak
 from toremi_cli.train.state import save
 
 
-def train(run: Run, begin: Callable[[], None]) -> int:
+def train(run: Training, begin: Callable[[], None]) -> int:
     """Train to the last step, or to the step at which the run was asked to stop: the signal's number, else 0.
 
     `begin` is called after the first step, before anything is written.
@@ -83,14 +83,14 @@ def train(run: Run, begin: Callable[[], None]) -> int:
     return 0
 
 
-def start_clock(run: Run) -> Clock:
+def start_clock(run: Training) -> Clock:
     """A clock that knows what a token costs and what the ranks' devices can do."""
     dtype = torch.bfloat16 if run.accelerator.mixed_precision == "bf16" else torch.float32
     peak = matmul_peak(run.device, dtype) * run.accelerator.num_processes
     return Clock(run.device, flops_per_token(run.model, run.schedule.context_length), peak)
 
 
-def train_step(run: Run, batch: StepBatch) -> None:
+def train_step(run: Training, batch: StepBatch) -> None:
     """Forward and backward of each micro-batch, clip, step. Nothing here waits for the device."""
     # Dropout's random numbers belong to the step and the rank: there is no state to save.
     torch.manual_seed(derive_seed(run.config.seed, "dropout", run.step, run.accelerator.process_index))
@@ -130,7 +130,7 @@ def train_step(run: Run, batch: StepBatch) -> None:
 
 
 @torch.no_grad()
-def batch_factors(run: Run, batch: StepBatch, micro_batches: list[MicroBatch]) -> Tensor:
+def batch_factors(run: Training, batch: StepBatch, micro_batches: list[MicroBatch]) -> Tensor:
     """(num_samples,) factors of the global batch's samples, from a forward pass of their own.
 
     A policy that weighs samples against each other needs the losses of all ranks and micro-steps before the first
@@ -146,21 +146,21 @@ def batch_factors(run: Run, batch: StepBatch, micro_batches: list[MicroBatch]) -
     return run.policy.sample_factors(sums[0] / sums[1], run.step).float().to(run.device)
 
 
-def clip_gradients(run: Run) -> Tensor:
+def clip_gradients(run: Training) -> Tensor:
     """Scale the gradient down to the largest norm allowed; return its norm before that, on the device."""
     norm = run.accelerator.clip_grad_norm_(run.token_loss.parameters(), run.config.grad_clip or math.inf)
     assert isinstance(norm, Tensor)
     return whole(norm)
 
 
-def set_learning_rate(run: Run, fraction: float) -> None:
+def set_learning_rate(run: Training, fraction: float) -> None:
     """Let the next optimizer step use that `fraction` of each group's peak."""
     schedule = run.schedule
     for group in run.optimizer.param_groups:
         group["lr"] = fraction * (schedule.muon_learning_rate if "muon" in group else schedule.learning_rate)
 
 
-def log_losses(run: Run, clock: Clock) -> None:
+def log_losses(run: Training, clock: Clock) -> None:
     """Read the losses since the last log and write them to `metrics`."""
     summary = run.window.summarize(run.step, run.schedule.batch_tokens)
     run.window.reset()
@@ -177,7 +177,7 @@ def log_losses(run: Run, clock: Clock) -> None:
         add_metric(run, name, value)
 
 
-def log_evaluation(run: Run) -> None:
+def log_evaluation(run: Training) -> None:
     """Evaluate on the validation split, write it to `metrics`, and let the stage switch see it."""
     if len(run.eval_samples) == 0:
         return
@@ -200,7 +200,7 @@ def log_evaluation(run: Run) -> None:
         run.metrics_table.flush()
 
 
-def update_weights(run: Run) -> None:
+def update_weights(run: Training) -> None:
     """End the interval: reduce the topics' losses over the ranks, update the weights, write the snapshot."""
     check_finite(run)
     if dist.is_initialized():
@@ -225,7 +225,7 @@ def update_weights(run: Run) -> None:
     snapshot(run, weights, stats, stage)
 
 
-def enter_stage(run: Run, stage: int) -> None:
+def enter_stage(run: Training, stage: int) -> None:
     """Note that stage 2 makes its first update, and why, on the terminal and in `run.json`."""
     run.stage = stage
     if run.is_main:
@@ -233,7 +233,7 @@ def enter_stage(run: Run, stage: int) -> None:
         update_run(run.folder, stage_switch={"step": run.step, "reason": run.switch.reason})
 
 
-def check_finite(run: Run) -> None:
+def check_finite(run: Training) -> None:
     """Stop before losses that are not finite reach the weights or a checkpoint."""
     if run.window.count:
         run.window.summarize(run.step, run.schedule.batch_tokens)

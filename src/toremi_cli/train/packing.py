@@ -17,7 +17,7 @@ from toremi_cli.train.order import SampleOrder
 
 
 @dataclass(frozen=True)
-class Rows:
+class PackedRows:
     """Consecutive rows of the stream as segments, in stream order. All arrays are (num_segments,) int64."""
 
     num_rows: int
@@ -31,12 +31,12 @@ class Rows:
     length: np.ndarray
     """Its predicted tokens."""
 
-    def select(self, rows: np.ndarray) -> Rows:
+    def select(self, rows: np.ndarray) -> PackedRows:
         """Some of the rows, renumbered 0, 1, … in the order of `rows`, which rises."""
         new_row = np.full(self.num_rows, -1)
         new_row[rows] = np.arange(len(rows))
         kept = new_row[self.row] >= 0
-        return Rows(
+        return PackedRows(
             len(rows),
             self.row_length,
             new_row[self.row[kept]],
@@ -54,7 +54,7 @@ class RowStream:
         self.order, self.row_length = order, row_length
         self.open_sample, self.consumed = -1, 0  # the sample that the last row cut, and how far it has been read
 
-    def next_rows(self, num_rows: int) -> Rows:
+    def next_rows(self, num_rows: int) -> PackedRows:
         """The next rows, all of them full."""
         total = num_rows * self.row_length
         carried = np.array([self.open_sample] if self.open_sample >= 0 else [], np.int64)
@@ -69,7 +69,9 @@ class RowStream:
         index = np.searchsorted(begins, edges, side="right") - 1
         length = np.diff(np.append(edges, total))
         self._remember(samples, begins, ends, total)
-        return Rows(num_rows, self.row_length, edges // self.row_length, samples[index], edges - begins[index], length)
+        return PackedRows(
+            num_rows, self.row_length, edges // self.row_length, samples[index], edges - begins[index], length
+        )
 
     def _remember(self, samples: np.ndarray, begins: np.ndarray, ends: np.ndarray, total: int) -> None:
         cut = int(ends[-1]) > total  # only the last sample can reach beyond

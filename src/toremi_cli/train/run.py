@@ -15,6 +15,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.lm.tokenizer import load_tokenizer
 from toremi_cli.lm.words import word_beginnings
 from toremi_cli.reweight import Policy, StageSwitch, TopicStatistics, sums_device
+from toremi_cli.train.adaptive_sampling import AdaptiveSampling
 from toremi_cli.train.attention import attend_without_waiting
 from toremi_cli.train.checkpoint import shapes_of
 from toremi_cli.train.config import TrainConfig
@@ -36,7 +37,6 @@ from toremi_cli.train.order import shuffled_order
 from toremi_cli.train.packing import RowStream
 from toremi_cli.train.policy import build_policy
 from toremi_cli.train.resuming import find_checkpoint
-from toremi_cli.train.sampling import AdaptiveSampling
 from toremi_cli.train.schedule import BYTES_PER_PARAMETER, Schedule, activation_floats, plan_schedule
 from toremi_cli.train.sharding import is_sharded
 from toremi_cli.train.token_loss import TokenLoss
@@ -45,7 +45,7 @@ from toremi_cli.train.window import LossWindow
 
 
 @dataclass
-class Run:
+class Training:
     """Everything that the loop uses."""
 
     config: TrainConfig
@@ -177,7 +177,9 @@ def plan_run(config: TrainConfig, cache: TokenCache, world_size: int, memory: in
     return Plan(shape, eval_samples, index, schedule, policy, switch)
 
 
-def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, resume: bool) -> tuple[Run, Path | None]:
+def assemble(
+    config: TrainConfig, accelerator: Accelerator, cache: TokenCache, resume: bool
+) -> tuple[Training, Path | None]:
     """Build a run at its first step; also return the checkpoint to restore it from, if any.
 
     Raises:
@@ -206,7 +208,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
     )
     token_loss, optimizer = accelerator.prepare(losses, build_optimizer(model, config, device))
     sampling, topics = _sampling(config, cache, plan), plan.index.pairs.names
-    run = Run(
+    run = Training(
         config=config,
         folder=folder,
         accelerator=accelerator,
@@ -235,7 +237,7 @@ def assemble(config: TrainConfig, accelerator: Accelerator, cache: TokenCache, r
     return run, last
 
 
-def put_in_force(run: Run) -> None:
+def put_in_force(run: Training) -> None:
     """Let the policy's weights and the sampling's shares act from the next step on."""
     weights = run.policy.weights
     if run.sampling is None:

@@ -10,14 +10,14 @@ from torch import Tensor
 from toremi_cli import console
 from toremi_cli.reweight import IntervalStats, alarms, weight_health
 from toremi_cli.schemas import ALL_DOMAINS
-from toremi_cli.train.run import Run
+from toremi_cli.train.run import Training
 from toremi_cli.train.tracking import topic_curves
 
 NEARLY_ALL = 0.99
 MOST_WARNINGS = 5
 
 
-def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> None:
+def snapshot(run: Training, weights: Tensor, stats: IntervalStats, stage: int) -> None:
     """Write an interval to `weights` and `metrics`; warn where the weights call for it."""
     seen = stats.seen.tolist()
     run.unseen_intervals = [0 if s else n + 1 for s, n in zip(seen, run.unseen_intervals, strict=True)]
@@ -60,7 +60,7 @@ def snapshot(run: Run, weights: Tensor, stats: IntervalStats, stage: int) -> Non
     run.metrics_table.flush()
 
 
-def _warn(run: Run, health: dict[str, float]) -> None:
+def _warn(run: Training, health: dict[str, float]) -> None:
     """Give each kind of alarm once a run."""
     if run.policy.name == "uniform":
         return
@@ -78,7 +78,7 @@ def _warn(run: Run, health: dict[str, float]) -> None:
         console.warn(f"step {run.step:,}: … and {len(fresh) - MOST_WARNINGS:,} more of the kind")
 
 
-def _used_up(run: Run) -> list[str]:
+def _used_up(run: Training) -> list[str]:
     """Warnings about topics that adaptive sampling may hardly draw any more."""
     most = run.policy.config.max_repeats
     if run.sampling is None or most is None:
@@ -91,14 +91,14 @@ def _used_up(run: Run) -> list[str]:
     ]
 
 
-def _add_topic_metric(run: Run, name: str, values: Tensor) -> None:
+def _add_topic_metric(run: Training, name: str, values: Tensor) -> None:
     """Add (num_topics,) values to `metrics`, where they are numbers: a topic that was not seen has none."""
     for topic, value in zip(run.policy.topics, values.tolist(), strict=True):
         if math.isfinite(value):
             add_metric(run, name, value, topic)
 
 
-def add_metric(run: Run, name: str, value: float, domain: str = ALL_DOMAINS) -> None:
+def add_metric(run: Training, name: str, value: float, domain: str = ALL_DOMAINS) -> None:
     """Add a row to `metrics`; the first rank's is the one that is written."""
     if run.is_main:
         run.metrics_table.add(step=run.step, tokens_seen=run.tokens_seen, name=name, domain=domain, value=value)

@@ -16,11 +16,11 @@ from toremi_cli import console
 from toremi_cli.errors import TrainingError
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.announce import slow_checkpoint
-from toremi_cli.train.run import Run, put_in_force
+from toremi_cli.train.run import Training, put_in_force
 from toremi_cli.train.sharding import gathered, is_sharded
 
 
-def save(run: Run) -> None:
+def save(run: Training) -> None:
     """Write a checkpoint of the run as it stands; every rank calls it, the first writes."""
     began = time.monotonic()
     accumulators = {
@@ -64,7 +64,7 @@ def save(run: Run) -> None:
         console.warn(slow)
 
 
-def restore(run: Run, checkpoint: Path) -> None:
+def restore(run: Training, checkpoint: Path) -> None:
     """Put everything but the parameters, which are loaded already, back to where the checkpoint was.
 
     Raises:

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from toremi_cli.reweight import PolicyConfig, sampling_shares
+from toremi_cli.train.adaptive_sampling import AdaptiveSampling
 from toremi_cli.train.index import TopicPairs, build_index, topic_sizes
 from toremi_cli.train.packing import RowStream
-from toremi_cli.train.sampling import AdaptiveSampling
 
 
 def test_topics_are_sized_in_what_the_loss_averages_over():
