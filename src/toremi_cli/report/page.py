@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -17,6 +14,7 @@ from toremi_cli import __version__
 from toremi_cli.evaluate.compare import Comparison, Group
 from toremi_cli.evaluate.intervals import Interval
 from toremi_cli.files import atomic_file
+from toremi_cli.html_page import asset, render_page
 from toremi_cli.layout import Workdir
 from toremi_cli.report.comparison_table import LEGEND, comparison_rows, percent, signed
 from toremi_cli.report.digest import Report
@@ -64,26 +62,17 @@ def render(report: Report) -> str:
     sections = [section for section in sections if section[2]]
     names = ", ".join(history.name for history in histories)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return _template().substitute(
-        title=escape(f"{names}: report" if len(names) < 60 else f"{len(histories)} runs: report"),
-        version=__version__,
-        date=now,
-        meta=escape(f"{len(histories)} run{'s' * (len(histories) > 1)} · {now} · toremi {__version__}"),
-        nav="".join(f'<a href="#{key}">{escape(title)}</a>' for key, title, _ in sections),
-        body="\n".join(f'<section id="{k}"><h2>{escape(t)}</h2>\n{html}</section>' for k, t, html in sections),
-        style=_asset("page.css"),
-        script=_asset("page.js") + _asset("front.js"),
-        # "<" in a name must not end the script element.
-        data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+    return render_page(
+        f"{names}: report" if len(names) < 60 else f"{len(histories)} runs: report",
+        f"{len(histories)} run{'s' * (len(histories) > 1)} · {now} · toremi {__version__}",
+        "\n".join(f'<section id="{k}"><h2>{escape(t)}</h2>\n{html}</section>' for k, t, html in sections)
+        + '\n<div id="tip" role="status" hidden></div>',
+        sections=[(key, title) for key, title, _ in sections],
+        style=asset("toremi_cli.report", "report.css"),
+        script="".join(asset("toremi_cli.report", name) for name in ("report.js", "front.js")),
+        data=data,
+        footer=f"Written by toremi {__version__} on {now}. One file, no network: send it as it is.",
     )
-
-
-def _asset(name: str) -> str:
-    return (resources.files("toremi_cli.report") / "assets" / name).read_text(encoding="utf-8")
-
-
-def _template() -> Template:
-    return Template(_asset("page.html"))
 
 
 def _summary(comparison: Comparison, histories: Sequence[History]) -> str:

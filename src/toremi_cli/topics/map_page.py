@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from toremi_cli import __version__, console
 from toremi_cli.errors import TableError
 from toremi_cli.files import atomic_file
+from toremi_cli.html_page import asset, render_page
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES
 from toremi_cli.tables import TableReader
@@ -124,25 +124,30 @@ def render(topics: Sequence[Mapping[str, Any]], points: Points, places: np.ndarr
     facts = f"{num_samples:,} samples in {len(topics):,} topics, from {len(sources):,} sources"
     method = {"umap": "UMAP", "pca": "principal components"}[config.projection]
     parts = {
-        "FACTS": html.escape(facts),
-        "CAPTION": html.escape(
+        "caption": html.escape(
             f"{len(points.texts):,} samples drawn at random, placed by {method} of their vectors. Near means similar; "
             "axes have no unit. Point at a dot to read it; choose a topic to see it alone. To come nearer: +, two "
             "fingers, or the wheel with Ctrl; then drag."
         ),
-        "TOPICS": "\n".join(_topic_row(topic, hues) for topic in topics),
-        "SOURCES": "\n".join(_source_row(name, sizes, sources, topics, hues) for name, sizes in sources.items()),
-        "VERSION": html.escape(__version__),
-        "DATA": _data(topics, points, places, hues),
+        "topics": "\n".join(_topic_row(topic, hues) for topic in topics),
+        "sources": "\n".join(_source_row(name, sizes, sources, topics, hues) for name, sizes in sources.items()),
     }
-    page = (resources.files("toremi_cli.topics") / "assets" / "map_page.html").read_text(encoding="utf-8")
-    for name, value in parts.items():
-        page = page.replace(f"<!--{name}-->", value) if name != "DATA" else page
-    return page.replace("/*DATA*/null", parts["DATA"])
+    return render_page(
+        "Topics",
+        facts,
+        Template(asset("toremi_cli.topics", "map.html")).substitute(parts),
+        style=asset("toremi_cli.topics", "map.css"),
+        script=asset("toremi_cli.topics", "map.js"),
+        data=_data(topics, points, places, hues),
+        footer=f"toremi {__version__}. Agreement says how far the word view and the vector view of a sample agree, "
+        "0 to 1.",
+    )
 
 
-def _data(topics: Sequence[Mapping[str, Any]], points: Points, places: np.ndarray, hues: Mapping[int, int]) -> str:
-    """What the script draws, as JSON that cannot end the script element."""
+def _data(
+    topics: Sequence[Mapping[str, Any]], points: Points, places: np.ndarray, hues: Mapping[int, int]
+) -> dict[str, Any]:
+    """What the script draws."""
     sizes = Counter(points.sources)
     names = sorted(sizes)
     order = sorted(range(len(names)), key=lambda index: -sizes[names[index]])
@@ -152,7 +157,7 @@ def _data(topics: Sequence[Mapping[str, Any]], points: Points, places: np.ndarra
         members = places[points.topics == topic["topic"]]
         middle = np.median(members, axis=0).round().astype(int).tolist() if len(members) else None
         drawn.append({"id": topic["topic"], "name": topic["name"], "hue": hues[topic["topic"]], "at": middle})
-    value = {
+    return {
         "grid": GRID,
         "topics": drawn,
         "sources": names,
@@ -165,7 +170,6 @@ def _data(topics: Sequence[Mapping[str, Any]], points: Points, places: np.ndarra
         "text": points.texts,
         "none": NO_TOPIC,
     }
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c").replace("\u2028", " ")
 
 
 def _source_sizes(topics: Sequence[Mapping[str, Any]]) -> dict[str, Counter[int]]:

@@ -1,117 +1,6 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>Topics</title>
-<style>
-:root { --ink:#1d2126; --soft:#5d6670; --line:#dfe3e8; --ground:#fff; --raised:#f6f7f9; --dot:46%; --vivid:62%; --chip:46%; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink:#e7eaee; --soft:#9aa4af; --line:#313840; --ground:#14171b; --raised:#1c2127; --dot:64%; --vivid:58%; --chip:60%; }
-}
-* { box-sizing:border-box; }
-body { margin:0 auto; max-width:1280px; padding:1.5rem clamp(1rem, 3vw, 2.5rem) 3rem; background:var(--ground); color:var(--ink);
-  font:15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-h1 { font-size:1.5rem; margin:0; letter-spacing:-.01em; }
-h2 { font-size:1.05rem; margin:2.2rem 0 .6rem; }
-p { margin:.25rem 0 0; color:var(--soft); }
-figure { margin:1.2rem 0 0; position:relative; }
-#frame { position:relative; border:1px solid var(--line); border-radius:10px; background:var(--raised); overflow:hidden; }
-canvas { display:block; width:100%; height:clamp(340px, 66vh, 680px); cursor:crosshair; touch-action:pan-y; }
-figcaption { color:var(--soft); font-size:.86rem; margin-top:.5rem; }
-#tip { position:absolute; pointer-events:none; max-width:min(23rem, calc(100% - 1rem)); background:var(--ground); color:var(--ink);
-  border:1px solid var(--line); border-radius:8px; padding:.5rem .65rem; font-size:.84rem; line-height:1.4; box-shadow:0 6px 22px #0003;
-  overflow-wrap:anywhere; }
-#tip b { display:block; } #tip small { color:var(--soft); display:block; margin-bottom:.2rem; }
-.tools { display:flex; flex-wrap:wrap; gap:.5rem 1rem; align-items:center; margin-bottom:.6rem; font-size:.88rem; color:var(--soft); }
-.tools input, .tools select, #frame button, #legend button { font:inherit; font-size:.86rem; padding:.3rem .6rem; border-radius:6px;
-  border:1px solid var(--line); background:var(--ground); color:var(--ink); }
-.tools input { width:min(19rem, 60vw); } #found { font-variant-numeric:tabular-nums; }
-#frame button, #legend button { cursor:pointer; }
-#all { position:absolute; right:.6rem; top:.6rem; }
-#zoom { position:absolute; right:.6rem; bottom:.6rem; display:flex; flex-direction:column; gap:.3rem; }
-#zoom button { width:2.1rem; height:2.1rem; padding:0; line-height:1; }
-#zoom button:disabled { opacity:.45; cursor:default; }
-#legend { display:flex; flex-wrap:wrap; gap:.35rem; margin-top:.6rem; max-height:9.5rem; overflow-y:auto; }
-#legend button { display:flex; gap:.45rem; align-items:center; max-width:100%; padding:.15rem .55rem; overflow-wrap:anywhere; text-align:left; }
-#legend button::before { content:""; flex:none; width:.75em; height:.75em; border-radius:50%; background:hsl(var(--hue) var(--vivid) var(--chip)); }
-#legend button[aria-pressed=true] { border-color:var(--ink); }
-canvas.near { cursor:grab; touch-action:none; } canvas.held { cursor:grabbing; }
-[hidden] { display:none !important; }
-.rows { overflow-x:auto; }
-table { border-collapse:collapse; width:100%; font-size:.88rem; }
-th, td { text-align:left; vertical-align:top; padding:.5rem .9rem .5rem 0; border-bottom:1px solid var(--line); font-weight:400; }
-thead th { color:var(--soft); font-size:.8rem; border-bottom-color:var(--soft); white-space:nowrap; }
-td.number, thead th.number { text-align:right; font-variant-numeric:tabular-nums; white-space:nowrap; }
-tbody th { min-width:13.5rem; }
-td.words { color:var(--soft); min-width:15rem; } td.sources { min-width:9rem; padding-right:0; }
-tbody tr:hover, tbody tr.chosen { background:var(--raised); }
-tbody button { font:inherit; font-weight:600; color:inherit; background:none; border:0; padding:0; text-align:left; cursor:pointer;
-  display:flex; gap:.5rem; overflow-wrap:anywhere; }
-tbody button::before { content:""; flex:none; width:.8em; height:.8em; margin-top:.33em; border-radius:50%; background:hsl(var(--hue) var(--vivid) var(--chip)); }
-button:focus-visible, input:focus-visible, select:focus-visible { outline:2px solid hsl(212 90% 55%); outline-offset:2px; border-radius:4px; }
-ul { list-style:none; margin:0; padding:0; font-size:.88rem; }
-li { display:grid; grid-template-columns:minmax(6rem, 10rem) 5.5rem minmax(6rem, 1fr) minmax(0, 21rem); gap:.9rem; align-items:center; padding:.28rem 0; }
-.source, .top { overflow:hidden; text-overflow:ellipsis; white-space:nowrap; } .top { color:var(--soft); }
-.count { text-align:right; font-variant-numeric:tabular-nums; }
-.bar { display:flex; height:.95rem; min-width:2px; border-radius:3px; overflow:hidden; }
-.bar i { flex-basis:0; background:hsl(var(--hue) var(--vivid) var(--chip)); }
-footer { margin-top:2.5rem; color:var(--soft); font-size:.8rem; }
-@media (max-width: 760px) {
-  canvas { height:min(62vh, 110vw); }
-  thead { display:none; }
-  table, tbody, tr, th, td { display:block; }
-  tr { padding:.75rem 0; border-bottom:1px solid var(--line); }
-  th, td { border:0; padding:.05rem 0; }
-  td { padding-left:1.3rem; } td.number { display:inline-block; text-align:left; padding-left:1.3rem; color:var(--soft); }
-  td.number + td.number { padding-left:.9rem; }
-  td.number::after { content:" " attr(data-name); }
-  tbody th, td.words, td.sources { min-width:0; }
-  td.labels:empty { display:none; }
-  li { grid-template-columns:1fr auto; gap:.1rem .8rem; padding:.45rem 0; }
-  .track, .top { grid-column:1 / -1; }
-}
-</style>
-</head>
-<body>
-<h1>Topics</h1>
-<p><!--FACTS--></p>
-<figure>
-  <div class="tools">
-    <label>Find <input type="search" id="query" placeholder="a word of text, topic or source" autocomplete="off" spellcheck="false"></label>
-    <label>Colours <select id="colours"><option value="topic">by topic</option><option value="source">by source</option></select></label>
-    <span id="found" role="status"></span>
-  </div>
-  <div id="frame">
-    <canvas id="map" role="img" aria-label="Map of the samples, coloured by topic"></canvas>
-    <div id="tip" hidden></div>
-    <button type="button" id="all" hidden>Show all</button>
-    <div id="zoom"><button type="button" id="nearer" aria-label="Zoom in">+</button><button type="button" id="farther" aria-label="Zoom out" disabled>−</button></div>
-  </div>
-  <div id="legend" hidden></div>
-  <figcaption><!--CAPTION--></figcaption>
-</figure>
-<h2>Topics, largest first</h2>
-<div class="rows">
-<table>
-<thead><tr><th scope="col">topic</th><th scope="col">labels</th><th scope="col">keywords</th><th scope="col" class="number">samples</th><th scope="col" class="number">share</th><th scope="col" class="number">agreement</th><th scope="col">sources</th></tr></thead>
-<tbody>
-<!--TOPICS-->
-</tbody>
-</table>
-</div>
-<h2>Samples by source and topic</h2>
-<ul>
-<!--SOURCES-->
-</ul>
-<footer>toremi <!--VERSION-->. Agreement says how far the word view and the vector view of a sample agree, 0 to 1.</footer>
-<script>
 "use strict";
-const data = /*DATA*/null;
 const byId = id => document.getElementById(id);
+const data = JSON.parse(byId("data").textContent);
 const canvas = byId("map"), frame = byId("frame"), tip = byId("tip"), all = byId("all"), legend = byId("legend");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const topics = new Map(data.topics.map(topic => [topic.id, topic]));
@@ -155,7 +44,7 @@ function draw() {
 }
 
 function names(pen, width, height) {
-  const size = width < 560 ? 11 : 12.5, ink = style("--ink"), ground = style("--raised");
+  const size = width < 560 ? 11 : 12.5, ink = style("--ink"), ground = style("--paper");
   pen.font = `600 ${size}px ${getComputedStyle(document.body).fontFamily}`;
   pen.textAlign = "center";
   pen.textBaseline = "middle";
@@ -318,6 +207,3 @@ for (const index of data.source_order) {
 dark.addEventListener("change", draw);
 new ResizeObserver(() => move(view.scale, view.x, view.y)).observe(canvas);
 refresh();
-</script>
-</body>
-</html>
