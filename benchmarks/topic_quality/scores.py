@@ -90,7 +90,9 @@ def first_words(topics: list[list[str]]) -> list[list[str]]:
 
 
 def _npmi(columns: np.ndarray) -> float:
-    """Mean NPMI of pairs of words; never together: -1."""
+    """Mean NPMI of pairs of words; never together: -1. NaN of less than two words."""
+    if columns.shape[1] < 2:
+        return float("nan")
     together = columns.T @ columns / len(columns)
     alone = np.diag(together)
     first, second = np.triu_indices(len(together), 1)

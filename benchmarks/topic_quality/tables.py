@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from benchmarks.topic_quality.scores import (
     COVERAGES,
@@ -64,7 +66,7 @@ def _interval(difference: dict[str, float]) -> str:
 
 
 def _cell(key: str, outcomes: list[Outcome]) -> str:
-    values = [outcome.scores[key] for outcome in outcomes if key in outcome.scores]
+    values = [outcome.scores[key] for outcome in outcomes if not math.isnan(outcome.scores.get(key, math.nan))]
     if not values:
         return ""
     if key in ("K", "seconds", "MB"):
