@@ -19,11 +19,16 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_multi_gpu_env
+from safetensors.torch import save_file
 
 from tests.train.both_ranks import config
 from toremi_cli.errors import UsageError
 from toremi_cli.runs.checkpoints import list_checkpoints
+from toremi_cli.train import loop, state
+from toremi_cli.train.checkpoint import MODEL, OPTIMIZER, model_tensors, optimizer_tensors
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.run import Training
+from toremi_cli.train.sharding import gathered
 from toremi_cli.train.worker import run_worker
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fsdp.yaml"
@@ -61,15 +66,18 @@ def variant(workdir: Path, name: str) -> TrainConfig:
 
 
 def main() -> None:
-    """Train; train again with the model loaded by the first rank alone; go on after step 8; ask for FSDP 1.
+    """Train; again with the model loaded by the first rank alone, checkpoints in a thread; go on after step 8.
 
-    And train the variants, and go on with each after step 4.
+    Go on with what one rank has trained. Train the variants, go on with each after step 4. Ask for FSDP 1.
     """
     workdir = Path(sys.argv[1])
     offer_fsdp_on_cpus()
+    keep_what_is_saved_and_restored()
     train(sharded(workdir, "sharded"))
-    train(sharded(workdir, "efficient"), FSDP_CPU_RAM_EFFICIENT_LOADING="true")
+    in_thread = replace(sharded(workdir, "efficient"), async_checkpoint=True)
+    train(in_thread, FSDP_CPU_RAM_EFFICIENT_LOADING="true")
     resume_copy(sharded(workdir, "sharded"), "resumed")
+    resume_copy(sharded(workdir, "single"), "from-one")
     for name, (_, more) in VARIANTS.items():
         train(variant(workdir, name), **more)
         resume_copy(variant(workdir, name), f"{name}-resumed", **more)
@@ -100,6 +108,30 @@ def offer_fsdp_on_cpus() -> None:
     PartialState.set_device = lambda self: setattr(self, "device", cpu)  # type: ignore[method-assign]
     PartialState.default_device = property(lambda self: cpu)  # type: ignore[assignment]
     PartialState.destroy_process_group = lambda self, group=None: None  # type: ignore[method-assign]
+
+
+def keep_what_is_saved_and_restored() -> None:
+    """Have each run keep the whole state that it saves after step 8, and that it goes on with, as torch gathers it."""
+    saved, restored = state.save, state.restore
+
+    def save(run: Training, at_once: bool) -> None:
+        saved(run, at_once)
+        if run.step == 8:
+            keep_whole(run, "saved")
+
+    def restore(run: Training, checkpoint: Path) -> None:
+        restored(run, checkpoint)
+        keep_whole(run, "restored")
+
+    loop.save, state.restore = save, restore  # type: ignore[attr-defined]
+
+
+def keep_whole(run: Training, name: str) -> None:
+    optimizer = ((OPTIMIZER + key, tensor) for key, tensor in optimizer_tensors(run.model, run.optimizer))
+    model = ((MODEL + key, tensor) for key, tensor in model_tensors(run.model))
+    tensors = dict(gathered((*model, *optimizer), keep=True))
+    if run.is_main:
+        save_file(tensors, run.folder / f"{name}.safetensors")
 
 
 def resume_copy(settings: TrainConfig, name: str, **more: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from datetime import timedelta
 
 import pytest
 import torch
@@ -15,13 +16,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from toremi_cli.errors import TrainingError
 from toremi_cli.evaluate.models import load_model
 from toremi_cli.train.checkpoint import (
+    Content,
+    check_tensors,
     model_tensors,
     optimizer_tensors,
     restore_optimizer,
-    save_checkpoint,
     shapes_of,
 )
 from toremi_cli.train.model import load_checkpoint_model
+from toremi_cli.train.shards import Shards, part_of, shard_name, write_shard
+from toremi_cli.train.writer import CheckpointWriter
 
 
 def test_of_the_tokenizers_folder_the_tokenizer_alone_is_copied(workdir, tmp_path):
@@ -36,18 +40,7 @@ def test_of_the_tokenizers_folder_the_tokenizer_alone_is_copied(workdir, tmp_pat
     for path in (*folder.iterdir(), folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
     model = GPT2LMHeadModel(GPT2Config(vocab_size=320, n_positions=8, n_embd=8, n_layer=1, n_head=1))
-    found = save_checkpoint(
-        tmp_path,
-        7,
-        model=model,
-        model_state=dict(model_tensors(model)),
-        shapes=shapes_of(model),
-        optimizer={"transformer.ln_f.bias/exp_avg": torch.ones(8)},
-        accumulators={"x": torch.ones(1)},
-        state={},
-        tokenizer=folder,
-        keep=2,
-    )
+    found = written(tmp_path, model, {"optimizer/transformer.ln_f.bias/exp_avg": torch.ones(8)}, folder)
     names = {path.name for path in found.iterdir()}
     assert names >= {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "model.safetensors"}
     assert not names & {"pytorch_model.bin", "doc2vec.model", ".cache", "onnx"}
@@ -67,18 +60,28 @@ def compiled(module):
 
 
 def save(tmp_path, workdir, model, optimizer, shapes):
-    return save_checkpoint(
-        tmp_path,
-        3,
+    named = dict(optimizer_tensors(model, optimizer))
+    check_tensors(tmp_path, 3, dict(model_tensors(model)), named, shapes)
+    parts = {f"optimizer/{name}": tensor for name, tensor in named.items()}
+    return written(tmp_path, model, parts, workdir / "tokenizer")
+
+
+def written(run, model, tensors, tokenizer):
+    """A checkpoint of step 3 as the only rank writes it."""
+    content = Content(
+        run=run,
+        step=3,
+        shard=shard_name(0, 1),
+        parts={name: part_of(tensor) for name, tensor in tensors.items()},
         model=model,
         model_state=dict(model_tensors(model)),
-        shapes=shapes,
-        optimizer=dict(optimizer_tensors(model, optimizer)),
-        accumulators={"x": torch.ones(1)},
         state={},
-        tokenizer=workdir / "tokenizer",
+        tokenizer=tokenizer,
         keep=2,
+        owns_folder=True,
     )
+    CheckpointWriter(in_thread=False, world_size=1, timeout=timedelta(minutes=1)).write(content, at_once=False)
+    return run / "checkpoint-3"
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -100,7 +103,7 @@ def test_names_are_those_of_the_bare_model_whatever_wraps_it(workdir, tmp_path, 
     assert not any(p.equal(start[name]) for name, p in again.named_parameters())
     assert all(p.equal(q) for p, q in zip(again.parameters(), model.parameters(), strict=True))
     fresh = torch.optim.AdamW(again.parameters())
-    restore_optimizer(again, fresh, load_file(found / "optimizer.safetensors"))
+    restore_optimizer(again, fresh, Shards(found, 1))
     for p, q in zip(again.parameters(), model.parameters(), strict=True):
         assert all(fresh.state[p][slot].equal(optimizer.state[q][slot]) for slot in ("exp_avg", "exp_avg_sq", "step"))
 
@@ -138,5 +141,6 @@ def test_what_is_not_the_models_is_not_read(workdir, tmp_path):
         load_checkpoint_model(found)
     optimizer = torch.optim.AdamW(model.parameters())
     for odd in ({"transformer.h.0.x/exp_avg": torch.ones(1)}, {"transformer.ln_f.bias/exp_avg": torch.ones(4)}):
-        with pytest.raises(ValueError, match=r"belongs to no tensor|expected \(8,\)"):
-            restore_optimizer(model, optimizer, odd)
+        write_shard(found / shard_name(0, 1), {f"optimizer/{name}": part_of(tensor) for name, tensor in odd.items()})
+        with pytest.raises(TrainingError, match=r"belongs to no tensor|expected \(8,\)"):
+            restore_optimizer(model, optimizer, Shards(found, 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 import subprocess
 import sys
@@ -11,16 +13,27 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from torch.distributed.checkpoint import HuggingFaceStorageReader
+from transformers import AutoModelForCausalLM
 
-from tests.shell import environment
-from tests.train.both_ranks import config
-from tests.train.sharded_ranks import VARIANTS, copy_stopped, variant
+from tests.shell import assert_one_line_error, call, environment
+from tests.train.sharded_ranks import (
+    VARIANTS,
+    copy_stopped,
+    keep_what_is_saved_and_restored,
+    sharded,
+    variant,
+)
 from tests.train.smallrun import assert_alike, metrics, weights
+from toremi_cli.errors import TrainingError
+from toremi_cli.train import loop, state
+from toremi_cli.train.model import load_checkpoint_model
+from toremi_cli.train.shards import Shards
 from toremi_cli.train.worker import run_worker
 
 
 @pytest.fixture(scope="module")
-def both_ranks(workdir):
+def both_ranks(workdir, one_rank):
     """The runs of `tests.train.sharded_ranks`; what the ranks printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -73,7 +86,7 @@ def test_what_is_measured_is_the_same_in_any_precision(workdir, both_ranks, name
 
 @pytest.fixture(scope="module")
 def one_rank(workdir):
-    run_worker(config(workdir, "toremi", "single", eval_every=8), resume=False)
+    run_worker(replace(sharded(workdir, "single"), grad_accumulation=None), resume=False)
     return workdir / "runs" / "single-toremi"
 
 
@@ -98,19 +111,68 @@ def test_a_sharded_run_resumes_exactly(workdir, both_ranks, name, again, last):
     whole, resumed = (workdir / "runs" / f"{run}-toremi" for run in (name, again))
     assert weights(resumed) == weights(whole)
     assert metrics(resumed) == metrics(whole)
-    for kind in ("model", "optimizer"):
-        a, b = (load_file(run / f"checkpoint-{last}" / f"{kind}.safetensors") for run in (whole, resumed))
-        assert a.keys() == b.keys() and all(a[key].equal(b[key]) for key in a)
+    assert_equal(parameters(whole, last), parameters(resumed, last))
+    assert_equal(in_shards(whole / f"checkpoint-{last}"), in_shards(resumed / f"checkpoint-{last}"))
 
 
-def test_one_rank_goes_on_with_what_sharded_ranks_saved(workdir, both_ranks):
-    """The checkpoint holds whole tensors: how many ranks wrote it, and how, is not seen from it."""
+def in_shards(checkpoint):
+    """All tensors of two ranks' shards, whole."""
+    shards = Shards(checkpoint, 2)
+    return {name: shards.fill(name, torch.empty(shape)) for name, shape in shards.shapes.items()}
+
+
+def assert_equal(some, others):
+    assert some.keys() == others.keys() and some
+    assert all(some[name].equal(others[name]) for name in some)
+
+
+def test_shards_hold_what_the_ranks_have_bit_for_bit_and_torch_reads_them(workdir, both_ranks):
+    run = workdir / "runs" / "sharded-toremi"
+    saved, checkpoint = load_file(run / "saved.safetensors"), run / "checkpoint-8"
+    found = {name: tensor for name, tensor in in_shards(checkpoint).items() if not name.startswith("accumulators/")}
+    assert_equal(saved, found)
+    by_torch = {name: torch.empty_like(tensor) for name, tensor in saved.items()}
+    torch.distributed.checkpoint.load(by_torch, storage_reader=HuggingFaceStorageReader(str(checkpoint)), no_dist=True)
+    assert_equal(saved, by_torch)
+    assert_equal(saved, load_file(workdir / "runs" / "resumed-toremi" / "restored.safetensors"))
+    in_thread = workdir / "runs" / "efficient-toremi" / "checkpoint-8"
+    assert_equal(in_shards(checkpoint), in_shards(in_thread))
+
+
+def test_one_rank_goes_on_with_what_sharded_ranks_saved_and_they_with_its(workdir, both_ranks, one_rank, monkeypatch):
+    monkeypatch.setattr(state, "restore", state.restore)
+    monkeypatch.setattr(loop, "save", loop.save)
+    keep_what_is_saved_and_restored()
     run, copy = workdir / "runs" / "sharded-toremi", workdir / "runs" / "alone-toremi"
     copy_stopped(run, copy)
-    settings = config(workdir, "toremi", "alone", checkpoint_every=8, keep_checkpoints=None, eval_every=8)
-    run_worker(settings, resume=True)
+    run_worker(replace(sharded(workdir, "alone"), grad_accumulation=None), resume=True)
+    assert_equal(load_file(run / "saved.safetensors"), load_file(copy / "restored.safetensors"))
     a, b = parameters(run), parameters(copy)
     assert all(a[key].allclose(b[key], atol=2e-3) for key in a)
+
+    found = load_file(workdir / "runs" / "from-one-toremi" / "restored.safetensors")
+    alone = load_file(one_rank / "checkpoint-8" / "shard-00000-of-00001.safetensors")
+    alone |= {f"model/{name}": tensor for name, tensor in parameters(one_rank, 8).items()}
+    assert all(tensor.equal(alone[name]) for name, tensor in found.items()) and len(found) > 40
+    assert_alike(one_rank, workdir / "runs" / "from-one-toremi")
+
+
+def test_what_reads_models_says_how_shards_become_one(workdir, both_ranks):
+    copy = workdir / "runs" / "midway-toremi"
+    copy_stopped(workdir / "runs" / "sharded-toremi", copy)
+    how = f"checkpoint-8: holds its model in the ranks' shards; `toremi export {copy} --to hf` puts them together"
+    assert_one_line_error(call("eval", "-w", workdir, "midway-toremi"), how)
+    with pytest.raises(TrainingError, match=re.escape(how)):
+        load_checkpoint_model(copy / "checkpoint-8")
+    found = call("export", "midway-toremi", "-w", workdir, "--to", "hf")
+    assert json.loads(found.stdout)["models"] == [str(copy / "checkpoint-8")], found.stderr
+    model = AutoModelForCausalLM.from_pretrained(copy / "checkpoint-8")
+    saved = load_file(copy / "saved.safetensors")
+    assert all(tensor.equal(saved[f"model/{name}"]) for name, tensor in model.named_parameters())
+    (copy / "checkpoint-8" / "model.safetensors").unlink()
+    shard = copy / "checkpoint-8" / "shard-00001-of-00002.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert_one_line_error(call("export", "midway-toremi", "-w", workdir, "--to", "hf"), f"{shard}: damaged")
 
 
 def test_the_first_fsdp_is_refused(both_ranks):

@@ -54,7 +54,8 @@ def register(app: typer.Typer) -> None:
         As a mixture file (json, yaml: shares of topics and sources), as a table
         of weights for another run (weights: see pretrain --policy frozen), as a
         corpus resampled by them, or as the data part of other trainers' configs;
-        the corpus itself as their token files (tokens; needs no run).
+        the corpus itself as their token files (tokens; needs no run). hf puts
+        together the models of checkpoints that several ranks wrote in shards.
         A share is that of the training tokens, times their weights.
 
         Example: [bold]toremi export toremi-2 --to yaml[/]
@@ -98,6 +99,8 @@ def _written(
         return _swarm(config, place, runs, _named(output, "olmix", "folder"))
     if len(runs) > 1:
         raise UsageError(f"--to {config.to}: one run, not {len(runs)}; several are for --to olmix")
+    if config.to == "hf":
+        return _models(config, place, runs, output)
     if config.to == "tokens":
         return _token_files(config, place, runs, _named(output, "tokens", "folder"))
     if bool(runs) == bool(policy):
@@ -139,6 +142,16 @@ def _swarm(config: ExportConfig, place: layout.Workdir, names: list[str], out: P
 
     histories = [read_history(run) for run in find_recorded_runs(names, place)]
     return write_swarm(histories, place, config.by or "source", out)
+
+
+def _models(config: ExportConfig, place: layout.Workdir, runs: list[str], output: Path | None) -> dict[str, Any]:
+    from toremi_cli.runs.run import find_runs
+    from toremi_cli.train.hf_layout import put_together
+
+    if output is not None or not runs:
+        raise UsageError("--to hf: name a run, and no --output: the models go into its checkpoints")
+    (found,) = find_runs(runs, place)
+    return {"run": found.name, "models": [str(folder) for folder in put_together(found.checkpoints())]}
 
 
 def _token_files(config: ExportConfig, place: layout.Workdir, runs: list[str], out: Path) -> dict[str, Any]:

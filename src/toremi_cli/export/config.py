@@ -11,7 +11,7 @@ from toremi_cli.settings import Setting, problem_of
 
 CONFIGS = ("mosaicml", "olmo-core", "megatron", "nanotron")
 """Data parts of other trainers' configurations."""
-FORMS = ("json", "yaml", "weights", "corpus", "tokens", "olmix", *CONFIGS)
+FORMS = ("json", "yaml", "weights", "corpus", "tokens", "hf", "olmix", *CONFIGS)
 _CORPUS = "Corpus and tokens"
 _WEIGHTS = ("final", "mean")
 

@@ -27,7 +27,7 @@ from toremi_cli.reweight import (
     sample_weights,
     sums_device,
 )
-from toremi_cli.train.agreement import from_first_rank
+from toremi_cli.train.exchange import from_first_rank
 
 STATE_FILE = "toremi_reweighting.json"
 MEASURED = frozenset(

@@ -12,6 +12,7 @@ from typing import Any
 
 from toremi_cli.errors import TrainingError
 
+MODEL_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -31,7 +32,7 @@ class Checkpoint:
         """
         problem = what_is_wrong(self.folder)
         if problem:
-            raise TrainingError(f"{self.folder}: {problem}; delete it, or choose another one with --checkpoint")
+            raise TrainingError(f"{self.folder}: {problem}; {how_to_get_a_model(self.folder)}")
 
 
 def step_of(name: str) -> int | None:
@@ -51,18 +52,37 @@ def how_to_go_on(run: Path) -> str:
     return "go on with --resume" if list_checkpoints(run) else "run the same command again"
 
 
+def has_model(folder: Path) -> bool:
+    """Whether a model in Hugging Face layout is there, whole or not; else ranks may have written shards of it."""
+    return any((folder / name).is_file() for name in (MODEL_FILE, INDEX_FILE))
+
+
+def is_in_shards(folder: Path) -> bool:
+    """Whether the model is there in the ranks' shards alone, as a run that shares it between them leaves it midway."""
+    return not has_model(folder) and any(folder.glob("shard-*.safetensors"))
+
+
+def how_to_get_a_model(folder: Path) -> str:
+    """What to do about a checkpoint without a whole model, as part of an error."""
+    if is_in_shards(folder):
+        return f"`toremi export {folder.parent} --to hf` puts them together"
+    return "delete it, or choose another one with --checkpoint"
+
+
 def what_is_wrong(folder: Path) -> str | None:
     """Why a model folder cannot be loaded, None if all its files are whole."""
     if not (folder / "config.json").is_file():
         return "no config.json, the checkpoint is not whole"
-    index = folder / "model.safetensors.index.json"
+    if is_in_shards(folder):
+        return "holds its model in the ranks' shards"
+    index = folder / INDEX_FILE
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError):
             return f"{index.name} is not a valid index"
     else:
-        names = ["model.safetensors"]
+        names = [MODEL_FILE]
     for number, name in enumerate(names, start=1):
         if not (folder / name).is_file():
             return f"{name} is missing (shard {number} of {len(names)})"

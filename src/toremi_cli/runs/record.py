@@ -16,6 +16,7 @@ FINISHED = "finished"
 RUNTIME_FIELDS = frozenset(
     {
         "workdir", "annotated", "tokenizer", "name", "grad_accumulation", "checkpoint_every", "keep_checkpoints",
+        "async_checkpoint",
         "gpus", "processes", "log_with", "gradient_checkpointing", "chunked_loss", "compile", "rank_timeout",
         "accelerate_config", "quiet", "debug",
     }

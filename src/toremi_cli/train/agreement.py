@@ -6,14 +6,12 @@ shares of the draws it would let the ranks read different rows.
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from toremi_cli.errors import TrainingError
+from toremi_cli.train.exchange import from_first_rank
 from toremi_cli.train.run import Training
 
 ROUNDING = 1e-6
@@ -52,13 +50,3 @@ def agree_on_shares(run: Training) -> None:
     state = from_first_rank(draws.state_dict(), run.device)
     if not run.is_main:
         draws.load_state_dict(state)
-
-
-def from_first_rank(value: Any, device: torch.device) -> Any:
-    """A JSON-able value as the first rank has it; every rank has to call this."""
-    text = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device)
-    size = torch.tensor([len(text)], dtype=torch.int64, device=device)
-    dist.broadcast(size, 0)
-    text = text if dist.get_rank() == 0 else text.new_empty(int(size))
-    dist.broadcast(text, 0)
-    return json.loads(bytes(text.tolist()))

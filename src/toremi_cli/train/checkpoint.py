@@ -1,29 +1,32 @@
 """Checkpoints: whole or absent, in Hugging Face layout, with all that an exact resume needs. No pickle.
 
 `checkpoint-N/` holds `model.safetensors`, `config.json` and the tokenizer (what `from_pretrained` reads), and for the
-trainer `optimizer.safetensors`, `accumulators.safetensors` and `trainer_state.json`.
+trainer `shard-RANK-of-N.safetensors` and `trainer_state.json`. Where ranks share the parameters, each has a shard, and
+until the run's last step the model is in the shards alone.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from toremi_cli.errors import TrainingError, reason
 from toremi_cli.files import read_json, write_json
 from toremi_cli.runs.checkpoints import Checkpoint, how_to_go_on, list_checkpoints
-from toremi_cli.train.sharding import like
+from toremi_cli.train.shards import Part, Shards, write_shard
 
-STATE, OPTIMIZER, ACCUMULATORS = "trainer_state.json", "optimizer.safetensors", "accumulators.safetensors"
-STATE_VERSION = 9
+STATE = "trainer_state.json"
+MODEL, OPTIMIZER, ACCUMULATORS = "model/", "optimizer/", "accumulators/"
+"""How the names of a shard's tensors begin."""
+STATE_VERSION = 10
 """Of what `trainer_state.json` holds and of what a run does with it."""
 WRAPPERS = frozenset({"_checkpoint_wrapped_module", "_orig_mod"})
 """Parts of names that activation checkpointing and torch.compile add."""
@@ -39,63 +42,78 @@ def resumable(run: Path) -> list[Checkpoint]:
     return [checkpoint for checkpoint in list_checkpoints(run) if (checkpoint.folder / STATE).is_file()]
 
 
-def save_checkpoint(
-    run: Path,
-    step: int,
-    *,
-    model: nn.Module,
-    model_state: Mapping[str, Tensor],
-    shapes: Mapping[str, torch.Size],
-    optimizer: Mapping[str, Tensor],
-    accumulators: Mapping[str, Tensor],
-    state: Mapping[str, Any],
-    tokenizer: Path,
-    keep: int | None,
-) -> Path:
-    """Write `checkpoint-STEP` and remove the oldest so that `keep` stay (None: all).
+@dataclass(frozen=True)
+class Content:
+    """What a rank writes of a checkpoint; it is seen in a run's folder once `publish` follows all ranks' `write`."""
 
-    Args:
-        run: the run's folder.
-        step: optimizer steps done.
-        model: the transformers model.
-        model_state: its whole tensors, by `model_tensors`.
-        shapes: what these have to be, by `shapes_of` the model before anything wrapped it.
-        optimizer: by `optimizer_tensors`.
-        accumulators: sums of the interval and the log window under way.
-        state: JSON-able rest.
-        tokenizer: folder whose tokenizer is copied beside the model, whatever else it holds.
-        keep: checkpoints to keep.
+    run: Path
+    step: int
+    shard: str
+    """The name of this rank's file."""
+    parts: Mapping[str, Part] | None
+    """What goes there, by names that begin with what it is; None where another rank writes it."""
+    model: nn.Module
+    """The transformers model."""
+    model_state: Mapping[str, Tensor] | None
+    """Its whole tensors, by `model_tensors`; None where they go to the shards."""
+    state: Mapping[str, Any]
+    """JSON-able rest."""
+    tokenizer: Path
+    """Folder whose tokenizer is copied beside the model, whatever else it holds."""
+    keep: int | None
+    """Checkpoints that stay, the oldest are removed; None: all."""
+    owns_folder: bool
+    """Whether this rank writes what is no shard."""
 
-    Raises:
-        TrainingError: the disk is full or cannot be written, or the tensors aren't the model's; earlier checkpoints are
-            intact.
-    """
-    _check_tensors(run, step, model_state, optimizer, shapes)
-    final = run / f"checkpoint-{step}"
-    temporary = run / f".checkpoint-{step}.tmp-{os.getpid()}"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        _copy_tokenizer(tokenizer, temporary)
-        model.save_pretrained(temporary, state_dict=model_state)  # type: ignore[operator]
-        save_file(_contiguous(optimizer), temporary / OPTIMIZER)
-        save_file(_contiguous(accumulators), temporary / ACCUMULATORS)
-        write_json(temporary / STATE, {**state, "step": step, "version": STATE_VERSION})
-        _sync(temporary)
-        _discard(final)
-        temporary.rename(final)
-    except Exception as problem:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if not isinstance(problem, OSError | SafetensorError):
-            raise
-        why = getattr(problem, "strerror", None) or reason(problem)
-        raise TrainingError(
-            f"{final}: cannot write the checkpoint ({why}); earlier checkpoints are intact: make room, then "
-            f"{how_to_go_on(run)}"
-        ) from None
-    for old in resumable(run)[:-keep] if keep else []:
-        _discard(old.folder)
-    return final
+    @property
+    def _final(self) -> Path:
+        return self.run / f"checkpoint-{self.step}"
+
+    @property
+    def _temporary(self) -> Path:
+        return self.run / f".checkpoint-{self.step}.tmp-writing"
+
+    def write(self) -> None:
+        """Write what is this rank's, on the disk but under another name.
+
+        Raises:
+            TrainingError: the disk is full or cannot be written; earlier checkpoints are intact.
+        """
+        try:
+            if self.parts is not None:
+                self._temporary.mkdir(parents=True, exist_ok=True)
+                write_shard(self._temporary / self.shard, self.parts)
+                _sync([self._temporary / self.shard])
+            if self.owns_folder:
+                self._write_rest()
+        except (OSError, SafetensorError) as problem:
+            why = getattr(problem, "strerror", None) or reason(problem)
+            raise TrainingError(
+                f"{self._final}: cannot write the checkpoint ({why}); earlier checkpoints are intact: make room, then "
+                f"{how_to_go_on(self.run)}"
+            ) from None
+
+    def _write_rest(self) -> None:
+        _copy_tokenizer(self.tokenizer, self._temporary)
+        if self.model_state is None:
+            self.model.config.save_pretrained(self._temporary)  # type: ignore[union-attr, operator]
+        else:
+            self.model.save_pretrained(self._temporary, state_dict=self.model_state)  # type: ignore[operator]
+        write_json(self._temporary / STATE, {**self.state, "step": self.step, "version": STATE_VERSION})
+        _sync(path for path in self._temporary.iterdir() if not path.name.startswith("shard-"))
+
+    def publish(self) -> None:
+        """Give it its name, and remove the oldest."""
+        if self.owns_folder:
+            _discard(self._final)
+            self._temporary.rename(self._final)
+            for old in resumable(self.run)[: -self.keep] if self.keep else []:
+                _discard(old.folder)
+
+    def discard(self) -> None:
+        """Remove what has been written."""
+        if self.owns_folder:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def load_state(checkpoint: Path) -> dict[str, Any]:
@@ -115,20 +133,6 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
             f"{STATE_VERSION}); go on with that version, or train anew with --overwrite"
         )
     return state
-
-
-def load_tensors(checkpoint: Path, name: str, device: torch.device) -> dict[str, Tensor]:
-    """The optimizer's or the accumulators' tensors of a checkpoint.
-
-    Raises:
-        TrainingError: the file is missing or damaged.
-    """
-    try:
-        return {key: tensor.to(device) for key, tensor in load_file(checkpoint / name).items()}
-    except Exception as problem:  # safetensors has errors of its own
-        raise TrainingError(
-            f"{checkpoint / name}: damaged ({reason(problem)}); delete {checkpoint} and resume"
-        ) from None
 
 
 def plain_name(name: str) -> str:
@@ -155,41 +159,73 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Ite
         yield from ((f"{plain_name(name)}/{key}", value) for key, value in optimizer.state.get(parameter, {}).items())
 
 
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave.
+def restore_model(model: nn.Module, shards: Shards) -> None:
+    """Put back the parameters that the shards hold.
 
     Raises:
-        ValueError: names or shapes aren't the model's.
+        TrainingError: names or shapes aren't the model's.
+    """
+    tensors = dict(model_tensors(model))
+    found, shapes = shards.below(MODEL), {name: tensor.shape for name, tensor in tensors.items()}
+    if found != shapes:
+        raise TrainingError(f"{shards.folder}: not the model of its config.json: {_odd(found, shapes)}")
+    for name, tensor in tensors.items():
+        shards.fill(MODEL + name, tensor)
+
+
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, shards: Shards) -> None:
+    """Put back what `optimizer_tensors` gave, of what is sharded each rank's part.
+
+    Raises:
+        TrainingError: names or shapes aren't the model's.
     """
     parameters = {plain_name(name): parameter for name, parameter in model.named_parameters()}
-    problem = _misfit(tensors, {name: parameter.shape for name, parameter in parameters.items()})
-    if problem:
-        raise ValueError(problem)
-    for key, value in tensors.items():
+    found = shards.below(OPTIMIZER)
+    if problem := _misfit(found, {name: parameter.shape for name, parameter in parameters.items()}):
+        raise TrainingError(f"{shards.folder}: {problem}; delete it and resume")
+    for key, shape in found.items():
         name, _, slot = key.rpartition("/")
-        optimizer.state[parameters[name]][slot] = like(value, parameters[name])
+        like = parameters[name].detach()
+        value = torch.empty_like(like) if len(shape) else torch.empty((), device=like.device)  # the count of steps
+        optimizer.state[parameters[name]][slot] = shards.fill(OPTIMIZER + key, value)
 
 
-def _misfit(optimizer: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> str | None:
+def _misfit(optimizer: Mapping[str, torch.Size], shapes: Mapping[str, torch.Size]) -> str | None:
     """What of an optimizer's tensors belongs to no parameter; the count of steps has no shape."""
-    for key, value in optimizer.items():
+    for key, shape in optimizer.items():
         expected = shapes.get(key.rpartition("/")[0])
         if expected is None:
             return f"{key} belongs to no tensor of the model"
-        if value.dim() and value.shape != expected:
-            return f"{key} is {tuple(value.shape)}, expected {tuple(expected)}"
+        if shape and shape != expected:
+            return f"{key} is {tuple(shape)}, expected {tuple(expected)}"
     return None
 
 
-def _check_tensors(
+def _odd(found: Mapping[str, torch.Size], shapes: Mapping[str, torch.Size]) -> str:
+    """How many names or shapes aren't the model's, and one of them."""
+    odd = sorted(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))
+    return f"{len(odd)} of {len({*found, *shapes})} tensors aren't as the model has them, such as {odd[0]}"
+
+
+def check_tensors(
     run: Path, step: int, model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]
 ) -> None:
-    """Refuse to write what could not be read again: a reader would start what is missing afresh."""
+    """Refuse to write what could not be read again: a reader would start what is missing afresh.
+
+    Args:
+        run: its folder.
+        step: optimizer steps done.
+        model: by `model_tensors`.
+        optimizer: by `optimizer_tensors`.
+        shapes: what these have to be, by `shapes_of` the model before anything wrapped it.
+
+    Raises:
+        TrainingError: they are not.
+    """
     found = {name: tensor.shape for name, tensor in model.items()}
-    problem = _misfit(optimizer, shapes)
+    problem = _misfit({name: tensor.shape for name, tensor in optimizer.items()}, shapes)
     if found != shapes:
-        odd = sorted(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))
-        problem = f"{len(odd)} of {len({*found, *shapes})} tensors aren't as the model has them, such as {odd[0]}"
+        problem = _odd(found, shapes)
     if problem:
         raise TrainingError(
             f"{run}: no checkpoint of step {step}: {problem}; a wrapper that this version doesn't know hides them: "
@@ -212,11 +248,6 @@ def _discard(checkpoint: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as safetensors takes them; it copies those of a GPU itself, those on the CPU need no copy."""
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-
-
 def _copy_tokenizer(folder: Path, to: Path) -> None:
     """Copy contents alone: beside them may lie a whole model, or a download's cache, or nothing may be writable."""
     for path in sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}):
@@ -224,9 +255,9 @@ def _copy_tokenizer(folder: Path, to: Path) -> None:
             shutil.copyfile(path, to / path.name)
 
 
-def _sync(folder: Path) -> None:
+def _sync(paths: Iterable[Path]) -> None:
     """Have the disk hold every file before the folder gets its name."""
-    for path in folder.iterdir():
+    for path in paths:
         if path.is_file():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())

@@ -188,6 +188,8 @@ class TrainConfig:
     keep_checkpoints: Annotated[
         int | None, Setting("How many of the newest stay.", _RUN, least=1, none="all", rare=True)
     ] = 2
+    async_checkpoint: Annotated[bool, Setting("Train on while a checkpoint is written.", _RUN, rare=True)] = False
+    """Each rank then keeps a copy of what it writes in the machine's memory."""
     log_every: Annotated[int, Setting("Steps between logged losses.", _RUN, least=1, rare=True)] = 10
     log_with: Annotated[
         str | None,

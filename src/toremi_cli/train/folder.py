@@ -41,11 +41,11 @@ def open_folder(run: Training, last_step: int, overwrite: bool) -> None:
     """Begin the run on disk, in place of an earlier one (`overwrite`), or go on after the checkpoint of `last_step`.
 
     Args:
-        run: its tables are set; every rank calls it, the first writes.
+        run: its tables are set; every rank calls it, the first that sees a folder writes there.
         last_step: step of the checkpoint that the run was restored from, -1 for none.
         overwrite: put the new run in the place of what is there, which is whole until then.
     """
-    if run.is_main:
+    if run.owns_folder:
         if overwrite or not (run.folder / RUN_FILE).exists():
             check_replaceable(run.folder)
             with atomic_folder(run.folder) as folder:
@@ -64,7 +64,9 @@ def open_folder(run: Training, last_step: int, overwrite: bool) -> None:
                 update_run(run.folder, **facts)
             with atomic_file(run.folder / CONFIG_FILE) as path:
                 path.write_text(run.config.to_toml(), encoding="utf-8")
+    if run.is_main:
         run.weights_table, run.metrics_table = _growing_table(run, RUN_WEIGHTS), _growing_table(run, METRICS)
+    run.accelerator.wait_for_everyone()  # nobody writes into a folder before it is there
     if run.config.log_with:
         start_tracker(run.accelerator, run.config)
 

@@ -75,7 +75,7 @@ def train(run: Training, begin: Callable[[], None]) -> int:
             if run.step % config.checkpoint_every == 0 or is_last or received:
                 with clock.phase("checkpoint"):
                     check_finite(run)
-                    save(run)
+                    save(run, at_once=is_last or bool(received))
             progress.advance()
             if received and not is_last:
                 return received

@@ -11,6 +11,7 @@ from torch import nn
 
 from toremi_cli.errors import TrainingError, UsageError, reason
 from toremi_cli.lm.streams import derive_seed
+from toremi_cli.runs.checkpoints import has_model, how_to_get_a_model, is_in_shards, what_is_wrong
 from toremi_cli.train.config import TrainConfig, model_config_path
 from toremi_cli.train.shapes import PRESETS
 
@@ -105,6 +106,32 @@ def build_model(config: TrainConfig, shape: Any) -> nn.Module:
     return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
 
 
+def begin_model(config: TrainConfig, shape: Any, checkpoint: Path | None) -> nn.Module:
+    """The model of a run that begins, or goes on from a checkpoint, whose shards may have the parameters to come.
+
+    Raises:
+        TrainingError: the checkpoint's model cannot be loaded.
+    """
+    if checkpoint is None:
+        return build_model(config, shape)
+    return load_checkpoint_model(checkpoint, exact=True) if has_model(checkpoint) else empty_model(checkpoint)
+
+
+def empty_model(checkpoint: Path) -> nn.Module:
+    """The model of a checkpoint's config.json, in float32, with parameters that mean nothing.
+
+    Raises:
+        TrainingError: no such model can be made.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        shape = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+        return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as problem:
+        raise TrainingError(f"{checkpoint}: cannot make the model ({reason(problem)})") from None
+
+
 def load_checkpoint_model(folder: Path, exact: bool = False) -> nn.Module:
     """The model of a checkpoint folder, in float32; `exact`: the folder may hold nothing besides, either.
 
@@ -113,6 +140,8 @@ def load_checkpoint_model(folder: Path, exact: bool = False) -> nn.Module:
     """
     from transformers import AutoModelForCausalLM
 
+    if is_in_shards(folder):
+        raise TrainingError(f"{folder}: {what_is_wrong(folder)}; {how_to_get_a_model(folder)}")
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from toremi_cli.errors import TrainingError
 from toremi_cli.runs.record import RUN_FILE, read_run
 from toremi_cli.train import checkpoint as ckpt
+from toremi_cli.train.exchange import from_first_rank
 from toremi_cli.train.order import ORDER_VERSION
 from toremi_cli.train.tokens import TokenCache
 
@@ -27,14 +28,11 @@ def find_checkpoint(
     Raises:
         TrainingError: the corpus, or the order in which it is read, has changed since the run began.
     """
-    step = torch.full((1,), -1, dtype=torch.int64, device=accelerator.device)
-    if accelerator.is_main_process and resume:
-        step[0] = _last_step(folder, cache)
+    steps = _steps(folder, cache) if accelerator.is_main_process and resume else []
     if dist.is_initialized():
-        dist.broadcast(step, 0)
-    last = int(step[0])
-    if last >= 0:
-        return folder / f"checkpoint-{last}"
+        steps = _everywhere(folder, from_first_rank(steps, accelerator.device), accelerator.device)
+    if steps:
+        return folder / f"checkpoint-{steps[-1]}"
     if not decay_from:
         return None
     origin = folder.parent / decay_from
@@ -42,13 +40,30 @@ def find_checkpoint(
     return origin
 
 
-def _last_step(folder: Path, cache: TokenCache) -> int:
+def _steps(folder: Path, cache: TokenCache) -> list[int]:
     record = read_run(folder)
     if record is None:
-        return -1
+        return []
     _check_data(folder, record, cache)
-    found = ckpt.resumable(folder)
-    return found[-1].step if found else -1
+    return [checkpoint.step for checkpoint in ckpt.resumable(folder)]
+
+
+def _everywhere(folder: Path, steps: list[int], device: torch.device) -> list[int]:
+    """Those of the first rank's checkpoints that all ranks see; the last may have come to some machines alone.
+
+    Raises:
+        TrainingError: there are some, but none that all see.
+    """
+    seen = [(folder / f"checkpoint-{step}" / ckpt.STATE).is_file() for step in steps]
+    by_all = torch.tensor(seen, dtype=torch.int32, device=device)
+    dist.all_reduce(by_all, dist.ReduceOp.MIN)
+    common = [step for step, is_seen in zip(steps, by_all.tolist(), strict=True) if is_seen]
+    if steps and not common:
+        raise TrainingError(
+            f"{folder}: none of checkpoints {', '.join(map(str, steps))} is on every machine; bring the machines' "
+            "folders of the run together (`rsync`), or use one --workdir that all see"
+        )
+    return common
 
 
 def _check_data(folder: Path, record: Mapping[str, Any], cache: TokenCache) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,15 @@ from toremi_cli.train.checkpoint import shapes_of
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import smallest_gpu_memory
 from toremi_cli.train.evaluation import choose_samples
+from toremi_cli.train.exchange import is_first_there
 from toremi_cli.train.growing_table import GrowingTable
 from toremi_cli.train.index import SampleIndex
 from toremi_cli.train.index_folder import open_index
 from toremi_cli.train.loader import BatchBuilder
 from toremi_cli.train.model import (
-    build_model,
+    begin_model,
     context_length_of,
     count_parameters,
-    load_checkpoint_model,
     model_config,
 )
 from toremi_cli.train.optimizers import build_optimizer
@@ -42,6 +43,7 @@ from toremi_cli.train.sharding import is_sharded
 from toremi_cli.train.token_loss import TokenLoss
 from toremi_cli.train.tokens import TokenCache
 from toremi_cli.train.window import LossWindow
+from toremi_cli.train.writer import CheckpointWriter
 
 
 @dataclass
@@ -72,6 +74,9 @@ class Training:
     window: LossWindow
     eval_samples: np.ndarray
     tokenizer: Path
+    writer: CheckpointWriter
+    owns_folder: bool
+    """Whether this rank writes what the ranks that see this folder have in common."""
     weights_table: GrowingTable = field(init=False)
     """Set, as the next one, once the run's folder is there: after the first step."""
     metrics_table: GrowingTable = field(init=False)
@@ -102,7 +107,7 @@ class Training:
 
     @property
     def is_main(self) -> bool:
-        """Whether this rank writes and speaks."""
+        """Whether this rank writes the tables and speaks."""
         return bool(self.accelerator.is_main_process)
 
     @property
@@ -191,7 +196,7 @@ def assemble(
     plan = plan_run(config, cache, ranks, smallest_gpu_memory(device), ranks if is_sharded(accelerator) else 1)
     folder = workdir.run(config.run_name)
     last = find_checkpoint(folder, accelerator, cache, resume, config.decay_from)
-    model = load_checkpoint_model(last, exact=True) if last else build_model(config, plan.shape)
+    model = begin_model(config, plan.shape, last)
     model.to(device).train()  # from_pretrained leaves dropout off
     shapes = shapes_of(model)
     attend_without_waiting(model)
@@ -228,6 +233,8 @@ def assemble(
         window=LossWindow(config.log_every, sums_device(device)),
         eval_samples=plan.eval_samples,
         tokenizer=config.tokenizer_path,
+        writer=CheckpointWriter(config.async_checkpoint, ranks, timedelta(minutes=config.rank_timeout)),
+        owns_folder=is_first_there(folder.parent, accelerator),
         unseen_intervals=[0] * len(topics),
         holdout_loss=torch.full((len(topics),), torch.nan, dtype=torch.float64),
     )

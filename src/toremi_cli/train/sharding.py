@@ -1,4 +1,4 @@
-"""Parameters and optimizer state that FSDP shards over the ranks: put together for a checkpoint, and taken apart."""
+"""FSDP, which shards parameters and optimizer state over the ranks; putting tensors together again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.distributed.fsdp import MixedPrecisionPolicy
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from toremi_cli.errors import UsageError
 
@@ -57,11 +57,3 @@ def gathered(tensors: Iterable[tuple[str, Tensor]], keep: bool) -> Iterator[tupl
         together = whole(tensor.detach())
         if keep:
             yield name, together.cpu() if isinstance(tensor, DTensor) else together
-
-
-def like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A slot of the optimizer's state as the optimizer keeps it for a parameter: its part if that is sharded."""
-    tensor = tensor.to(parameter.device)
-    if not isinstance(parameter, DTensor) or tensor.shape != parameter.shape:  # the count of steps has no shape
-        return tensor
-    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)

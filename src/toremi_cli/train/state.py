@@ -4,44 +4,54 @@ from __future__ import annotations
 
 import math
 import os
-import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
 from toremi_cli import console
-from toremi_cli.errors import TrainingError
+from toremi_cli.runs.checkpoints import has_model
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.announce import slow_checkpoint
+from toremi_cli.train.exchange import of_all_ranks
 from toremi_cli.train.run import Training, put_in_force
 from toremi_cli.train.sharding import gathered, is_sharded
+from toremi_cli.train.shards import Part, Shards, part_of, shard_name
 
 
-def save(run: Training) -> None:
-    """Write a checkpoint of the run as it stands; every rank calls it, the first writes."""
-    began = time.monotonic()
-    accumulators = {
-        "statistics": _of_all_ranks(run.statistics.buffer),
-        "window": _of_all_ranks(run.window.buffer),
-    }
-    model_state = dict(gathered(ckpt.model_tensors(run.model), run.is_main))
-    optimizer = dict(gathered(ckpt.optimizer_tensors(run.model, run.optimizer), run.is_main))
-    if not run.is_main:
-        return
-    run.weights_table.close_shard()
-    run.metrics_table.close_shard()
-    ckpt.save_checkpoint(
-        run.folder,
-        run.step,
+def save(run: Training, at_once: bool) -> None:
+    """Write a checkpoint of the run as it stands, with `--async-checkpoint` and unless `at_once` beside what follows.
+
+    Every rank calls it. The model is written as one where each rank holds it, and at the end of the run.
+
+    Raises:
+        TrainingError: the checkpoint, or the one before, could not be written.
+    """
+    shared = is_sharded(run.accelerator)
+    model, optimizer = (dict(found) for found in (ckpt.model_tensors(run.model), _optimizer_tensors(run)))
+    ckpt.check_tensors(run.folder, run.step, model, optimizer, run.shapes)
+    parts = _named(ckpt.OPTIMIZER, optimizer) | _accumulators(run)
+    model_state = None
+    if not shared or run.step == run.schedule.max_steps:
+        model_state = dict(gathered(model.items(), run.owns_folder))
+    else:
+        parts |= _named(ckpt.MODEL, model)
+    rank, num_ranks = run.accelerator.process_index, run.accelerator.num_processes
+    if run.is_main:
+        run.weights_table.close_shard()
+        run.metrics_table.close_shard()
+    content = ckpt.Content(
+        run=run.folder,
+        step=run.step,
+        shard=shard_name(rank, num_ranks) if shared else shard_name(0, 1),
+        parts=parts if shared or run.owns_folder else None,
         model=run.model,
         model_state=model_state,
-        shapes=run.shapes,
-        optimizer=optimizer,
-        accumulators=accumulators,
         state={
+            "num_ranks": num_ranks,
+            "num_shards": num_ranks if shared else 1,
             "tokens_seen": run.tokens_seen,
             "window_steps": run.window.count,
             "stream": run.stream_state,
@@ -57,30 +67,54 @@ def save(run: Training) -> None:
         },
         tokenizer=run.tokenizer,
         keep=run.config.keep_checkpoints,
+        owns_folder=run.owns_folder,
     )
-    slow = slow_checkpoint(time.monotonic() - began, os.environ)
+    run.writer.write(content, at_once)
+    slow = slow_checkpoint(run.writer.seconds, os.environ)
     if slow and "slow checkpoint" not in run.warned:
         run.warned.add("slow checkpoint")
         console.warn(slow)
 
 
+def _optimizer_tensors(run: Training) -> Iterator[tuple[str, Tensor]]:
+    return ckpt.optimizer_tensors(run.model, run.optimizer)
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Part]:
+    return {prefix + name: part_of(tensor) for name, tensor in tensors.items()}
+
+
+def _buffers(run: Training) -> dict[str, Tensor]:
+    """Sums of the interval and of the log window under way, a rank's own."""
+    return {"statistics": run.statistics.buffer, "window": run.window.buffer}
+
+
+def _accumulators(run: Training) -> dict[str, Part]:
+    """The sums as (number of ranks, *shape): this rank's row of them for its shard, all of them where there is one."""
+    rank, num_ranks = run.accelerator.process_index, run.accelerator.num_processes
+    if not is_sharded(run.accelerator):
+        return _named(ckpt.ACCUMULATORS, {name: of_all_ranks(buffer) for name, buffer in _buffers(run).items()})
+    return {
+        ckpt.ACCUMULATORS + name: Part(buffer[None], (rank,) + (0,) * buffer.dim(), (num_ranks, *buffer.shape))
+        for name, buffer in _buffers(run).items()
+    }
+
+
 def restore(run: Training, checkpoint: Path) -> None:
-    """Put everything but the parameters, which are loaded already, back to where the checkpoint was.
+    """Put everything back to where the checkpoint was, but for parameters that are loaded already.
 
     Raises:
-        TrainingError: a file is damaged, or holds another model's state.
+        TrainingError: a file is missing or damaged, or holds another model's state.
     """
     state = ckpt.load_state(checkpoint)
-    # Parts of what is sharded go to the device one by one: all of it might not fit there.
-    device = torch.device("cpu") if is_sharded(run.accelerator) else run.device
-    moments = ckpt.load_tensors(checkpoint, ckpt.OPTIMIZER, device)
-    try:
-        ckpt.restore_optimizer(run.model, run.optimizer, moments)
-    except ValueError as problem:
-        raise TrainingError(f"{checkpoint / ckpt.OPTIMIZER}: {problem}; delete {checkpoint} and resume") from None
-    sums = ckpt.load_tensors(checkpoint, ckpt.ACCUMULATORS, run.device)
-    run.statistics.buffer.copy_(_own_share(sums["statistics"], run.accelerator))
-    run.window.buffer.copy_(_own_share(sums["window"], run.accelerator))
+    num_ranks, num_shards = run.accelerator.num_processes, int(state["num_shards"])
+    own = run.accelerator.process_index if is_sharded(run.accelerator) and num_shards == num_ranks else None
+    shards = Shards(checkpoint, num_shards, own)
+    if not has_model(checkpoint):
+        ckpt.restore_model(run.model, shards)
+    ckpt.restore_optimizer(run.model, run.optimizer, shards)
+    for name, buffer in _buffers(run).items():
+        _restore_sums(shards, ckpt.ACCUMULATORS + name, buffer, int(state["num_ranks"]), run.accelerator)
     run.window.count = int(state["window_steps"])
     run.stream_state = state["stream"]
     run.builder.stream.load_state_dict(run.stream_state)
@@ -94,17 +128,11 @@ def restore(run: Training, checkpoint: Path) -> None:
     put_in_force(run)
 
 
-def _of_all_ranks(buffer: Tensor) -> Tensor:
-    """(world size, *shape) the ranks' buffers."""
-    if not dist.is_initialized():
-        return buffer.unsqueeze(0)
-    gathered = [torch.empty_like(buffer) for _ in range(dist.get_world_size())]
-    dist.all_gather(gathered, buffer)
-    return torch.stack(gathered)
-
-
-def _own_share(buffers: Tensor, accelerator: Accelerator) -> Tensor:
-    """A rank's own buffer, or, with another number of ranks than saved, all of them on the first."""
-    if len(buffers) == accelerator.num_processes:
-        return buffers[accelerator.process_index]
-    return buffers.sum(dim=0) * float(accelerator.is_main_process)
+def _restore_sums(shards: Shards, name: str, buffer: Tensor, saved_ranks: int, accelerator: Accelerator) -> None:
+    """Put back a rank's own sums, or, with another number of ranks than saved, those of all on the first."""
+    if saved_ranks == accelerator.num_processes:
+        shards.fill_part(name, buffer[None], (accelerator.process_index,) + (0,) * buffer.dim())
+    elif accelerator.is_main_process:
+        buffer.copy_(shards.fill(name, buffer.new_empty(saved_ranks, *buffer.shape)).sum(dim=0))
+    else:
+        buffer.zero_()

@@ -92,10 +92,13 @@ def _train(config: TrainConfig, folder: Path, resume: bool, overwrite: bool) -> 
         announce(run)
     started, first_step = time.perf_counter(), run.step
     last_step = run.step if checkpoint is not None and checkpoint.parent == folder else -1
-    received = train(run, partial(open_folder, run, last_step, overwrite))
+    try:
+        received = train(run, partial(open_folder, run, last_step, overwrite))
+    finally:
+        run.writer.wait()
     summary = _summary(run, first_step, time.perf_counter() - started)
     note_held_down(run)
-    if run.is_main:
+    if run.owns_folder:
         update_run(folder, status="stopped" if received else FINISHED, result=summary)
     accelerator.end_training()  # not after a failure: it waits for the other ranks
     return {"signal": received, "exit_code": _exit_code(received), "summary": summary if run.is_main else {}}
