@@ -156,7 +156,7 @@ def rank(cache: TokenCache, stored: bool) -> dict[str, float]:
 
 def turns(cache: TokenCache) -> dict[str, float]:
     """Milliseconds of a batch, by both ways in turns."""
-    other = TokenCache(cache.folder, cache.meta)
+    other = TokenCache(cache.folder, cache.meta, cache.tokenizer)
     both = {"computed": builders(cache, open_index(cache, MODE), False)}
     both["stored"] = builders(other, in_memory(other), True)
     found: dict[str, list[float]] = {}
@@ -201,7 +201,8 @@ def main() -> None:
     parser.add_argument("--work", choices=list(WORK), help="do this on the corpus in FOLDER")
     arguments = parser.parse_args()
     if arguments.work:
-        print(json.dumps(WORK[arguments.work](TokenCache(arguments.folder, read_json(arguments.folder / "meta.json")))))
+        cache = TokenCache(arguments.folder, read_json(arguments.folder / "meta.json"), arguments.folder)
+        print(json.dumps(WORK[arguments.work](cache)))
         return
     for num_samples in arguments.samples:
         folder = arguments.folder / str(num_samples)

@@ -119,7 +119,7 @@ class NoTable:
 
 def in_memory(cache: TokenCache) -> TokenCache:
     """The same cache with its tokens read into memory, not mapped."""
-    copy = TokenCache(cache.folder, cache.meta)
+    copy = TokenCache(cache.folder, cache.meta, cache.tokenizer)
     copy.__dict__["tokens"] = np.array(cache.tokens)
     return copy
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.object_store import serving
 from toremi_cli import console
 
 # Busy machines are slow and still right; the same examples every time, so that a failure comes back.
@@ -18,6 +19,13 @@ def pytest_collection_modifyitems(items):
     root = Path(__file__).parent
     places = {part: place for place, part in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.relative_to(root).parts[0], len(LONG)))
+
+
+@pytest.fixture(scope="session")
+def store():
+    """An object store behind a real port."""
+    with serving() as served:
+        yield served
 
 
 @pytest.fixture(autouse=True)

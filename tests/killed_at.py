@@ -11,11 +11,15 @@ import multiprocessing
 import os
 import re
 import sys
+import time
 from pathlib import Path
+
+import numpy as np
 
 ANNOTATE = ("gensim.models.doc2vec", "sklearn.cluster", "toremi_cli.cli", "toremi_cli.topics.annotate")
 ANNOTATE += ("toremi_cli.corpus.stage", "toremi_cli.topics.cluster", "toremi_cli.topics.embed")
 PRETRAIN = ("transformers.models.gpt2.modeling_gpt2", "toremi_cli.train.loop", "toremi_cli.train.state")
+TOKENS = ("s3fs", "toremi_cli.train.token_table")
 KILLED = 9
 OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.utime", "shutil.copyfile"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -43,6 +47,9 @@ def run(folder: str, arguments: list[str], known: frozenset[str], report) -> Non
             os._exit(KILLED)
 
     sys.addaudithook(watch)
+    if arguments[0] == "tokens":
+        read_tokens(Path(folder), arguments[1])
+        return
     if arguments[0] == "pretrain":
         import json
 
@@ -57,9 +64,21 @@ def run(folder: str, arguments: list[str], known: frozenset[str], report) -> Non
     app(arguments, standalone_mode=False)
 
 
+def read_tokens(workdir: Path, url: str) -> None:
+    """Read all tokens of a table until they are on the disk."""
+    from toremi_cli.train import token_store, token_table
+
+    token_store.BLOCK_TOKENS = 300
+    cache = token_table.open_token_table(workdir, url, None, 1.0)
+    every = np.arange(len(cache.length))
+    while len(list(cache.store.folder.glob("*.bin"))) < cache.store.num_blocks:
+        cache.texts(every)
+        time.sleep(0.01)
+
+
 def main() -> None:
     folder, arguments = sys.argv[1], sys.argv[2:]
-    for module in PRETRAIN if arguments[0] == "pretrain" else ANNOTATE:
+    for module in {"pretrain": PRETRAIN, "tokens": TOKENS}.get(arguments[0], ANNOTATE):
         importlib.import_module(module)
     fork = multiprocessing.get_context("fork")
     known: frozenset[str] = frozenset()

@@ -23,7 +23,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     What killed writers of `path` left is removed first. Write into the file; don't put another in its place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
+    remove_abandoned(path.parent, glob.escape(path.name))
     temporary, owner = _owned_temporary(path)
     with owner:
         try:
@@ -48,9 +48,9 @@ def _owned_temporary(path: Path) -> tuple[Path, IO[bytes]]:
         owner.close()
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove those temporaries of a file whose writers are gone."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Remove those temporaries of a folder's files, of names like `pattern`, whose writers are gone."""
+    for leftover in folder.glob(f".{pattern}.tmp-*"):
         with suppress(OSError), leftover.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
             leftover.unlink()

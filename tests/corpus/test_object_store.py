@@ -15,25 +15,9 @@ from toremi_cli.errors import CorpusError
 
 
 @pytest.fixture(scope="module")
-def store():
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    server.stop()
-
-
-@pytest.fixture(scope="module")
 def bucket(store):
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in store.items():
+        for name, value in store.env.items():
             patch.setenv(name, value)
         import s3fs
 
@@ -57,13 +41,15 @@ def test_documents_are_streamed_from_s3(bucket):
 
 
 def test_embed_reads_s3(bucket, store, tmp_path):
-    process = toremi("embed", bucket, "--vector-dim", "4", "--json", cwd=tmp_path, **store)
+    process = toremi("embed", bucket, "--vector-dim", "4", "--json", cwd=tmp_path, **store.env)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)["totals"]["documents"] == 32
-    again = toremi("embed", bucket, cwd=tmp_path, **store)
+    again = toremi("embed", bucket, cwd=tmp_path, **store.env)
     assert again.stderr.count("up to date") == 2
-    assert_one_line_error(toremi("embed", "s3://corpora/none", cwd=tmp_path, **store), "s3://corpora/none", "no such")
-    assert_one_line_error(toremi("embed", "s3://corpora/cut", cwd=tmp_path, **store), "a.jsonl.gz", "cut off")
+    assert_one_line_error(
+        toremi("embed", "s3://corpora/none", cwd=tmp_path, **store.env), "s3://corpora/none", "no such"
+    )
+    assert_one_line_error(toremi("embed", "s3://corpora/cut", cwd=tmp_path, **store.env), "a.jsonl.gz", "cut off")
 
 
 def test_a_store_whose_package_is_missing_names_the_extra(monkeypatch):

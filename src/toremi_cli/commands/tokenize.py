@@ -31,6 +31,8 @@ def register(app: typer.Typer) -> None:
         [bold]toremi pretrain[/] does it by itself where tokens are missing.
 
         Example: [bold]toremi tokenize --workers 16[/]
+
+        For machines that share no disk: [bold]toremi tokenize -o s3://bucket/tokens[/]
         """
         settings = TokenizeConfig(**filled(TokenizeConfig, given))
         if print_config:
@@ -41,11 +43,14 @@ def register(app: typer.Typer) -> None:
 
 def make_tokens(place: Layout, settings: TokenizeConfig, as_json: bool) -> None:
     """Make the tokens, where they aren't there, and say how many there are."""
+    from toremi_cli.train.token_table import copy_token_table
     from toremi_cli.train.tokens import open_cache
 
     annotated = Path(settings.annotated) if settings.annotated else place.annotated
     tokenizer = Path(settings.tokenizer) if settings.tokenizer else place.tokenizer
     cache = open_cache(place.root, annotated, tokenizer, workers=settings.workers, engine=settings.engine)
+    if settings.output:
+        copy_token_table(cache.folder, settings.output)
     counts = {key: cache.meta[key] for key in ("num_samples", "num_tokens")}
     if as_json:
         console.print_json({"tokens": str(cache.folder), **counts})

@@ -12,9 +12,10 @@ from typing import Any
 from toremi_cli import console
 from toremi_cli.corpus import lfs, names
 from toremi_cli.corpus.names import SUPPORTED, split_name
-from toremi_cli.corpus.walking import NOT_A_FILE, WORKDIR, Entry, find_entries, is_local, open_filesystem
+from toremi_cli.corpus.walking import NOT_A_FILE, WORKDIR, Entry, find_entries, open_filesystem
 from toremi_cli.errors import CorpusError, some
 from toremi_cli.provenance import digest
+from toremi_cli.remote import is_local
 
 STAMPS = (
     "mtime",

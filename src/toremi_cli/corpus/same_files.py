@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from toremi_cli.corpus.listing import CorpusFile, Listing
-from toremi_cli.corpus.walking import is_local
 from toremi_cli.files import find_json, write_json
+from toremi_cli.remote import is_local
 
 RECORD = "_files.json"
 """Beside a finished table: of each file its size, its time, and the hash of its contents."""

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from toremi_cli import remote
 from toremi_cli.corpus.names import split_name
-from toremi_cli.errors import CorpusError, reason
+from toremi_cli.errors import CorpusError
 from toremi_cli.layout import Workdir
+from toremi_cli.remote import is_local
 
-EXTRAS = ("s3", "gs")
-"""Of our extras, those named as the protocol that they are for."""
 NOT_A_FILE = "pipe or device"
 """Type of an entry that is neither file nor folder."""
 WORKDIR = "workdir"
@@ -31,24 +31,9 @@ def open_filesystem(corpus: str) -> tuple[Any, str]:
     Raises:
         CorpusError: no such protocol, or its package is missing.
     """
-    from fsspec.core import url_to_fs
-
     if not corpus:
         raise CorpusError("the corpus has an empty name; expected a file, a folder or a URL")
-    try:
-        filesystem, root = url_to_fs(corpus)
-    except ImportError as problem:
-        protocol = corpus.partition("://")[0]
-        package = f"'toremi[{protocol}]'" if protocol in EXTRAS else "the package that fsspec names"
-        raise CorpusError(f"{corpus}: {_reason(problem)} (pip install {package})") from None
-    except ValueError as problem:
-        raise CorpusError(f"{corpus}: {_reason(problem)}") from None
-    return filesystem, root
-
-
-def is_local(filesystem: Any) -> bool:
-    """Whether it is the local file system, as fsspec knows it."""
-    return filesystem.protocol == "file" or "file" in filesystem.protocol
+    return remote.open_filesystem(corpus, CorpusError)
 
 
 def find_entries(filesystem: Any, root: str, corpus: str, expected: str, workdir: Path | None) -> list[Entry]:
@@ -66,7 +51,7 @@ def find_entries(filesystem: Any, root: str, corpus: str, expected: str, workdir
     except CorpusError:
         raise
     except Exception as problem:  # a remote file system raises its own kinds
-        raise CorpusError(f"{corpus}: cannot be read ({_reason(problem)})") from None
+        raise CorpusError(f"{corpus}: cannot be read ({remote.why(problem)})") from None
     raise CorpusError(f"{corpus}: {why}; expected a corpus ({expected})")
 
 
@@ -140,9 +125,3 @@ def _made_in(folder: str) -> set[str]:
 
 def _is_made(folder: Path) -> bool:
     return any((folder / sign).exists() for sign in MADE)
-
-
-def _reason(problem: BaseException) -> str:
-    if isinstance(problem, OSError) and problem.strerror:
-        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
-    return reason(problem)

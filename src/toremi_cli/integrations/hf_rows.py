@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from toremi_cli.integrations.hf_batch import IGNORED
 from toremi_cli.reweight import PolicyData
 from toremi_cli.train.index import TopicPairs, topic_sizes
+from toremi_cli.train.tokens import stretches
 from toremi_cli.train.topic_costs import count_costs
 
 
@@ -52,7 +54,8 @@ class RowTopics:
             crowding: how many topics there are of each topic's kind, where that is known.
         """
         every, offset = np.arange(len(self.lengths)), np.cumsum(self.lengths) - self.lengths
-        ngram, unigram = count_costs(self.tokens, offset, self.lengths, self.samples, every).tolist()
+        read = partial(stretches, self.tokens)
+        ngram, unigram = count_costs(read, offset, self.lengths, self.samples, every).tolist()
         sizes = topic_sizes(self.samples, self.lengths)[0].tolist()
         return PolicyData(sizes=sizes, crowding=crowding, ngram_loss=ngram, unigram_loss=unigram)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,12 @@ from typing import Any
 
 from toremi_cli.errors import CorpusError, TrainingError, reason
 from toremi_cli.schemas import END_OF_TEXT
+
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.*"),
+    *("vocab.*", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece*.model", "tokenization_*.py"),
+)
+"""What a tokenizer's folder in Hugging Face layout may hold of the tokenizer itself."""
 
 
 class TextTokenizer:
@@ -102,6 +109,13 @@ def open_tokenizer(folder: Path) -> TokenizerFolder:
     digest = hashlib.sha256(path.read_bytes() + name.encode()).hexdigest()[:16]
     vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1  # ids may have gaps
     return TokenizerFolder(folder, eos_id, vocab_size, digest)
+
+
+def copy_tokenizer(folder: Path, to: Path) -> None:
+    """Copy contents alone: beside them may lie a whole model, or a download's cache, or nothing may be writable."""
+    for path in sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}):
+        if path.is_file():
+            shutil.copyfile(path, to / path.name)
 
 
 def _eos_token(folder: Path) -> str:

@@ -18,7 +18,7 @@ RUNTIME_FIELDS = frozenset(
         "workdir", "annotated", "tokenizer", "name", "grad_accumulation", "checkpoint_every", "keep_checkpoints",
         "async_checkpoint",
         "gpus", "processes", "log_with", "gradient_checkpointing", "chunked_loss", "compile", "rank_timeout",
-        "accelerate_config", "quiet", "debug",
+        "accelerate_config", "cache_gb", "quiet", "debug",
     }
 )  # fmt: skip
 """Settings that a resumed run may change: they don't change what is trained."""

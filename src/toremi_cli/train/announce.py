@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from toremi_cli import console
 from toremi_cli.reweight import held_down
+from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.decaying import decay_step
 from toremi_cli.train.outcome import LAUNCH_FOLDER_ENV
 from toremi_cli.train.run import Training
 from toremi_cli.train.schedule import UPDATES, Schedule
 from toremi_cli.train.sharding import fsdp_is_asked_for, is_sharded
+from toremi_cli.train.tokens import TokenCache
 
 TORCHRUN_SECONDS = 30
 """How long torchrun waits for its ranks after SIGTERM, if it isn't told otherwise."""
@@ -42,6 +44,7 @@ def announce(run: Training) -> None:
             "the config of accelerate asks for FSDP, which it offers on GPUs only: every rank holds the whole model"
         )
     warn_of_few_updates(schedule, run.policy.name)
+    warn_of_little_room(config, run.cache, schedule)
     most = run.policy.config.max_repeats
     if run.sampling is not None and most is not None and most < schedule.epochs:
         console.warn(
@@ -61,6 +64,19 @@ def warn_of_few_updates(schedule: Schedule, policy: str) -> None:
             f"the weights change only {intervals} time{'s' if intervals != 1 else ''} in {schedule.max_steps} steps; "
             + (f"try --interval {better}" if better < schedule.interval else "train for more of them, of fewer rows")
         )
+
+
+def warn_of_little_room(config: TrainConfig, cache: TokenCache, schedule: Schedule) -> None:
+    """Say so where tokens that are behind a URL don't all have room on this machine, and what that costs."""
+    if cache.store is None or cache.store.kept_fraction == 1:
+        return
+    size = cache.meta["num_tokens"] * cache.store.remote.dtype.itemsize / 1e9
+    samples = schedule.batch_tokens * cache.meta["num_samples"] / cache.meta["num_tokens"]
+    kept = cache.store.kept_fraction
+    console.warn(
+        f"--tokens {config.tokens}: {size:,.3g} GB, of which --cache-gb {config.cache_gb:g} keeps {kept:.0%} here; the "
+        f"other samples are read from there one by one, about {(1 - kept) * samples:,.0f} requests a step"
+    )
 
 
 def slow_checkpoint(seconds: float, environment: Mapping[str, str]) -> str | None:

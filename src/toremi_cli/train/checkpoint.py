@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from toremi_cli.errors import TrainingError, reason
 from toremi_cli.files import read_json, write_json
+from toremi_cli.lm.tokenizer import copy_tokenizer
 from toremi_cli.runs.checkpoints import Checkpoint, how_to_go_on, list_checkpoints
 from toremi_cli.train.shards import Part, Shards, write_shard
 
@@ -30,11 +31,6 @@ STATE_VERSION = 10
 """Of what `trainer_state.json` holds and of what a run does with it."""
 WRAPPERS = frozenset({"_checkpoint_wrapped_module", "_orig_mod"})
 """Parts of names that activation checkpointing and torch.compile add."""
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.*"),
-    *("vocab.*", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece*.model", "tokenization_*.py"),
-)
-"""What a tokenizer's folder in Hugging Face layout may hold of the tokenizer itself."""
 
 
 def resumable(run: Path) -> list[Checkpoint]:
@@ -94,7 +90,7 @@ class Content:
             ) from None
 
     def _write_rest(self) -> None:
-        _copy_tokenizer(self.tokenizer, self._temporary)
+        copy_tokenizer(self.tokenizer, self._temporary)
         if self.model_state is None:
             self.model.config.save_pretrained(self._temporary)  # type: ignore[union-attr, operator]
         else:
@@ -246,13 +242,6 @@ def _discard(checkpoint: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
         checkpoint.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _copy_tokenizer(folder: Path, to: Path) -> None:
-    """Copy contents alone: beside them may lie a whole model, or a download's cache, or nothing may be writable."""
-    for path in sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}):
-        if path.is_file():
-            shutil.copyfile(path, to / path.name)
 
 
 def _sync(paths: Iterable[Path]) -> None:

@@ -57,13 +57,16 @@ class TrainConfig:
     tokens: Annotated[
         str | None,
         Setting(
-            "Tokens made elsewhere: a Megatron dataset or numpy shards.",
+            "Tokens made elsewhere: by tokenize -o, also at s3://; or a Megatron dataset, or numpy shards.",
             _MODEL,
             metavar="PATH",
             unset="of the table",
             rare=True,
         ),
     ] = None
+    cache_gb: Annotated[
+        float, Setting("GB that each machine keeps of the tokens at a URL.", _MACHINE, least=0, rare=True)
+    ] = 100.0
     tokenizer: Annotated[
         str | None, Setting("Folder of the tokenizer.", _MODEL, metavar="DIR", unset="the workdir's", rare=True)
     ] = None

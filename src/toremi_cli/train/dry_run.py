@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from toremi_cli.reweight.strata import chunks_of
-from toremi_cli.train.announce import warn_of_few_updates
+from toremi_cli.train.announce import warn_of_few_updates, warn_of_little_room
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import gpu_memory
 from toremi_cli.train.needs import needs_of
@@ -25,6 +25,7 @@ def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gp
     plan = plan_run(config, cache, world_size, memory)
     schedule = plan.schedule
     warn_of_few_updates(schedule, plan.policy.name)
+    warn_of_little_room(config, cache, schedule)
     with torch.device("meta"):
         from transformers import AutoModelForCausalLM
 

@@ -67,7 +67,7 @@ def evaluate(
     share = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     nats, num_tokens = score_samples(
         losses.model,
-        [cache.sample_tokens(i).tolist() for i in samples],
+        [tokens.tolist() for tokens in cache.texts(samples)],
         bos_id=cache.meta["eos_id"],
         context_length=context_length,
         device=device,

@@ -40,7 +40,7 @@ def open_foreign_cache(workdir: Path, path: Path, tokenizer_folder: Path, build:
             write_json(temporary / "meta.json", {**facts, "fingerprint": fingerprint, "annotated": str(path)})
 
     build_once(folder, write if build else None)
-    cache = TokenCache(folder, read_json(folder / "meta.json"))
+    cache = TokenCache(folder, read_json(folder / "meta.json"), tokenizer_folder)
     if not cache.meta["num_samples"]:
         raise TrainingError(f"--tokens {path}: no document in it")
     return cache

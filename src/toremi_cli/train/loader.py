@@ -165,13 +165,14 @@ class BatchBuilder:
 
     def _tokens(self, rows: PackedRows) -> tuple[np.ndarray, np.ndarray]:
         """Targets and inputs, both (num_rows, row_length) int64."""
-        tokens, begins = self.cache.tokens, self.cache.offset[rows.sample] + rows.start
-        pieces = [tokens[b : b + n] for b, n in zip(begins.tolist(), rows.length.tolist(), strict=True)]
-        targets = np.concatenate(pieces).astype(np.int64).reshape(rows.num_rows, rows.row_length)
+        begins = self.cache.offset[rows.sample] + rows.start
+        first = np.searchsorted(rows.row, np.arange(rows.num_rows))  # each row's first segment
+        tokens = self.cache.read(
+            np.append(begins, np.maximum(begins[first] - 1, 0)), np.append(rows.length, np.ones_like(first))
+        ).astype(np.int64)
+        targets, before = tokens[: -rows.num_rows].reshape(rows.num_rows, rows.row_length), tokens[-rows.num_rows :]
         inputs = np.empty_like(targets)
         inputs[:, 1:] = targets[:, :-1]
-        first = np.searchsorted(rows.row, np.arange(rows.num_rows))  # each row's first segment
-        before = tokens[np.maximum(begins[first] - 1, 0)].astype(np.int64)
         # Whatever sample came before, a sample's first token is predicted from the end-of-text token.
         inputs[:, 0] = np.where(rows.start[first] > 0, before, self.cache.meta["eos_id"])
         return targets, inputs

@@ -202,7 +202,7 @@ def assemble(
     attend_without_waiting(model)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-    beginnings = word_beginnings(load_tokenizer(config.tokenizer_path).raw, plan.shape.vocab_size)
+    beginnings = word_beginnings(load_tokenizer(cache.tokenizer).raw, plan.shape.vocab_size)
     losses = TokenLoss(
         model,
         sensitivity=config.sensitivity,
@@ -232,7 +232,7 @@ def assemble(
         statistics=TopicStatistics(len(topics), sums_device(device), topics),
         window=LossWindow(config.log_every, sums_device(device)),
         eval_samples=plan.eval_samples,
-        tokenizer=config.tokenizer_path,
+        tokenizer=cache.tokenizer,
         writer=CheckpointWriter(config.async_checkpoint, ranks, timedelta(minutes=config.rank_timeout)),
         owns_folder=is_first_there(folder.parent, accelerator),
         unseen_intervals=[0] * len(topics),

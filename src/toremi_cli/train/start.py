@@ -132,8 +132,9 @@ def _merged(config: TrainConfig, recorded: Mapping[str, Any], given: Mapping[str
     policy = {**old.policy, **given.get("policy", {})}
     if policy["name"] == old.policy["name"]:
         policy = policy_settings(policy)
-    here = {"workdir", "annotated", "tokenizer", "name", "quiet", "debug", "gpus", "processes", "rank_timeout"}
-    taken = {key: getattr(config, key) for key in (given.keys() | here | {"accelerate_config"}) - {"policy"}}
+    here = {"workdir", "annotated", "tokenizer", "name", "quiet", "debug"}
+    here |= {"gpus", "processes", "rank_timeout", "accelerate_config", "cache_gb"}
+    taken = {key: getattr(config, key) for key in (given.keys() | here) - {"policy"}}
     return replace(old, **taken, policy=policy)
 
 

@@ -16,6 +16,15 @@ class TokenizeConfig:
 
     annotated: Annotated[str | None, Setting("Table to make tokens of.", metavar="PATH", unset="the workdir's")] = None
     tokenizer: Annotated[str | None, Setting("Folder of the tokenizer.", metavar="DIR", unset="the workdir's")] = None
+    output: Annotated[
+        str | None,
+        Setting(
+            "Also put them there, for pretrain --tokens: a folder, or s3://….",
+            flag="--output -o",
+            metavar="PATH",
+            none="none",
+        ),
+    ] = None
     workers: Annotated[int | None, WORKERS] = None
     engine: Annotated[str, ENGINE] = "local"
 

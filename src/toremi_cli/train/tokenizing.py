@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from toremi_cli import console
 from toremi_cli.engine import run_shards
 from toremi_cli.files import atomic_folder, read_json, write_json
-from toremi_cli.lm.tokenizer import TokenizerFolder, open_tokenizer
+from toremi_cli.lm.tokenizer import TokenizerFolder, copy_tokenizer, open_tokenizer
 from toremi_cli.sample_topics import FineTopics, topic_name
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TRAIN, VALIDATION
 from toremi_cli.tables import TableReader
@@ -55,7 +55,7 @@ def write_tokens(
     workers: int,
     engine: str = "local",
 ) -> None:
-    """Write the flat arrays of a table, and `meta.json` when they are whole.
+    """Write the flat arrays of a table, its tokenizer beside them, and `meta.json` when they are whole.
 
     Args:
         folder: where they go; what is done of it so far lies beside it, as `FOLDER.parts/`.
@@ -79,11 +79,11 @@ def write_tokens(
             progress.advance(reader.rows_per_shard[shard])
     with atomic_folder(folder) as temporary:
         meta = _join([part_of(parts, k) for k in range(len(reader.shards))], temporary, topics)
+        (temporary / "tokenizer").mkdir()
+        copy_tokenizer(tokenizer.folder, temporary / "tokenizer")
         known = {"fingerprint": fingerprint, "annotated": str(reader.path), "absent": reader.absent}
-        write_json(
-            temporary / "meta.json",
-            {**meta, **known, "eos_id": tokenizer.eos_id, "vocab_size": tokenizer.vocab_size},
-        )
+        by = {"tokenizer": tokenizer.fingerprint, "eos_id": tokenizer.eos_id, "vocab_size": tokenizer.vocab_size}
+        write_json(temporary / "meta.json", {**meta, **known, **by})
     shutil.rmtree(parts)
 
 

@@ -26,6 +26,7 @@ from toremi_cli.sample_topics import read_fine_topics
 from toremi_cli.schemas import ANNOTATED, TRAIN
 from toremi_cli.tables import TableReader
 from toremi_cli.train.npy import read_npy
+from toremi_cli.train.token_store import TokenStore
 from toremi_cli.train.tokenizing import SPLITS, write_tokens
 from toremi_cli.train.waiting import PATIENCE_SECONDS, build_once
 
@@ -39,6 +40,10 @@ class TokenCache:
 
     folder: Path
     meta: dict[str, Any]
+    tokenizer: Path
+    """Folder of the tokenizer that made them."""
+    store: TokenStore | None = None
+    """Where the tokens are, if not in the folder."""
 
     def array(self, name: str) -> np.ndarray:
         """One of the flat arrays."""
@@ -89,10 +94,41 @@ class TokenCache:
         of_split: np.ndarray = self.split[part] == SPLITS[split]
         return of_split & (self.length[part] > 0)
 
+    def read(self, begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """(sum of `lengths`,) tokens of the stretches of (n,) `lengths` that begin at (n,) `begins`, end to end.
+
+        Raises:
+            TrainingError: they are behind a URL, and can't be had.
+        """
+        return self.store.read(begins, lengths) if self.store else stretches(self.tokens, begins, lengths)
+
+    def texts(self, samples: np.ndarray) -> list[np.ndarray]:
+        """The tokens of each of some samples, without the end-of-text token."""
+        length = self.length[samples]
+        return np.split(self.read(self.offset[samples], length), np.cumsum(length)[:-1])
+
     def sample_tokens(self, sample: int) -> np.ndarray:
-        """The tokens of one sample, without the end-of-text token."""
-        start = int(self.offset[sample])
-        return self.tokens[start : start + int(self.length[sample])]
+        """Those of one sample."""
+        return self.texts(np.array([sample]))[0]
+
+    def check_trainable(self) -> TokenCache:
+        """Itself.
+
+        Raises:
+            TrainingError: no sample to train on.
+        """
+        if any(self.is_of(TRAIN, part).any() for part in chunks_of(len(self.length))):
+            return self
+        raise TrainingError(
+            f"{self.meta['annotated']}: no sample to train on ({self.meta['num_samples']} rows, none of split "
+            f"'{TRAIN}' with text)"
+        )
+
+
+def stretches(tokens: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """What `TokenCache.read` returns, of an array of all tokens."""
+    pieces = [tokens[b : b + n] for b, n in zip(begins.tolist(), lengths.tolist(), strict=True)]
+    return np.concatenate(pieces) if pieces else tokens[:0]
 
 
 def open_cache(
@@ -132,9 +168,4 @@ def open_cache(
         write_tokens(folder, reader, tokenizer, topics, fingerprint, workers=many, engine=engine)
 
     build_once(folder, write if build else None, patience_seconds)
-    cache = TokenCache(folder, read_json(folder / "meta.json"))
-    if not any(cache.is_of(TRAIN, part).any() for part in chunks_of(len(cache.length))):
-        raise TrainingError(
-            f"{annotated}: no sample to train on ({cache.meta['num_samples']} rows, none of split '{TRAIN}' with text)"
-        )
-    return cache
+    return TokenCache(folder, read_json(folder / "meta.json"), tokenizer_folder).check_trainable()

@@ -6,10 +6,14 @@ changed elsewhere. Seconds; kept beside the tokens.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
 from toremi_cli.files import atomic_file
 from toremi_cli.lm.streams import derive_seed
+from toremi_cli.locks import lock_beside, locked
 from toremi_cli.ngrams import TokenRows, fair_rates, mean_costs
 from toremi_cli.reweight.strata import chunks_of, mix64
 from toremi_cli.train.index import SampleIndex, TopicPairs
@@ -31,20 +35,26 @@ def topic_costs(cache: TokenCache, mode: str, index: SampleIndex) -> np.ndarray:
     """
     file = cache.folder / f"costs-{mode}.npy"
     if not file.is_file():
-        costs = count_costs(cache.tokens, cache.offset, cache.length, index.pairs, index.samples)
-        with atomic_file(file) as temporary, temporary.open("wb") as stream:
-            np.save(stream, costs, allow_pickle=False)
+        with locked(lock_beside(file), file, "let it end", wait_seconds=math.inf):
+            if not file.is_file():  # else another rank has counted
+                costs = count_costs(cache.read, cache.offset, cache.length, index.pairs, index.samples)
+                with atomic_file(file) as temporary, temporary.open("wb") as stream:
+                    np.save(stream, costs, allow_pickle=False)
     found: np.ndarray = np.load(file, allow_pickle=False)
     return found
 
 
 def count_costs(
-    tokens: np.ndarray, offset: np.ndarray, lengths: np.ndarray, pairs: TopicPairs, samples: np.ndarray
+    read: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    offset: np.ndarray,
+    lengths: np.ndarray,
+    pairs: TopicPairs,
+    samples: np.ndarray,
 ) -> np.ndarray:
     """What `topic_costs` keeps, of tokens that lie anywhere.
 
     Args:
-        tokens: (num_tokens,) ids.
+        read: the tokens of stretches, as `TokenCache.read`.
         offset: (num_samples,) where each sample begins.
         lengths: (num_samples,) its tokens.
         pairs: topics of all samples.
@@ -65,9 +75,6 @@ def count_costs(
     order = np.lexsort((chance, topic))  # by topic, within it in random order
     topic, owner = topic[order], owner[order]
     length = lengths[owner].astype(np.int64)
-    ends = np.cumsum(length)
-    total = int(ends[-1]) if len(ends) else 0
-    place = np.arange(total) + np.repeat(offset[owner] - (ends - length), length)
-    rows = TokenRows(tokens[place].astype(np.int64), np.repeat(np.arange(len(owner)), length))
+    rows = TokenRows(read(offset[owner], length).astype(np.int64), np.repeat(np.arange(len(owner)), length))
     half = np.arange(len(owner)) % 2
     return np.stack(mean_costs(rows, half, topic, num_topics))

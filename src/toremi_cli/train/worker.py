@@ -149,10 +149,15 @@ def open_run_cache(config: TrainConfig, build: bool) -> Any:
     """The token cache of a run's corpus and its index, built first where they are missing (`build`) or waited for."""
     from toremi_cli.train.foreign import open_foreign_cache
     from toremi_cli.train.index_folder import open_index
+    from toremi_cli.train.token_table import is_token_table, open_token_table
     from toremi_cli.train.tokens import open_cache
 
     workdir, tokenizer = Path(config.workdir), config.tokenizer_path
-    if config.tokens:
+    if config.tokens and is_token_table(config.tokens):
+        build = build or is_first_here()  # each machine has its own
+        named = tokenizer if config.tokenizer else None
+        cache = open_token_table(workdir, config.tokens, named, config.cache_gb, build)
+    elif config.tokens:
         cache = open_foreign_cache(workdir, Path(config.tokens), tokenizer, build)
     else:
         cache = open_cache(workdir, config.annotated_path, tokenizer, build)
