@@ -32,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "quiet": True,
 }
 POLICIES = ({"name": "toremi-2", "normalize": True}, {"name": "toremi", "apply": "both"})
+"""Under the second one, a thread writes the checkpoints."""
 
 
 def attempt(config: TrainConfig, resume: bool) -> None:
@@ -41,6 +42,7 @@ def attempt(config: TrainConfig, resume: bool) -> None:
 
 def start(workdir: Path, name: str, policy: dict[str, Any], resume: bool) -> multiprocessing.Process:
     settings = {**SETTINGS, "model": str(workdir / "dropout.json"), "workdir": str(workdir), "policy": policy}
+    settings["async_checkpoint"] = policy is POLICIES[1]
     process = multiprocessing.get_context("fork").Process(
         target=attempt, args=(TrainConfig(name=name, **settings), resume)
     )

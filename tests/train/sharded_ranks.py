@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +24,9 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import save_file
 
 from tests.train.both_ranks import config
-from toremi_cli.errors import UsageError
+from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.runs.checkpoints import list_checkpoints
-from toremi_cli.train import loop, state
+from toremi_cli.train import checkpoint, loop, state
 from toremi_cli.train.checkpoint import MODEL, OPTIMIZER, model_tensors, optimizer_tensors
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.run import Training
@@ -68,7 +70,8 @@ def variant(workdir: Path, name: str) -> TrainConfig:
 def main() -> None:
     """Train; again with the model loaded by the first rank alone, checkpoints in a thread; go on after step 8.
 
-    Go on with what one rank has trained. Train the variants, go on with each after step 4. Ask for FSDP 1.
+    Go on with what one rank has trained. Train the variants, go on with each after step 4. Ask for FSDP 1. Train with
+    folders apart; with a full disk; and die.
     """
     workdir = Path(sys.argv[1])
     offer_fsdp_on_cpus()
@@ -85,6 +88,51 @@ def main() -> None:
         train(sharded(workdir, "first"), FSDP_VERSION="1")
     except UsageError as problem:
         print("REFUSED", problem)
+    os.environ["LOCAL_RANK"] = "0"
+    train(on_machine(workdir, "apart"))
+    train_on_a_full_disk(replace(on_machine(workdir, "full"), async_checkpoint=True))
+    if rank() == 1:
+        die_writing(8)
+    try:
+        train(on_machine(workdir, "dying"))
+    except RuntimeError as problem:
+        print("DIED", problem, flush=True)
+        os._exit(0)
+
+
+def rank() -> int:
+    return torch.distributed.get_rank()
+
+
+def on_machine(workdir: Path, name: str) -> TrainConfig:
+    """A run of 12 steps for which each rank has a workdir of its own, as on machines that share no folder."""
+    settings = replace(sharded(workdir, name), max_steps=12, checkpoint_every=4)
+    return replace(settings, workdir=str(workdir.with_name(f"machine-{rank()}")))
+
+
+def train_on_a_full_disk(settings: TrainConfig) -> None:
+    """It is the second rank's that is full."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if rank() == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # bytes a file may have: less than a shard
+    try:
+        train(settings)
+    except TrainingError as problem:
+        print("FULL", problem)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def die_writing(step: int) -> None:
+    """Have this process killed where it has written its shard of a step, and perhaps the others theirs."""
+    write = checkpoint.write_shard
+
+    def write_and_die(path: Path, parts: Any) -> None:
+        write(path, parts)
+        if f"checkpoint-{step}." in path.parent.name:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint.write_shard = write_and_die
 
 
 def train(settings: TrainConfig, resume: bool = False, **more: str) -> None:
@@ -119,8 +167,8 @@ def keep_what_is_saved_and_restored() -> None:
         if run.step == 8:
             keep_whole(run, "saved")
 
-    def restore(run: Training, checkpoint: Path) -> None:
-        restored(run, checkpoint)
+    def restore(run: Training, folder: Path) -> None:
+        restored(run, folder)
         keep_whole(run, "restored")
 
     loop.save, state.restore = save, restore  # type: ignore[attr-defined]
@@ -137,7 +185,7 @@ def keep_whole(run: Training, name: str) -> None:
 def resume_copy(settings: TrainConfig, name: str, **more: str) -> None:
     """Go on with a copy of a run from its last checkpoint but one."""
     run = Path(settings.workdir) / "runs" / settings.run_name
-    if torch.distributed.get_rank() == 0:
+    if rank() == 0:
         copy_stopped(run, run.with_name(f"{name}-toremi"))
     torch.distributed.barrier()
     train(replace(settings, name=f"{name}-toremi"), resume=True, **more)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -66,9 +67,35 @@ def save(tmp_path, workdir, model, optimizer, shapes):
     return written(tmp_path, model, parts, workdir / "tokenizer")
 
 
+def test_what_a_thread_writes_is_what_stood_when_it_was_told(workdir, tmp_path):
+    model = small_model()
+    before = {name: tensor.clone() for name, tensor in model_tensors(model)}
+    writer = CheckpointWriter(in_thread=True, world_size=1, timeout=timedelta(minutes=1))
+    content = content_of(tmp_path, model, {"accumulators/x": torch.ones(1)}, workdir / "tokenizer")
+    writer.write(content, at_once=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    writer.wait()
+    found = dict(load_checkpoint_model(tmp_path / "checkpoint-3", exact=True).named_parameters())
+    assert found and all(tensor.equal(before[name]) for name, tensor in found.items())
+
+    (tmp_path / "file").touch()
+    writer.write(replace(content, run=tmp_path / "file"), at_once=False)
+    with pytest.raises(TrainingError, match=r"file/checkpoint-3: cannot write the checkpoint .* run the same command"):
+        writer.write(content, at_once=False)
+    writer.wait()
+
+
 def written(run, model, tensors, tokenizer):
     """A checkpoint of step 3 as the only rank writes it."""
-    content = Content(
+    writer = CheckpointWriter(in_thread=False, world_size=1, timeout=timedelta(minutes=1))
+    writer.write(content_of(run, model, tensors, tokenizer), at_once=False)
+    return run / "checkpoint-3"
+
+
+def content_of(run, model, tensors, tokenizer):
+    return Content(
         run=run,
         step=3,
         shard=shard_name(0, 1),
@@ -80,8 +107,6 @@ def written(run, model, tensors, tokenizer):
         keep=2,
         owns_folder=True,
     )
-    CheckpointWriter(in_thread=False, world_size=1, timeout=timedelta(minutes=1)).write(content, at_once=False)
-    return run / "checkpoint-3"
 
 
 @pytest.mark.parametrize("tied", [True, False])

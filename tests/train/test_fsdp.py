@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -26,23 +28,28 @@ from tests.train.sharded_ranks import (
 )
 from tests.train.smallrun import assert_alike, metrics, weights
 from toremi_cli.errors import TrainingError
+from toremi_cli.runs.record import FINISHED, read_run
 from toremi_cli.train import loop, state
+from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.model import load_checkpoint_model
 from toremi_cli.train.shards import Shards
-from toremi_cli.train.worker import run_worker
+from toremi_cli.train.worker import open_run_cache, run_worker
 
 
 @pytest.fixture(scope="module")
 def both_ranks(workdir, one_rank):
-    """The runs of `tests.train.sharded_ranks`; what the ranks printed."""
+    """The runs of `tests.train.sharded_ranks`; what the ranks printed, until the second one died."""
+    open_run_cache(replace(sharded(workdir, "any"), topics="fine"), build=True)
+    for rank in range(2):
+        shutil.copytree(workdir, workdir.with_name(f"machine-{rank}"), ignore=shutil.ignore_patterns("runs"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     ranks = [_start(workdir, rank, port) for rank in range(2)]
     printed = []
-    for process in ranks:
+    for process, code in zip(ranks, (0, -signal.SIGKILL), strict=True):
         out, err = process.communicate(timeout=1800)
-        assert process.returncode == 0, err
+        assert process.returncode == code, err
         printed.append(out)
     return printed
 
@@ -126,6 +133,7 @@ def assert_equal(some, others):
     assert all(some[name].equal(others[name]) for name in some)
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_shards_hold_what_the_ranks_have_bit_for_bit_and_torch_reads_them(workdir, both_ranks):
     run = workdir / "runs" / "sharded-toremi"
     saved, checkpoint = load_file(run / "saved.safetensors"), run / "checkpoint-8"
@@ -173,6 +181,39 @@ def test_what_reads_models_says_how_shards_become_one(workdir, both_ranks):
     shard = copy / "checkpoint-8" / "shard-00001-of-00002.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1])
     assert_one_line_error(call("export", "midway-toremi", "-w", workdir, "--to", "hf"), f"{shard}: damaged")
+
+
+def test_machines_without_a_common_folder_each_keep_their_shards(workdir, both_ranks):
+    """And one goes on alone where their folders are brought together: after a kill in the middle of writing, too."""
+    machines = [workdir.with_name(f"machine-{rank}") / "runs" for rank in range(2)]
+    for rank, runs in enumerate(machines):
+        names = {path.name for path in (runs / "apart-toremi" / "checkpoint-8").glob("*.*")}
+        assert names >= {f"shard-{rank:05}-of-00002.safetensors", "config.json", "tokenizer.json"}
+        assert not names & {"model.safetensors", f"shard-{1 - rank:05}-of-00002.safetensors"}
+        assert read_run(runs / "apart-toremi")["status"] == FINISHED
+        assert [path.name for path in (runs / "dying-toremi").glob("checkpoint-*")] == ["checkpoint-4"]
+    ends = [AutoModelForCausalLM.from_pretrained(runs / "apart-toremi" / "checkpoint-12") for runs in machines]
+    assert_equal(*[dict(model.named_parameters()) for model in ends])
+
+    assert "DIED" in both_ranks[0]
+    run = machines[1] / "dying-toremi"
+    config = replace(TrainConfig.from_json(read_run(run)["config"]), grad_accumulation=None)
+    missing = run / "checkpoint-4" / "shard-00000-of-00002.safetensors"
+    with pytest.raises(TrainingError, match=f"{missing}: missing, the shard of rank 0; .* bring these together"):
+        run_worker(config, resume=True)
+    shutil.copyfile(machines[0] / "dying-toremi" / "checkpoint-4" / missing.name, missing)
+    run_worker(config, resume=True)
+    alone, other = parameters(run, 12), parameters(machines[0] / "apart-toremi", 12)
+    assert all(alone[key].allclose(other[key], atol=2e-3) for key in other)
+    assert not list(run.glob(".*"))
+
+
+def test_what_one_rank_could_not_write_none_has(workdir, both_ranks):
+    """All say the same of it, with the next checkpoint, since a thread wrote."""
+    for rank, printed in enumerate(both_ranks):
+        run = workdir.with_name(f"machine-{rank}") / "runs" / "full-toremi"
+        assert re.search(r"FULL .*machine-1/\S+/checkpoint-4: cannot write the checkpoint .*earlier .* intact", printed)
+        assert not [path for path in run.iterdir() if "checkpoint" in path.name]
 
 
 def test_the_first_fsdp_is_refused(both_ranks):

@@ -139,7 +139,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(workdir, pretrain
 
 def test_sigterm_saves_and_says_how_to_go_on(workdir, whole):
     run = workdir / "runs" / "stopped"
-    process = start(workdir, "--name", "stopped")
+    process = start(workdir, "--name", "stopped", "--async-checkpoint")
     wait_for_step(process, run, 6)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()

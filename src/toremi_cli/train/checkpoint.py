@@ -94,6 +94,8 @@ class Content:
         if self.model_state is None:
             self.model.config.save_pretrained(self._temporary)  # type: ignore[union-attr, operator]
         else:
+            # transformers lets rank 0 alone write; here it is the first rank of each folder.
+            self.model.should_save_on_this_rank = lambda is_main_process: True  # type: ignore[assignment]
             self.model.save_pretrained(self._temporary, state_dict=self.model_state)  # type: ignore[operator]
         write_json(self._temporary / STATE, {**self.state, "step": self.step, "version": STATE_VERSION})
         _sync(path for path in self._temporary.iterdir() if not path.name.startswith("shard-"))
