@@ -8,6 +8,7 @@ for it, its stretches are fetched by themselves: what is fetched is what is used
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -94,7 +95,6 @@ class TokenStore:
         block_bytes = self.block_tokens * remote.dtype.itemsize
         fits = num_tokens * remote.dtype.itemsize <= most_bytes
         self.most_blocks = self.num_blocks if fits else int(most_bytes // block_bytes)
-        self._here: set[int] = set()
         self._wanted: set[int] = set()
         self._queue: SimpleQueue[int] = SimpleQueue()
         self._has_room = self.most_blocks > 0
@@ -123,23 +123,21 @@ class TokenStore:
         return np.concatenate([np.zeros(0, self.remote.dtype), *(piece for piece in pieces if piece is not None)])
 
     def _kept(self, begin: int, end: int) -> np.ndarray | None:
-        """A stretch from the disk; None where it isn't there, and its blocks are wanted from now on."""
-        size, pieces = self.block_tokens, []
-        blocks = range(begin // size, -(-end // size))
-        absent = [block for block in blocks if block not in self._here and not self._file(block).exists()]
-        if absent:
-            self._want(absent)
-            return None
-        self._here.update(blocks)
-        try:
-            for block in blocks:
-                first, last = max(begin, block * size), min(end, (block + 1) * size)
-                offset = (first - block * size) * self.remote.dtype.itemsize
-                pieces.append(np.fromfile(self._file(block), self.remote.dtype, last - first, offset=offset))
-        except FileNotFoundError:  # somebody has made room
-            self._here.clear()
-            return None
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [np.zeros(0, self.remote.dtype)])
+        """A stretch from the disk; None where it isn't there, and its block is wanted from now on."""
+        pieces, size = [], self.remote.dtype.itemsize
+        for block in range(begin // self.block_tokens, -(-end // self.block_tokens)):
+            first, last = self._tokens_of(block)
+            at, until = max(begin, first), min(end, last)
+            try:  # opened anew, of thousands: cheaper than a map, and one that is gone is told at once
+                file = os.open(self._name(block), os.O_RDONLY)
+            except FileNotFoundError:
+                self._want(block)
+                return None
+            try:
+                pieces.append(os.pread(file, (until - at) * size, (at - first) * size))
+            finally:
+                os.close(file)
+        return np.frombuffer(b"".join(pieces), self.remote.dtype)
 
     def peek(self, begins: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
         """Stretches from the store itself, those that lie close together by one request."""
@@ -156,18 +154,17 @@ class TokenStore:
             pieces[i] = found[g][begins[i] - firsts[g] : ends[i] - firsts[g]]
         return pieces
 
-    def _file(self, block: int) -> Path:
-        return self.folder / f"{block:06d}.bin"
+    def _name(self, block: int) -> str:
+        return f"{self.folder}/{block:06d}.bin"
 
     def _tokens_of(self, block: int) -> tuple[int, int]:
         """Its first token, and the one after its last."""
         return block * self.block_tokens, min((block + 1) * self.block_tokens, self.num_tokens)
 
-    def _want(self, blocks: list[int]) -> None:
-        for block in blocks if self._has_room else ():
-            if block not in self._wanted:
-                self._wanted.add(block)
-                self._queue.put(block)
+    def _want(self, block: int) -> None:
+        if self._has_room and block not in self._wanted:
+            self._wanted.add(block)
+            self._queue.put(block)
 
     def _keep_wanted(self) -> None:
         """Fetch the blocks that are wanted, as long as there is room for them."""
@@ -202,7 +199,7 @@ class TokenStore:
 
     def _keep(self, block: int) -> None:
         """Put a block on the disk, unless another rank is doing so or there is no room."""
-        file = self._file(block)
+        file = Path(self._name(block))
         with suppress(BusyError), locked(lock_beside(file), file, "", wait_seconds=0):
             if file.exists():
                 return
