@@ -1,0 +1,134 @@
+"""What each constant and each part of the policy `toremi` is worth: halved, doubled, left out.
+
+    python benchmarks/policy_constants.py WORKDIR --model model.json --seeds 101,102
+
+WORKDIR holds a table `annotated`. Every variant and `uniform` train on it with the same data and seeds; sources whose
+names begin with --junk are no clean text. Prints the difference to `uniform` at the same seed, in macro bits per byte
+of validation text over the clean sources, and the part of `uniform`'s tokens that was saved. Finished runs are left
+alone, so that it goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+
+CONSTANTS = {"ENOUGH": (0.325, 1.3), "STEEP": (4.0, 16.0), "FLOOR": (0.4, 1.0), "MEMORY": (2.0, 8.0)}
+"""Half and double of each; FLOOR is a part of the natural share, 1 at most."""
+PARTS = {
+    "without n-grams": "T.uses_ngrams = False",
+    "without words": "change(lambda s: {'word_gain': torch.full_like(s.word_gain, torch.nan)})",
+    "without the model": "T._updated = lambda self, losses, stats, stage: self.weights",
+    "natural shares": "P.FLOOR = 1.0; C['w_max'] = 1.0",
+    "equal shares alone": "P.STEEP = 0.0",
+}
+"""What is left out of the rule, as a change of the module before the command runs."""
+CHANGE = """
+import dataclasses, sys, torch
+from toremi_cli.reweight.policies import toremi as P
+T, C = P.Toremi, {}
+before, make = T._updated, T.__init__
+def change(of):
+    T._updated = lambda self, losses, stats, stage: before(
+        self, losses, dataclasses.replace(stats, **of(stats)), stage)
+def init(self, config, *rest):
+    make(self, dataclasses.replace(config, **C), *rest)
+T.__init__ = init
+"""
+ONE_RANK = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+MEASURED = 8
+"""Times in a run that held-out text is measured."""
+
+
+def main() -> None:
+    """Train what is missing; print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--model", type=Path, required=True, help="config.json of transformers")
+    parser.add_argument("--seeds", default="101")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--junk", default="junk_", help="how sources that are junk begin")
+    parser.add_argument("--only", help="these variants, separated by commas")
+    options = parser.parse_args()
+    variants = {
+        "uniform": "",
+        "toremi": "",
+        **{name: change for name, change in changes() if wanted(name, options.only)},
+    }
+    print("| | " + " | ".join(f"seed {seed} | saved" for seed in options.seeds.split(",")) + " |")
+    print("|---|" + "---:|---:|" * len(options.seeds.split(",")))
+    for name, change in variants.items():
+        cells = [cell(name, change, int(seed), options) for seed in options.seeds.split(",")]
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def changes() -> list[tuple[str, str]]:
+    """Name of each variant, and the Python that makes it."""
+    constants = [(f"{name} {value:g}", f"P.{name} = {value}") for name, values in CONSTANTS.items() for value in values]
+    return [*constants, *PARTS.items()]
+
+
+def wanted(name: str, only: str | None) -> bool:
+    """Whether a variant is among those asked for."""
+    return only is None or name in only.split(",")
+
+
+def cell(name: str, change: str, seed: int, options: argparse.Namespace) -> str:
+    """A variant's difference to `uniform`, and what it saves."""
+    course, uniform = (curve(trained(n, c, seed, options), options.junk) for n, c in ((name, change), ("uniform", "")))
+    if name == "uniform":
+        return f"{uniform[-1][1]:.3f} | "
+    return f"{course[-1][1] - uniform[-1][1]:+.3f} | {saved(course, uniform)}"
+
+
+def trained(name: str, change: str, seed: int, options: argparse.Namespace) -> Path:
+    """The folder of a finished run."""
+    run = f"constants-{name.replace(' ', '-')}-s{seed}"
+    folder = options.workdir / "runs" / run
+    record = folder / "run.json"
+    if record.exists() and json.loads(record.read_text("utf-8")).get("status") == "finished":
+        return folder
+    arguments = [
+        "pretrain", "--workdir", options.workdir, "--name", run, "--seed", seed, "--model", options.model,
+        "--topics", "fine", "--policy", "uniform" if name == "uniform" else "toremi", "--gpus", 0,
+        "--max-steps", options.steps, "--interval", max(options.steps // 80, 1), "--batch-size", 8,
+        "--learning-rate", 0.002, "--warmup-steps", options.steps // MEASURED,
+        "--eval-every", options.steps // MEASURED, "--eval-samples", 48, "--quiet",
+    ]  # fmt: skip
+    call = f"{CHANGE}{change}\nfrom toremi_cli.cli import main\nsys.argv = ['toremi', *sys.argv[1:]]\nmain()"
+    command = [sys.executable, "-c", call, *map(str, arguments)]
+    subprocess.run(command, check=True, env=os.environ | ONE_RANK, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def curve(folder: Path, junk: str) -> list[tuple[int, float]]:
+    """Tokens seen and bits per byte, the mean over the clean sources."""
+    table = ds.dataset(folder / "metrics", exclude_invalid_files=True).to_table().to_pylist()
+    found: dict[int, list[float]] = {}
+    for row in table:
+        domain = row["domain"]
+        if row["name"] == "eval_bits_per_byte" and domain not in ("all", "macro") and not domain.startswith(junk):
+            found.setdefault(row["tokens_seen"], []).append(row["value"])
+    return sorted((tokens, float(np.mean(values))) for tokens, values in found.items())
+
+
+def saved(course: list[tuple[int, float]], uniform: list[tuple[int, float]]) -> str:
+    """The part of `uniform`'s tokens that weren't needed for its final value; by a line between two measurements."""
+    tokens, bits = np.array(course).T
+    end = uniform[-1][1]
+    if bits.min() > end:
+        return "-"
+    after = int(np.flatnonzero(bits <= end)[0])
+    reached = np.interp(end, [bits[after], bits[after - 1]], [tokens[after], tokens[after - 1]]) if after else tokens[0]
+    return f"{1 - reached / uniform[-1][0]:.0%}"
+
+
+if __name__ == "__main__":
+    main()
