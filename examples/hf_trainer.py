@@ -108,7 +108,7 @@ def main() -> None:
             lr_scheduler_type="cosine",
             warmup_steps=options.steps // 20,
             eval_strategy="steps",
-            eval_steps=max(options.steps // 12, 1),
+            eval_steps=max(options.steps // 8, 1),
             per_device_eval_batch_size=32,
             save_strategy="no",
             report_to="none",
