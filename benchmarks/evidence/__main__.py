@@ -19,7 +19,7 @@ from benchmarks.evidence.corpora import prepare, unseen_text
 from benchmarks.evidence.grid import PRESETS, Arm, Preset, cells
 from benchmarks.evidence.rates import chosen_rate
 from benchmarks.evidence.report import write_report
-from benchmarks.evidence.results import collect, write_results
+from benchmarks.evidence.results import collect, write_beside, write_results
 from benchmarks.evidence.runs import measure, measure_unseen, train
 from benchmarks.evidence.tuning import tune
 
@@ -39,6 +39,7 @@ def main() -> None:
         run_grid(preset, options.out, options.domains, options.junk, time.monotonic() + 60 * options.until)
     results = collect(preset, options.out)
     write_results(results, options.out / "results.parquet")
+    write_beside(results, options.out / "beside-uniform.csv")
     write_report(options.preset, preset, results, options.out, options.report or options.out / "evidence.md")
 
 

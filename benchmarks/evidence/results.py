@@ -1,7 +1,8 @@
-"""What the runs came to, in one table: a number a row."""
+"""What the runs came to: in one table, a number a row; and beside the baseline, a run a row."""
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -130,3 +131,37 @@ def write_results(results: list[Result], path: Path) -> None:
     """Write the one table of all results."""
     table = pa.Table.from_pylist([row for result in results for row in rows_of(result)])
     pq.write_table(table, path, compression="zstd")
+
+
+def write_beside(results: list[Result], path: Path) -> None:
+    """Write what each run came to beside the baseline at the same seed, as CSV: what docs/results.md shows."""
+    baseline = baseline_label([result.cell.label for result in results])
+    base = {(r.cell.arm, r.cell.seed): r for r in results if r.cell.label == baseline}
+    pairs = ((r, base.get((r.cell.arm, r.cell.seed))) for r in results if r.cell.label != baseline)
+    rows = [beside(result, partner) for result, partner in pairs if partner is not None]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0] if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def beside(result: Result, base: Result) -> dict[str, object]:
+    """A run beside the baseline's of the same arm and seed; AUROC and weight are empty where nothing is noise."""
+    ours, theirs = result.bits_per_byte, base.bits_per_byte
+    clean = [name for name in ours if name not in {"macro", "micro"} | result.noisy_sources]
+    unseen = result.unseen_bits_per_byte - base.unseen_bits_per_byte
+    noise = result.noise
+    return {
+        "arm": result.cell.arm.name,
+        "policy": result.cell.trained_by,
+        "seed": result.cell.seed,
+        "learning_rate": result.learning_rate,
+        "tokens": result.num_tokens,
+        "uniform": round(theirs["macro"], 3),
+        "difference": round(ours["macro"] - theirs["macro"], 3),
+        "saved": round(result.saved, 2),
+        "unseen": "" if math.isnan(unseen) else round(unseen, 3),
+        "worst_source": round(max(ours[name] / theirs[name] - 1 for name in clean), 3),
+        "auroc": "" if noise is None else round(noise.auroc, 2),
+        "noisy_weight": "" if noise is None else round(noise.noisy_weight, 2),
+    }
