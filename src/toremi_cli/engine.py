@@ -81,8 +81,15 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers:
             for job in as_completed(jobs):
                 yield jobs[job], job.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            _stop(pool)
             raise
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End the processes where they stand: whoever tries again would meet what they go on writing."""
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
+    pool.shutdown(cancel_futures=True)
 
 
 def _end_with_parent() -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,13 @@ import pytest
 from tests.corpus.test_stage import build, write_corpus
 from tests.realtext import news_articles
 from tests.shell import environment
+from toremi_cli.corpus import byte_ranges
 from toremi_cli.corpus import parts as corpus_parts
+from toremi_cli.corpus.byte_ranges import cut_file
 from toremi_cli.corpus.config import CorpusConfig
-from toremi_cli.corpus.listing import CorpusFile
+from toremi_cli.corpus.json_values import json_lines
+from toremi_cli.corpus.listing import CorpusFile, filesystem_of, list_corpus
+from toremi_cli.corpus.opening import open_bytes
 from toremi_cli.corpus.parts import note_of_slow_file, part_files
 from toremi_cli.corpus.split import CutFinder
 from toremi_cli.corpus.stage import build_samples
@@ -169,6 +174,53 @@ def test_no_such_engine(corpus, tmp_path):
         build_samples(str(corpus), Workdir(tmp_path), CorpusConfig(), engine="dask")
 
 
+@pytest.fixture(scope="module")
+def one_file(tmp_path_factory):
+    """All in one file: without ids, so that these are lines' numbers; an empty line, and one as long as many others."""
+    folder = tmp_path_factory.mktemp("one")
+    texts = news_articles()
+    lines = [json.dumps({"text": text}) for text in (*texts[:90], "\n".join(texts[90:140]), *texts[140:200])]
+    (folder / "all.jsonl").write_text("\n".join([*lines[:50], "", *lines[50:], "{broken"]))
+    return folder
+
+
+def test_a_huge_file_is_cut_and_comes_out_the_same(one_file, tmp_path, monkeypatch):
+    manifest, rows = build_with(one_file, tmp_path / "whole", 1, on_error="skip")
+    assert manifest["num_shards"] == 1 and manifest["num_skipped"] == 1
+    monkeypatch.setattr(corpus_parts, "PART_BYTES", 50_000)
+    cut, cut_rows = build_with(one_file, tmp_path / "cut", 2, on_error="skip")
+    assert cut["num_shards"] > 3 and cut_rows == rows
+    assert all(cut[fact] == manifest[fact] for fact in FACTS)
+    with pytest.raises(CorpusError, match=r"all.jsonl:153: not valid JSON"):
+        build_with(one_file, tmp_path / "fail", 2)
+
+
+def test_ranges_hold_each_line_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(byte_ranges, "READ_BYTES", 7)
+    path = tmp_path / "a.jsonl"
+    lines = [b'{"text": "%d"}' % n for n in range(40)]
+    lines[9] = b""
+    path.write_bytes(b"\n".join(lines))
+    (file,) = list_corpus(str(path)).files
+    filesystem = filesystem_of(str(path))
+    for size in (1, 20, 33, 100, 200):
+        found = []
+        for piece in cut_file(filesystem, file, size):
+            with open_bytes(filesystem, piece) as stream:
+                found += [(number + piece.lines_before, row["text"]) for number, row in json_lines(stream, "a", None)]
+        assert found == [(n + 1, str(n)) for n in range(40) if n != 9]
+    assert len(cut_file(filesystem, file, 1)) == 39
+    assert cut_file(filesystem, file, 300) == [file], "small"
+
+
+def test_what_is_no_object_a_line_is_not_cut(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"text": "a"}, {"text": "b"}], indent=1))
+    (file,) = list_corpus(str(path)).files
+    assert cut_file(filesystem_of(str(path)), file, 4) == [file]
+    assert cut_file(filesystem_of(str(path)), replace(file, compression="gz"), 4) == [replace(file, compression="gz")]
+
+
 def file_of(name, size, compression=None):
     return CorpusFile(name, name, "jsonl", compression, size, "", name, "s")
 
@@ -205,8 +257,9 @@ def test_a_file_that_one_process_is_busy_with_for_hours_is_told():
     large, small = file("all.jsonl.gz", 12.5, "gz"), [file(f"{n}.jsonl", 1) for n in range(50)]
     assert note_of_slow_file([large, *small], 16) == (
         "all.jsonl.gz (gz): 50 GB of text in one file, which one process reads in about 9.3 hours, "
-        "long after the other 15 have ended; split it"
+        "long after the other 15 have ended; split it, or unpack it"
     )
+    assert note_of_slow_file([file("all.jsonl", 50), *small], 16) is None, "it is cut"
     assert note_of_slow_file([large, *small], 4) is None, "the others are no faster"
     assert note_of_slow_file([large, *small], 1) is None
     assert note_of_slow_file(small, 64) is None, "an hour at most"

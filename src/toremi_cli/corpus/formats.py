@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from toremi_cli.corpus.delimited import csv_rows, tsv_rows
-from toremi_cli.corpus.json_values import json_rows
+from toremi_cli.corpus.json_values import json_lines, json_rows
 from toremi_cli.corpus.rows import BOM, BadRow, Row, Wanted, not_utf8, refuse_twice
 from toremi_cli.errors import CorpusError, reason
 
@@ -124,6 +124,7 @@ ROW_READERS: dict[str, RowReader] = {
     "text": text_rows,
     "code": text_rows,
     "json": json_rows,
+    "lines": json_lines,
     "csv": csv_rows,
     "tsv": tsv_rows,
     "parquet": parquet_rows,

@@ -38,6 +38,11 @@ def json_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
         yield number, row
 
 
+def json_lines(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
+    """One object a line, empty lines passed over, of a range of a file whose first line is one."""
+    return ((number, json_row(line)) for number, line in enumerate(file, 1) if line.strip())
+
+
 def json_row(line: bytes) -> dict[str, Any] | BadRow:
     """The object on a line."""
     try:

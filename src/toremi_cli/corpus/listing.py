@@ -63,6 +63,10 @@ class CorpusFile:
     """Rows among source code: a program's data, unless they have a text."""
     problem: str = ""
     """Why it cannot be read, where the listing shows it."""
+    begin: int = 0
+    """First byte, of a range of a file; its `size` is the range's."""
+    lines_before: int = 0
+    """Lines of the file before a range."""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ def open_bytes(filesystem: Any, file: CorpusFile) -> Iterator[io.BufferedReader]
         with filesystem.open(file.path, "rb") as raw:
             if 0 < file.size <= lfs.MOST_BYTES:
                 _refuse_pointer(raw, file)
-            stream = _decompressed(raw, file.compression)
-            if file.format not in BINARY:
+            stream = _range(raw, file) if file.format == "lines" else _decompressed(raw, file.compression)
+            if file.format not in BINARY and not file.begin:
                 _refuse_utf16(stream.peek(4)[:4], file)
             yield stream
     except CorpusError:
@@ -61,6 +61,27 @@ def _decompressed(raw: IO[bytes], compression: str | None) -> io.BufferedReader:
     if compression == "zst":
         return io.BufferedReader(_ZstdReader(raw), READ_BYTES)
     return io.BufferedReader(raw, READ_BYTES)  # type: ignore[arg-type]
+
+
+def _range(raw: IO[bytes], file: CorpusFile) -> io.BufferedReader:
+    raw.seek(file.begin)
+    return io.BufferedReader(_Limited(raw, file.size), READ_BYTES)
+
+
+class _Limited(io.RawIOBase):
+    """The next bytes of a file, so many."""
+
+    def __init__(self, raw: IO[bytes], size: int) -> None:
+        self._raw, self._left = raw, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._raw.read(min(len(buffer), self._left))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
 
 
 class _ZstdReader(io.RawIOBase):

@@ -1,7 +1,8 @@
-"""A corpus in parts: files that follow one another, worked on by one process and kept in a folder of its own.
+"""A corpus in parts: files that follow one another, or a range of a huge one, each worked on by one process.
 
-A part depends on its files alone, so it can be read on any core of any machine, and what comes out doesn't depend on
-which. What concerns them all (repeated ids, duplicates, the held-out split) is settled between them by hashes.
+A part has a folder of its own and depends on its files alone, so it can be read on any core of any machine, and what
+comes out doesn't depend on which. What concerns them all (repeated ids, duplicates, the held-out split) is settled
+between them by hashes.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from toremi_cli.corpus.byte_ranges import can_be_cut, cut_file
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.listing import CorpusFile, Paths
 from toremi_cli.corpus.readers import Corpus
@@ -22,10 +24,10 @@ from toremi_cli.provenance import Provenance
 
 FOLDER = "_parts"
 FILES = "files.json"
-VERSION = 3
+VERSION = 4
 """Of what is kept about a part: with another one, an interrupted run begins again."""
 PART_BYTES = 64_000_000
-"""Text in a part, about; one file is never divided."""
+"""Text in a part, about."""
 MOST_PARTS = 16_384
 """In a larger corpus the parts are larger."""
 EXPANSION = 4
@@ -94,21 +96,27 @@ def text_bytes(file: CorpusFile) -> int:
 
 def note_of_slow_file(files: Sequence[CorpusFile], workers: int) -> str | None:
     """What to say of a file that keeps one process busy long after the others; None where there is none."""
-    largest = max(files, key=text_bytes)
+    largest = max(files, key=lambda file: 0 if can_be_cut(file) else text_bytes(file))
     size, all_bytes = text_bytes(largest), sum(map(text_bytes, files))
-    if size < SLOW_BYTES or size <= 2 * all_bytes / workers:
+    if can_be_cut(largest) or size < SLOW_BYTES or size <= 2 * all_bytes / workers:
         return None
     packed = f" ({largest.compression})" if largest.compression else ""
     return (
         f"{largest.shown}{packed}: {size / 1e9:,.0f} GB of text in one file, which one process reads in about "
         f"{size / BYTES_PER_SECOND / 3600:,.1f} hours, long after the other {workers - 1} have ended; split it"
+        + (", or unpack it" if can_be_cut(replace(largest, compression=None)) else "")
     )
 
 
+def part_bytes(files: Sequence[CorpusFile]) -> int:
+    """Bytes of text in a part, about."""
+    return max(PART_BYTES, sum(map(text_bytes, files)) // MOST_PARTS)
+
+
 def part_files(files: Sequence[CorpusFile]) -> list[list[CorpusFile]]:
-    """Files in their order, grouped into parts of about PART_BYTES of text."""
+    """Files in their order, grouped into parts."""
     sizes = [text_bytes(file) for file in files]
-    least = max(PART_BYTES, sum(sizes) // MOST_PARTS)
+    least = part_bytes(files)
     parts: list[list[CorpusFile]] = [[]]
     filled = 0
     for file, size in zip(files, sizes, strict=True):
@@ -124,7 +132,9 @@ def lay_out_parts(samples: Path, corpus: Corpus, location: Paths, provenance: Pr
     """Make the parts' folders, or find those of an interrupted run of the same plan."""
     root = samples / FOLDER
     plan = root / "plan.json"
-    grouped = part_files(corpus.listing.files)
+    files, filesystem = corpus.listing.files, corpus.listing.filesystem
+    size = part_bytes(files)
+    grouped = part_files([piece for file in files for piece in cut_file(filesystem, file, size)])
     parts = Parts(root.resolve(), location, corpus.config, provenance, len(grouped))
     wanted = {"fingerprint": provenance.fingerprint, "num_parts": len(grouped), "version": VERSION}
     if find_json(plan) != wanted:

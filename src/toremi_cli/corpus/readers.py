@@ -91,6 +91,7 @@ class Corpus:
             return
         with open_bytes(self.listing.filesystem, file) as stream:
             for number, row in ROW_READERS[file.format](stream, file.shown, fields.wanted):
+                number += file.lines_before
                 place = f"{file.shown}:{number}" if number else file.shown
                 if isinstance(row, BadRow):
                     self._pass_over(f"{place}: {row}", report)

@@ -143,7 +143,7 @@ def scan_part(parts: Parts, index: int, *, advance: Advance) -> None:
     with atomic_file(folder / HASHES) as path, path.open("wb") as file:
         np.savez(file, allow_pickle=False, **findings.arrays())
     write_json(folder / TEXT, findings.drawn.items())
-    hashes = [content_hash(corpus.listing.filesystem, file) for file in corpus.listing.files]
+    hashes = [content_hash(corpus.listing.filesystem, file) for file in corpus.listing.files if not file.begin]
     write_json(folder / FOUND, {**findings.as_record(), "file_hashes": hashes})
 
 
