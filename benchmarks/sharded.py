@@ -14,15 +14,17 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate.state import AcceleratorState
-from safetensors.numpy import load_file
 from tests.shell import environment
 from tests.train.both_ranks import config
 from tests.train.sharded_ranks import CHECKPOINTING, offer_fsdp_on_cpus, train
 from tests.train.smallrun import metrics, weights, write_workdir
 
 from toremi_cli.train import token_loss
+from toremi_cli.train.checkpoint import OPTIMIZER
 from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.shards import Shards
 from toremi_cli.train.worker import run_worker
 
 STEPS = 4
@@ -90,11 +92,19 @@ def _measured(*runs: Path) -> Iterator[Pair]:
 
 
 def _gradients(*runs: Path) -> Pair:
-    one, other = (load_file(run / f"checkpoint-{STEPS}" / "optimizer.safetensors") for run in runs)
+    one, other = (_optimizer(run / f"checkpoint-{STEPS}") for run in runs)
     names = [name for name in one if name.endswith("exp_avg")]
     assert names and one.keys() == other.keys()
     first, second = (np.concatenate([state[name].ravel() for name in names]) for state in (one, other))
     return first, second
+
+
+def _optimizer(checkpoint: Path) -> dict[str, np.ndarray]:
+    """The optimizer's tensors, whole."""
+    shards = Shards(checkpoint, len(list(checkpoint.glob("shard-*"))))
+    return {
+        key: shards.fill(OPTIMIZER + key, torch.empty(shape)).numpy() for key, shape in shards.below(OPTIMIZER).items()
+    }
 
 
 def main() -> None:

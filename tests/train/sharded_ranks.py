@@ -71,7 +71,7 @@ def main() -> None:
     """Train; again with the model loaded by the first rank alone, checkpoints in a thread; go on after step 8.
 
     Go on with what one rank has trained. Train the variants, go on with each after step 4. Ask for FSDP 1. Train with
-    folders apart; with a full disk; and die.
+    folders apart; go on there; with a full disk; and die.
     """
     workdir = Path(sys.argv[1])
     offer_fsdp_on_cpus()
@@ -90,6 +90,7 @@ def main() -> None:
         print("REFUSED", problem)
     os.environ["LOCAL_RANK"] = "0"
     train(on_machine(workdir, "apart"))
+    go_on_from_what_both_have(on_machine(workdir, "behind"))
     train_on_a_full_disk(replace(on_machine(workdir, "full"), async_checkpoint=True))
     if rank() == 1:
         die_writing(8)
@@ -108,6 +109,19 @@ def on_machine(workdir: Path, name: str) -> TrainConfig:
     """A run of 12 steps for which each rank has a workdir of its own, as on machines that share no folder."""
     settings = replace(sharded(workdir, name), max_steps=12, checkpoint_every=4)
     return replace(settings, workdir=str(workdir.with_name(f"machine-{rank()}")))
+
+
+def go_on_from_what_both_have(settings: TrainConfig) -> None:
+    """The second machine lacks the last checkpoint, as if it had died before it came to its name; then all."""
+    run = Path(settings.workdir) / "runs" / settings.run_name
+    copy_stopped(run.with_name("apart-toremi"), run, lacking=rank())
+    train(settings, resume=True)
+    for saved in list_checkpoints(run) if rank() == 1 else []:
+        shutil.rmtree(saved.folder)
+    try:
+        train(settings, resume=True)
+    except TrainingError as problem:
+        print("NONE", problem)
 
 
 def train_on_a_full_disk(settings: TrainConfig) -> None:
@@ -191,10 +205,12 @@ def resume_copy(settings: TrainConfig, name: str, **more: str) -> None:
     train(replace(settings, name=f"{name}-toremi"), resume=True, **more)
 
 
-def copy_stopped(run: Path, copy: Path) -> None:
+def copy_stopped(run: Path, copy: Path, lacking: int = 1) -> None:
     """The run as a kill after its last checkpoint but one would have left it, under another name."""
     shutil.copytree(run, copy)
-    shutil.rmtree(list_checkpoints(copy)[-1].folder)
+    saved = list_checkpoints(copy)
+    for last in saved[len(saved) - lacking :]:
+        shutil.rmtree(last.folder)
     record = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps({**record, "config": {**record["config"], "name": copy.name}}))
 

@@ -168,7 +168,7 @@ def test_one_rank_goes_on_with_what_sharded_ranks_saved_and_they_with_its(workdi
 def test_what_reads_models_says_how_shards_become_one(workdir, both_ranks):
     copy = workdir / "runs" / "midway-toremi"
     copy_stopped(workdir / "runs" / "sharded-toremi", copy)
-    how = f"checkpoint-8: holds its model in the ranks' shards; `toremi export {copy} --to hf` puts them together"
+    how = f"checkpoint-8: its model is in the ranks' shards: `toremi export {copy} --to hf` puts it together"
     assert_one_line_error(call("eval", "-w", workdir, "midway-toremi"), how)
     with pytest.raises(TrainingError, match=re.escape(how)):
         load_checkpoint_model(copy / "checkpoint-8")
@@ -194,6 +194,11 @@ def test_machines_without_a_common_folder_each_keep_their_shards(workdir, both_r
         assert [path.name for path in (runs / "dying-toremi").glob("checkpoint-*")] == ["checkpoint-4"]
     ends = [AutoModelForCausalLM.from_pretrained(runs / "apart-toremi" / "checkpoint-12") for runs in machines]
     assert_equal(*[dict(model.named_parameters()) for model in ends])
+
+    assert_equal(parameters(machines[0] / "apart-toremi", 12), parameters(machines[0] / "behind-toremi", 12))
+    assert metrics(machines[0] / "apart-toremi") == metrics(machines[0] / "behind-toremi")
+    for printed in both_ranks:
+        assert re.search(r"NONE .*behind-toremi: none of checkpoints 4, 8, 12 is on every machine", printed)
 
     assert "DIED" in both_ranks[0]
     run = machines[1] / "dying-toremi"

@@ -32,7 +32,8 @@ class Checkpoint:
         """
         problem = what_is_wrong(self.folder)
         if problem:
-            raise TrainingError(f"{self.folder}: {problem}; {how_to_get_a_model(self.folder)}")
+            advice = "" if is_in_shards(self.folder) else "; delete it, or choose another one with --checkpoint"
+            raise TrainingError(f"{self.folder}: {problem}{advice}")
 
 
 def step_of(name: str) -> int | None:
@@ -62,19 +63,12 @@ def is_in_shards(folder: Path) -> bool:
     return not has_model(folder) and any(folder.glob("shard-*.safetensors"))
 
 
-def how_to_get_a_model(folder: Path) -> str:
-    """What to do about a checkpoint without a whole model, as part of an error."""
-    if is_in_shards(folder):
-        return f"`toremi export {folder.parent} --to hf` puts them together"
-    return "delete it, or choose another one with --checkpoint"
-
-
 def what_is_wrong(folder: Path) -> str | None:
     """Why a model folder cannot be loaded, None if all its files are whole."""
     if not (folder / "config.json").is_file():
         return "no config.json, the checkpoint is not whole"
     if is_in_shards(folder):
-        return "holds its model in the ranks' shards"
+        return f"its model is in the ranks' shards: `toremi export {folder.parent} --to hf` puts it together"
     index = folder / INDEX_FILE
     if index.is_file():
         try:

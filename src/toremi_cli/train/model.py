@@ -11,7 +11,7 @@ from torch import nn
 
 from toremi_cli.errors import TrainingError, UsageError, reason
 from toremi_cli.lm.streams import derive_seed
-from toremi_cli.runs.checkpoints import has_model, how_to_get_a_model, is_in_shards, what_is_wrong
+from toremi_cli.runs.checkpoints import has_model, is_in_shards, what_is_wrong
 from toremi_cli.train.config import TrainConfig, model_config_path
 from toremi_cli.train.shapes import PRESETS
 
@@ -141,7 +141,7 @@ def load_checkpoint_model(folder: Path, exact: bool = False) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     if is_in_shards(folder):
-        raise TrainingError(f"{folder}: {what_is_wrong(folder)}; {how_to_get_a_model(folder)}")
+        raise TrainingError(f"{folder}: {what_is_wrong(folder)}")
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
