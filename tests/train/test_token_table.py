@@ -22,7 +22,7 @@ from toremi_cli.files import read_json
 from toremi_cli.train import token_store
 from toremi_cli.train.token_store import TokenStore
 from toremi_cli.train.token_table import copy_token_table, open_token_table
-from toremi_cli.train.worker import run_worker
+from toremi_cli.train.worker import open_run_cache, run_worker
 
 URL = "s3://tables/small"
 BLOCK_BYTES, NUM_BLOCKS = 2 * 300, 19
@@ -131,6 +131,13 @@ def test_ranks_share_the_blocks_and_their_bound(table, node, cache, tmp_path):
         list(pool.map(read, ranks))
     of_blocks = [part for part in requests(node) if part in {f"bytes={b}-{b + 199}" for b in range(128, 11492, 200)}]
     assert len(of_blocks) == len(set(of_blocks)), "no block was fetched twice"
+
+
+def test_every_machine_brings_its_own(table, workdir, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "8")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    settings = replace(config(workdir, "toremi", "second"), workdir=str(tmp_path), tokens=URL)
+    assert open_run_cache(settings, build=False).folder.parent == tmp_path / "tokens"
 
 
 def cut(table, name):

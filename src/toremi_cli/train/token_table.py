@@ -32,7 +32,7 @@ NUM_PROBED = 64
 
 def is_token_table(path: str) -> bool:
     """Whether `--tokens` names such a table rather than a Megatron dataset or bare shards."""
-    return "://" in path or (Path(path) / META).is_file()
+    return "://" in path or all((Path(path) / name).is_file() for name in (META, TOKENS))
 
 
 def open_token_table(
@@ -109,7 +109,7 @@ def _read_meta(url: str, filesystem: Any, root: str) -> dict[str, Any]:
 def _bring(url: str, filesystem: Any, root: str, meta: dict[str, Any], folder: Path) -> None:
     """Fetch all but the tokens; of a folder of this machine, link all."""
     arrays = [f"{name}.npy" for name in ARRAYS] + [TOKENS, META] * is_local(filesystem)
-    found = with_patience(url, lambda: filesystem.find(root))
+    found = with_patience(url, lambda: [*filesystem.ls(root, False), *filesystem.find(f"{root}/{TOKENIZER}")])
     others = [path[len(root) :].strip("/") for path in found]
     names = arrays + [name for name in others if re.fullmatch(rf"{TOKENIZER}/[^/]+|costs-\w+\.npy", name)]
     with atomic_folder(folder) as temporary, console.progress(f"fetching {url}", len(names), "files") as progress:
