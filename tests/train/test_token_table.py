@@ -41,7 +41,6 @@ def node(store, monkeypatch):
         (token_store, "GAP_TOKENS", 10),
         (remote, "WAITS_SECONDS", (0.0, 0.0)),
         (s3fs.S3FileSystem, "retries", 1),
-        (s3fs.S3FileSystem, "read_timeout", 0.5),
     ):
         monkeypatch.setattr(place, name, value)
     s3fs.S3FileSystem.clear_instance_cache()
@@ -175,7 +174,7 @@ def test_another_tokenizer_or_table_is_refused(table, cache, tmp_path):
     meta = json.loads(table.cat("tables/small/meta.json"))
     table.pipe("tables/small/meta.json", json.dumps({**meta, "fingerprint": "0123"}).encode())
     with pytest.raises(TrainingError, match=f"--output {URL}: holds tokens of another table; remove them, or name"):
-        copy_token_table(cache.folder, URL)
+        copy_token_table(cache, URL)
 
 
 FAULTS = {
@@ -192,6 +191,7 @@ def test_a_store_that_fails_is_named(table, node, tmp_path, monkeypatch, message
 
     if callable(FAULTS[message]):
         node.fails = FAULTS[message]
+        monkeypatch.setattr(s3fs.S3FileSystem, "read_timeout", 0.5)
     else:
         for name, value in FAULTS[message].items():
             monkeypatch.setenv(name, value)

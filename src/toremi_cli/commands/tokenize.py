@@ -50,7 +50,7 @@ def make_tokens(place: Layout, settings: TokenizeConfig, as_json: bool) -> None:
     tokenizer = Path(settings.tokenizer) if settings.tokenizer else place.tokenizer
     cache = open_cache(place.root, annotated, tokenizer, workers=settings.workers, engine=settings.engine)
     if settings.output:
-        copy_token_table(cache.folder, settings.output)
+        copy_token_table(cache, settings.output)
     counts = {key: cache.meta[key] for key in ("num_samples", "num_tokens")}
     if as_json:
         console.print_json({"tokens": str(cache.folder), **counts})

@@ -55,19 +55,34 @@ def choose_samples(cache: TokenCache, samples_per_source: int) -> np.ndarray:
     return np.sort(chosen)
 
 
+def read_texts(cache: TokenCache, samples: np.ndarray, device: torch.device) -> list[np.ndarray]:
+    """The tokens of each of some samples; of those behind a URL each rank asks for its part alone."""
+    if cache.store is None or not dist.is_initialized():
+        return cache.texts(samples)
+    ends = np.cumsum(cache.length[samples], dtype=np.int64)
+    flat = np.zeros(ends[-1], np.int64)
+    own = slice(dist.get_rank(), None, dist.get_world_size())
+    for end, tokens in zip(ends[own], cache.texts(samples[own]), strict=False):  # there may be more ranks than samples
+        flat[end - len(tokens) : end] = tokens
+    shared = torch.from_numpy(flat).to(device)
+    dist.all_reduce(shared)
+    return np.split(shared.cpu().numpy(), ends[:-1])
+
+
 def evaluate(
     losses: TokenLoss,
     cache: TokenCache,
     pairs: TopicPairs,
     samples: np.ndarray,
+    texts: list[np.ndarray],
     context_length: int,
     device: torch.device,
 ) -> Evaluation:
-    """Score `samples`, the batches shared between the ranks; the same bits on any number of them."""
+    """Score `samples` of some `texts`, the batches shared between the ranks; the same bits on any number of them."""
     share = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     nats, num_tokens = score_samples(
         losses.model,
-        [tokens.tolist() for tokens in cache.texts(samples)],
+        [tokens.tolist() for tokens in texts],
         bos_id=cache.meta["eos_id"],
         context_length=context_length,
         device=device,

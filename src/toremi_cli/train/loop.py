@@ -182,9 +182,8 @@ def log_evaluation(run: Training) -> None:
     if len(run.eval_samples) == 0:
         return
     with run.accelerator.autocast():
-        found = evaluate(
-            run.losses, run.cache, run.index.pairs, run.eval_samples, run.schedule.context_length, run.device
-        )
+        data = run.cache, run.index.pairs, run.eval_samples, run.eval_texts
+        found = evaluate(run.losses, *data, run.schedule.context_length, run.device)
     for name, by_source, micro, macro in (
         ("eval_loss", found.loss, found.micro_loss, found.macro_loss),
         ("eval_bits_per_byte", found.bits_per_byte, found.micro_bits_per_byte, found.macro_bits_per_byte),

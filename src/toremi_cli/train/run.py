@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from toremi_cli.train.attention import attend_without_waiting
 from toremi_cli.train.checkpoint import shapes_of
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import smallest_gpu_memory
-from toremi_cli.train.evaluation import choose_samples
+from toremi_cli.train.evaluation import choose_samples, read_texts
 from toremi_cli.train.exchange import is_first_there
 from toremi_cli.train.growing_table import GrowingTable
 from toremi_cli.train.index import SampleIndex
@@ -104,6 +105,11 @@ class Training:
     last_train_loss: float = float("nan")
     speed: dict[str, float] = field(default_factory=dict)
     """Of the last steps that were logged, by `Clock.read`."""
+
+    @cached_property
+    def eval_texts(self) -> list[np.ndarray]:
+        """The tokens of each of `eval_samples`; every rank has to ask for them at the same time."""
+        return read_texts(self.cache, self.eval_samples, self.device)
 
     @property
     def is_main(self) -> bool:

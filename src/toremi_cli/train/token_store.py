@@ -55,12 +55,22 @@ class RemoteTokens:
             TrainingError: the store has failed each time, or has less than that.
         """
         starts, stops = ([self.begin_bytes + at * self.dtype.itemsize for at in ats] for ats in (begins, ends))
-        paths = [self.path] * len(starts)
-        found = with_patience(self.url, lambda: self.filesystem.cat_ranges(paths, starts, stops, on_error="raise"))
-        for piece, start, stop in zip(found, starts, stops, strict=True):
-            if len(piece) != stop - start:
+        found: dict[int, bytes] = {}
+
+        def ask() -> None:  # what has come is not asked for again: many ranks at once may be too many for a store
+            absent = [i for i in range(len(starts)) if i not in found]
+            ranges = [self.path] * len(absent), [starts[i] for i in absent], [stops[i] for i in absent]
+            answers = dict(zip(absent, self.filesystem.cat_ranges(*ranges, on_error="return"), strict=True))
+            found.update({i: answer for i, answer in answers.items() if isinstance(answer, bytes)})
+            for problem in answers.values():
+                if isinstance(problem, BaseException):
+                    raise problem
+
+        with_patience(self.url, ask)
+        for i, stop in enumerate(stops):
+            if len(found[i]) != stop - starts[i]:
                 raise TrainingError(f"{self.url}: ends before byte {stop}: cut short, or replaced since the run began")
-        return [np.frombuffer(piece, self.dtype) for piece in found]
+        return [np.frombuffer(found[i], self.dtype) for i in range(len(stops))]
 
 
 def open_remote_tokens(url: str, filesystem: Any, path: str, num_tokens: int) -> RemoteTokens:

@@ -19,10 +19,13 @@ from toremi_cli.files import atomic_folder, write_json
 from toremi_cli.layout import Workdir
 from toremi_cli.lm.tokenizer import open_tokenizer
 from toremi_cli.remote import is_local, open_filesystem, with_patience
+from toremi_cli.train.config import TrainConfig
+from toremi_cli.train.index_folder import MODE_COLUMNS, open_index
 from toremi_cli.train.npy import read_npy
 from toremi_cli.train.token_store import TokenStore, open_remote_tokens
 from toremi_cli.train.tokenizing import ARRAYS
 from toremi_cli.train.tokens import TokenCache
+from toremi_cli.train.topic_costs import topic_costs
 from toremi_cli.train.waiting import build_once
 
 META, TOKENS, TOKENIZER = "meta.json", "tokens.npy", "tokenizer"
@@ -66,19 +69,23 @@ def open_token_table(
     return cache
 
 
-def copy_token_table(folder: Path, url: str) -> None:
+def copy_token_table(cache: TokenCache, url: str) -> None:
     """Put a table into a folder or behind a URL, what says that it is whole last.
+
+    What its topics cost under n-grams goes with it: else every machine would read samples of all of it to know.
 
     Raises:
         TrainingError: there is another one, or the store fails.
     """
     url = url.rstrip("/")
     filesystem, root = open_filesystem(url)
-    meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    folder, meta, mode = cache.folder, cache.meta, TrainConfig.topics
     if with_patience(url, lambda: filesystem.exists(f"{root}/{META}")):
         if _read_meta(url, filesystem, root)["fingerprint"] == meta["fingerprint"]:
             return
         raise TrainingError(f"--output {url}: holds tokens of another table; remove them, or name another place")
+    if MODE_COLUMNS[mode] not in meta.get("absent", ()):
+        topic_costs(cache, mode, open_index(cache, mode))
     files = [folder / TOKENS, *(folder / f"{name}.npy" for name in ARRAYS)]
     files += [*sorted((folder / TOKENIZER).glob("*")), *sorted(folder.glob("costs-*.npy")), folder / META]
     with console.progress(f"copying to {url}", sum(file.stat().st_size for file in files), unit="bytes") as progress:
