@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,21 +92,32 @@ def cell(name: str, change: str, seed: int, options: argparse.Namespace) -> str:
 def trained(name: str, change: str, seed: int, options: argparse.Namespace) -> Path:
     """The folder of a finished run."""
     run = f"constants-{name.replace(' ', '-')}-s{seed}"
-    folder = options.workdir / "runs" / run
+    if not is_finished(options.workdir / "runs" / run):
+        policy = "uniform" if name == "uniform" else "toremi"
+        settings = ("--model", options.model, "--learning-rate", 0.002)
+        pretrain(options.workdir, run, policy, seed, options.steps, settings, change)
+    return options.workdir / "runs" / run
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has come to its last step."""
     record = folder / "run.json"
-    if record.exists() and json.loads(record.read_text("utf-8")).get("status") == "finished":
-        return folder
+    return record.exists() and json.loads(record.read_text("utf-8")).get("status") == "finished"
+
+
+def pretrain(
+    workdir: Path, run: str, policy: str, seed: int, steps: int, settings: Sequence[object], change: str = ""
+) -> None:
+    """Train in one process, as under torchrun; held-out text is measured `MEASURED` times."""
     arguments = [
-        "pretrain", "--workdir", options.workdir, "--name", run, "--seed", seed, "--model", options.model,
-        "--topics", "fine", "--policy", "uniform" if name == "uniform" else "toremi", "--gpus", 0,
-        "--max-steps", options.steps, "--interval", max(options.steps // 80, 1), "--batch-size", 8,
-        "--learning-rate", 0.002, "--warmup-steps", options.steps // MEASURED,
-        "--eval-every", options.steps // MEASURED, "--eval-samples", 48, "--quiet",
+        "pretrain", "--workdir", workdir, "--name", run, "--seed", seed, "--topics", "fine", "--policy", policy,
+        "--gpus", 0, "--max-steps", steps, "--interval", max(steps // 80, 1), "--batch-size", 8,
+        "--warmup-steps", steps // MEASURED, "--eval-every", steps // MEASURED, "--eval-samples", 48, "--quiet",
+        *settings,
     ]  # fmt: skip
     call = f"{CHANGE}{change}\nfrom toremi_cli.cli import main\nsys.argv = ['toremi', *sys.argv[1:]]\nmain()"
     command = [sys.executable, "-c", call, *map(str, arguments)]
     subprocess.run(command, check=True, env=os.environ | ONE_RANK, stdout=subprocess.DEVNULL)
-    return folder
 
 
 def curve(folder: Path, junk: str) -> list[tuple[int, float]]:
