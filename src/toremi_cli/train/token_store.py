@@ -3,7 +3,7 @@
 Samples come in a random order of all, so that any block is as likely as any other to be wanted next: no rule of what to
 drop beats keeping what there is room for, and nothing is dropped. A thread fetches the blocks that were wanted, in the
 order in which they were; the loader, which is steps ahead, tells it. Until a block is here, and where there is no room
-for it, its stretches are fetched by themselves: what is fetched is what is used, and nobody waits for a block.
+for it, its stretches are fetched by themselves: little is fetched that isn't used, and nobody waits for a block.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from toremi_cli.remote import DISK_FULL, with_patience
 BLOCK_TOKENS = 1 << 25
 """64 MiB where a token has two bytes."""
 PART_TOKENS = 1 << 22
-"""Of a block that one request fetches."""
-GAP_TOKENS = 1 << 15
-"""Stretches no further apart are fetched as one: that costs less than another request."""
+"""That one request fetches, at most."""
+GAP_TOKENS = 1 << 12
+"""Stretches no further apart are fetched as one: 8 KiB cost less than another request."""
 HEADER_BYTES = 1 << 10
 """At least those of a `.npy`."""
 
@@ -54,23 +54,29 @@ class RemoteTokens:
         Raises:
             TrainingError: the store has failed each time, or has less than that.
         """
-        starts, stops = ([self.begin_bytes + at * self.dtype.itemsize for at in ats] for ats in (begins, ends))
+        spans = enumerate(zip(begins, ends, strict=True))
+        parts = [
+            (i, at, min(at + PART_TOKENS, end)) for i, (begin, end) in spans for at in range(begin, end, PART_TOKENS)
+        ]
+        bounds = [[self.begin_bytes + part[side] * self.dtype.itemsize for part in parts] for side in (1, 2)]
         found: dict[int, bytes] = {}
 
         def ask() -> None:  # what has come is not asked for again: many ranks at once may be too many for a store
-            absent = [i for i in range(len(starts)) if i not in found]
-            ranges = [self.path] * len(absent), [starts[i] for i in absent], [stops[i] for i in absent]
+            absent = [k for k in range(len(parts)) if k not in found]
+            ranges = [self.path] * len(absent), *([bound[k] for k in absent] for bound in bounds)
             answers = dict(zip(absent, self.filesystem.cat_ranges(*ranges, on_error="return"), strict=True))
-            found.update({i: answer for i, answer in answers.items() if isinstance(answer, bytes)})
+            found.update({k: answer for k, answer in answers.items() if not isinstance(answer, BaseException)})
             for problem in answers.values():
                 if isinstance(problem, BaseException):
                     raise problem
 
         with_patience(self.url, ask)
-        for i, stop in enumerate(stops):
-            if len(found[i]) != stop - starts[i]:
-                raise TrainingError(f"{self.url}: ends before byte {stop}: cut short, or replaced since the run began")
-        return [np.frombuffer(found[i], self.dtype) for i in range(len(stops))]
+        pieces: list[list[bytes]] = [[] for _ in begins]
+        for k, (i, begin, end) in enumerate(parts):
+            if len(found[k]) != (end - begin) * self.dtype.itemsize:
+                raise TrainingError(f"{self.url}: ends before token {end}: cut short, or replaced since the run began")
+            pieces[i].append(found[k])
+        return [np.frombuffer(b"".join(piece), self.dtype) for piece in pieces]
 
 
 def open_remote_tokens(url: str, filesystem: Any, path: str, num_tokens: int) -> RemoteTokens:
@@ -219,8 +225,6 @@ class TokenStore:
                 self._has_room = False
                 return
             begin, end = self._tokens_of(block)
-            starts = list(range(begin, end, PART_TOKENS))
-            parts = self.remote.fetch(starts, [*starts[1:], end])
-            with atomic_file(file) as temporary, temporary.open("wb") as stream:
-                for part in parts:
-                    stream.write(part.tobytes())
+            (tokens,) = self.remote.fetch([begin], [end])
+            with atomic_file(file) as temporary:
+                temporary.write_bytes(tokens.data)
