@@ -318,7 +318,7 @@ def test_a_table_of_mean_weights(workdir, history):
 
 def test_wrong_arguments(workdir):
     for arguments, part in (
-        (["--to", "xml"], "--to xml: expected one of json, yaml, weights, corpus, tokens, olmix, mosaicml"),
+        (["--to", "xml"], "--to xml: expected one of json, yaml, weights, corpus, tokens, hf, olmix, mosaicml"),
         (["--weights", "best"], "--weights best: expected one of final, mean"),
         (["--to", "megatron", "--by", "colour"], "--by colour: expected one of source, topic"),
         (["--to", "megatron", "--data-path", "x"], "has no {name} in it"),
