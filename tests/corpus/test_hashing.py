@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toremi_cli.corpus import first_seen
 from toremi_cli.corpus.hashing import HashSet, keyed_hash, text_hashes
 from toremi_cli.corpus.stratified import StratifiedSample
 
@@ -22,6 +24,25 @@ def test_hash_set_stays_small_and_few_runs():
         seen.add(text_hashes(f"{i}/{j}" for j in range(50)))
     assert len(seen) == 10_000
     assert len(seen._runs) < 12
+
+
+@pytest.mark.parametrize(("most", "num_partitions", "workers"), [(10_000, 1, 1), (100, 4, 1), (7, 64, 1), (100, 4, 2)])
+def test_partitions_mark_what_one_set_does(tmp_path, monkeypatch, most, num_partitions, workers):
+    monkeypatch.setattr(first_seen, "PARTITION_HASHES", most)
+    sizes = [50, 0, 1, 200, 33, 9]
+    first = first_seen.mark_first(hashes_of, sizes, tmp_path / "marks", workers=workers)
+    assert len(list(tmp_path.glob("marks/*.npy"))) == num_partitions
+    seen = HashSet()
+    for number in range(len(sizes)):
+        assert first.marks_of(number).tolist() == seen.add(hashes_of(number)).tolist()
+    assert 100 < len(seen) < 250, "some are repeated"
+
+
+def hashes_of(number):
+    """Lists of hashes, of which two in three come more than once."""
+    size = [50, 0, 1, 200, 33, 9][number]
+    drawn = np.random.default_rng(number).integers(0, 300, size)
+    return text_hashes(str(value) for value in drawn)
 
 
 def test_purposes_are_independent():

@@ -6,6 +6,7 @@ one with repeated texts is written again. So no text is read twice, and no two s
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from toremi_cli import console
 from toremi_cli.corpus.counts import Counts, count_samples
 from toremi_cli.corpus.cut import forget_progress, piece_hashes, piece_path, read_progress, write_rows
-from toremi_cli.corpus.hashing import HashSet
+from toremi_cli.corpus.first_seen import mark_first
 from toremi_cli.corpus.parts import Parts
 from toremi_cli.engine import run_shards
 from toremi_cli.errors import TableError
@@ -43,7 +44,7 @@ def join_parts(parts: Parts, stage: StageFolder, *, engine: str = "local", worke
     Raises:
         TableError: a shard that was made of a piece is damaged.
     """
-    shards, counts = _shards(parts)
+    shards, counts = _shards(parts, engine, workers)
     pending = []
     for index, shard in enumerate(shards):
         if shard.is_cut_down:
@@ -80,11 +81,28 @@ def cut_down_shard(parts: Parts, stage: StageFolder, index: int) -> None:
     write_json(_counts_path(parts, index), counts.as_record())
 
 
-def _shards(parts: Parts) -> tuple[list[_Shard], Counts]:
+def _piece_hashes(parts: Parts, pieces: Sequence[tuple[int, int]], number: int) -> np.ndarray:
+    return piece_hashes(parts, *pieces[number])
+
+
+def _marks(parts: Parts, engine: str, workers: int) -> Iterator[np.ndarray]:
+    """Of each piece that has samples, which of their texts stand in no earlier one: (num_samples,) bool."""
+    pieces, sizes = [], []
+    for part in range(parts.num_parts):
+        for number, piece in enumerate(read_progress(parts, part)["pieces"]):
+            if piece["num_samples"]:
+                pieces.append((part, number))
+                sizes.append(piece["num_samples"])
+    hashes_of = partial(_piece_hashes, parts, pieces)
+    first = mark_first(hashes_of, sizes, parts.root / "samples", engine=engine, workers=workers)
+    return map(first.marks_of, range(len(pieces)))
+
+
+def _shards(parts: Parts, engine: str, workers: int) -> tuple[list[_Shard], Counts]:
     """The shards to be, in order, and the counts of pieces of which nothing stays."""
     shards: list[_Shard] = []
     without = Counts()
-    seen = HashSet()
+    marks = _marks(parts, engine, workers) if parts.num_parts > 1 else None  # within a part they have been dropped
     for part in range(parts.num_parts):
         for number, piece in enumerate(read_progress(parts, part)["pieces"]):
             counts = Counts(piece["counts"])
@@ -92,8 +110,8 @@ def _shards(parts: Parts) -> tuple[list[_Shard], Counts]:
                 without.merge(counts)
                 continue
             is_cut_down = False
-            if parts.num_parts > 1:  # within a part they have been dropped
-                is_new = seen.add(piece_hashes(parts, part, number))
+            if marks is not None:
+                is_new = next(marks)
                 if not is_new.any():
                     without.merge(_all_repeated(counts))
                     continue

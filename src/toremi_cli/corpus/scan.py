@@ -18,6 +18,7 @@ import numpy as np
 from toremi_cli import console
 from toremi_cli.corpus.config import CorpusConfig
 from toremi_cli.corpus.fields import Document
+from toremi_cli.corpus.first_seen import mark_first
 from toremi_cli.corpus.hashing import HashSet, keyed_hash, text_hashes
 from toremi_cli.corpus.ids import repeated_id
 from toremi_cli.corpus.parts import Advance, Parts
@@ -117,7 +118,7 @@ def scan_corpus(parts: Parts, corpus: Corpus, *, engine: str = "local", workers:
             engine=engine,
             workers=workers,
         )
-    scan = _side_by_side(parts, corpus)
+    scan = _side_by_side(parts, corpus, engine, workers)
     if not scan.num_documents:
         report = scan.report
         raise CorpusError(
@@ -199,15 +200,25 @@ class _Findings:
         }
 
 
-def _side_by_side(parts: Parts, corpus: Corpus) -> Scan:
+def read_hashes(parts: Parts, name: str, index: int) -> np.ndarray:
+    """One of the arrays of `_Findings` that a part keeps."""
+    with np.load(parts.folder(index) / HASHES, allow_pickle=False) as arrays:
+        return arrays[name]
+
+
+def _side_by_side(parts: Parts, corpus: Corpus, engine: str, workers: int) -> Scan:
     """Put together what the parts hold, in their order: of equal texts the first counts."""
-    scan, ids, texts, groups = Scan(), HashSet(), HashSet(), HashSet()
+    sizes = [read_json(parts.folder(index) / FOUND)["num_documents"] for index in range(parts.num_parts)]
+    ids, texts = (
+        mark_first(partial(read_hashes, parts, name), sizes, parts.root / name, engine=engine, workers=workers)
+        for name in ("ids", "texts")
+    )
+    scan, groups = Scan(), HashSet()
     scan.drawn = StratifiedSample(drawing_budget(parts.config))
     for index in range(parts.num_parts):
         found = read_json(parts.folder(index) / FOUND)
-        with np.load(parts.folder(index) / HASHES, allow_pickle=False) as arrays:
-            is_new_id, is_new = ids.add(arrays["ids"]), texts.add(arrays["texts"])
-            holdout, sources, hashes = (arrays[name][is_new] for name in ("holdout", "sources", "texts"))
+        is_new_id, is_new = ids.marks_of(index), texts.marks_of(index)
+        holdout, sources, hashes = (read_hashes(parts, name, index)[is_new] for name in ("holdout", "sources", "texts"))
         if not is_new_id.all():
             _refuse_repeated_id(corpus, parts.corpus_of(index), int(is_new_id.argmin()))
         by_source = np.argsort(sources, kind="stable")
