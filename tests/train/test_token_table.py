@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -220,6 +221,7 @@ def test_a_store_that_fails_later_is_asked_again_and_named(table, node, cache, t
 
 
 def test_a_table_on_this_machine_is_linked(workdir, cache, tmp_path):
+    shutil.rmtree(cache.folder / "tokenizer")  # as an earlier version left it
     assert call("tokenize", "-w", workdir, "-o", tmp_path / "table").returncode == 0
     found = open_token_table(tmp_path / "node", str(tmp_path / "table"), None, 1.0)
     assert found.store is None and found.tokens.tolist() == cache.tokens.tolist()

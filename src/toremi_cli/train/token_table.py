@@ -17,7 +17,7 @@ from toremi_cli import console
 from toremi_cli.errors import TrainingError, reason
 from toremi_cli.files import atomic_folder, write_json
 from toremi_cli.layout import Workdir
-from toremi_cli.lm.tokenizer import open_tokenizer
+from toremi_cli.lm.tokenizer import copy_tokenizer, open_tokenizer
 from toremi_cli.remote import is_local, open_filesystem, with_patience
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.index_folder import MODE_COLUMNS, open_index
@@ -86,6 +86,9 @@ def copy_token_table(cache: TokenCache, url: str) -> None:
         raise TrainingError(f"--output {url}: holds tokens of another table; remove them, or name another place")
     if MODE_COLUMNS[mode] not in meta.get("absent", ()):
         topic_costs(cache, mode, open_index(cache, mode))
+    if not (folder / TOKENIZER).is_dir():  # as an earlier version made it
+        (folder / TOKENIZER).mkdir()
+        copy_tokenizer(cache.tokenizer, folder / TOKENIZER)
     files = [folder / TOKENS, *(folder / f"{name}.npy" for name in ARRAYS)]
     files += [*sorted((folder / TOKENIZER).glob("*")), *sorted(folder.glob("costs-*.npy")), folder / META]
     with console.progress(f"copying to {url}", sum(file.stat().st_size for file in files), unit="bytes") as progress:
