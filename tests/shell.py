@@ -20,12 +20,17 @@ def environment(**extra: str) -> dict[str, str]:
 
 def toremi(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300, **env: str):
     """Run the console command; return the finished process with text streams."""
-    words = [str(argument) for argument in arguments]
-    if not env:
-        return forks.run(words, cwd, environment(), timeout)
+    command = ["-m", "toremi_cli.cli", *map(str, arguments)]
+    if all(name.startswith(forks.READ_LATE) for name in env):
+        return forks.run(command, cwd, environment(**env), timeout)
     # What is read when Python or a library starts needs a process that nothing was imported in.
-    command = [sys.executable, "-m", "toremi_cli.cli", *words]
+    command = [sys.executable, *command]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, env=environment(**env))
+
+
+def start(*arguments: str | Path, module: str = "toremi_cli.cli", cwd: Path | None = None, **env: str) -> forks.Process:
+    """The console command, or another module, while it runs; `env` holds what is read late (see `forks.READ_LATE`)."""
+    return forks.Process(["-m", module, *map(str, arguments)], cwd, environment(**env))
 
 
 def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

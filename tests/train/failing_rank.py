@@ -6,7 +6,7 @@ import os
 import sys
 
 from toremi_cli import cli
-from toremi_cli.train import loop, worker
+from toremi_cli.train import launch, loop, worker
 
 train_step = loop.train_step
 
@@ -18,5 +18,5 @@ def failing(run, batch):
 
 
 if __name__ == "__main__":
-    loop.train_step = failing
+    loop.train_step, launch.WORKER = failing, "tests.train.failing_rank"
     cli.main() if "pretrain" in sys.argv else worker.main()

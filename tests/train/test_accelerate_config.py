@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from tests.shell import environment
+from tests import shell
 from tests.train.smallrun import ARGUMENTS, weights
 from tests.train.test_policies import free_ports
 from toremi_cli.errors import UsageError
@@ -48,13 +46,7 @@ def test_a_config_file_decides_the_ranks_of_two_machines(uninterrupted, workdir,
 
 def start(workdir, *arguments):
     command = ["pretrain", "-w", workdir, "--model", workdir / "model.json", *ARGUMENTS, "--gpus", "0", "--json"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "toremi_cli.cli", *map(str, command), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+    return shell.start(*command, *arguments)
 
 
 @pytest.mark.parametrize(

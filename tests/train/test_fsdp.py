@@ -7,8 +7,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -18,7 +16,7 @@ from safetensors.torch import load_file
 from torch.distributed.checkpoint import HuggingFaceStorageReader
 from transformers import AutoModelForCausalLM
 
-from tests.shell import assert_one_line_error, call, environment
+from tests.shell import assert_one_line_error, call, start
 from tests.train.sharded_ranks import (
     VARIANTS,
     copy_stopped,
@@ -64,13 +62,7 @@ def _any_precision():
 
 def _start(workdir, rank, port):
     ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.train.sharded_ranks", str(workdir)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(**ranks, MASTER_PORT=port),
-    )
+    return start(workdir, module="tests.train.sharded_ranks", **ranks, MASTER_PORT=port)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

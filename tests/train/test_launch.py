@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shell import assert_one_line_error, environment
+from tests.shell import assert_one_line_error, start
 from tests.train.smallrun import ARGUMENTS
 from tests.train.test_policies import free_ports
 from toremi_cli.errors import TrainingError, UsageError
@@ -21,14 +21,10 @@ ROOT = Path(__file__).parents[2]
 FAILURE = "RuntimeError: the card has fallen off the bus"
 
 
-def test_a_rank_that_fails_ends_the_others(workdir, monkeypatch):
-    monkeypatch.setattr(launch, "WORKER", "tests.train.failing_rank")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    settings = {"context_length": 32, "batch_size": 12, "max_steps": 24, "gpus": 0, "processes": 2, "quiet": True}
-    config = TrainConfig(workdir=str(workdir), model=str(workdir / "model.json"), name="failing", **settings)
-    with pytest.raises(TrainingError) as problem:
-        launch.launch(config, resume=False)
-    assert str(problem.value) == FAILURE
+def test_a_rank_that_fails_ends_the_others(workdir):
+    process = start_failing(workdir, "failing", "--processes", "2")
+    out, err = process.communicate()
+    assert_one_line_error(subprocess.CompletedProcess("", process.returncode, out, err), f"error: {FAILURE}")
 
 
 def test_a_line_that_comes_in_two_reads_is_one(tmp_path):
@@ -47,24 +43,18 @@ def test_a_launcher_that_starts_nothing_is_one_line(tmp_path, capfd):
 
 def test_ranks_that_others_launched_end_likewise(workdir):
     port = free_ports(1)[0]
-    processes = [start_failing(workdir, rank, port) for rank in (0, 1)]
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), **place} for rank in (0, 1)]
+    processes = [start_failing(workdir, "failing-ranks", **rank) for rank in ranks]
     outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [1, 1]
     for process, (out, err), part in zip(processes, outputs, ("another rank has ended", FAILURE), strict=True):
         assert_one_line_error(subprocess.CompletedProcess("", process.returncode, out, err), part)
 
 
-def start_failing(workdir, rank, port):
-    ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    command = ["pretrain", "-w", workdir, "--model", workdir / "model.json", *ARGUMENTS, "--name", "failing-ranks"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.train.failing_rank", *map(str, command), "--gpus", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment(**ranks, MASTER_PORT=port),
-    )
+def start_failing(workdir, name, *arguments, **ranks):
+    command = ["pretrain", "-w", workdir, "--model", workdir / "model.json", *ARGUMENTS, "--name", name, "--gpus", "0"]
+    return start(*command, *arguments, module="tests.train.failing_rank", PYTHONPATH=str(ROOT), **ranks)
 
 
 def test_ranks_that_we_start_inherit_nothing_of_other_launchers():

@@ -6,8 +6,6 @@ import json
 import math
 import shutil
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack
 
 import numpy as np
@@ -17,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.shell import environment
+from tests import shell
 from tests.train.both_ranks import config, in_order
 from tests.train.smallrun import assert_alike, metrics, weights
 from toremi_cli.errors import UsageError
@@ -73,13 +71,7 @@ PORTS = free_ports(len(POLICIES) + 3)
 
 def start_rank(workdir, rank, ports):
     ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.train.both_ranks", str(workdir), *ports],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(**ranks),
-    )
+    return shell.start(workdir, *ports, module="tests.train.both_ranks", **ranks)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
+from tests import forks, shell
+from tests.forks import Process
 from tests.shell import assert_one_line_error, environment
 from tests.test_engine import wait_until
 from tests.train.smallrun import ARGUMENTS, metrics, weights
@@ -28,18 +28,12 @@ from toremi_cli.train.order import ORDER_VERSION
 SETTINGS = ["--keep-checkpoints", "all", "--set", "normalize=true"]
 
 
-def start(workdir: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(workdir: Path, *arguments: str) -> Process:
     command = ["pretrain", "-w", workdir, "--model", workdir / "dropout.json", *ARGUMENTS, *SETTINGS, *arguments]
-    return subprocess.Popen(
-        [sys.executable, "-m", "toremi_cli.cli", *map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+    return shell.start(*command)
 
 
-def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
+def wait_for_step(process: Process, run: Path, step: int) -> None:
     """Wait until the run's metrics reach a step; at 0, until the run has begun."""
 
     def reached() -> bool:
@@ -91,8 +85,8 @@ MANY = pytest.mark.slow
 )
 def test_killed_at_random_moments(workdir, seed, num_kills):
     """Whatever the run is doing then: starting, training, saving. With weights on the loss, and with sampling."""
-    command = [sys.executable, "-m", "tests.train.killing", str(workdir), str(seed), str(num_kills)]
-    process = subprocess.run(command, capture_output=True, text=True, env={**environment(), "OMP_NUM_THREADS": "1"})
+    command = ["-m", "tests.train.killing", str(workdir), str(seed), str(num_kills)]
+    process = forks.run(command, None, environment(), 900, *forks.TRAINING)
     assert process.returncode == 0, process.stderr
     result = json.loads(process.stdout.split("RESULT", 1)[1])
     assert result["kills"] >= num_kills
@@ -128,9 +122,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(workdir, pretrain
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); from toremi_cli.cli import main; main()"
     )
     arguments = ["pretrain", "-w", workdir, "--model", workdir / "model.json", *ARGUMENTS, "--name", "full"]
-    process = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, env=environment()
-    )
+    process = forks.run(["-c", code, *map(str, arguments)], None, environment(), 300)
     assert_one_line_error(process, "cannot write the checkpoint", "make room, then run the same command again")
     assert not list((workdir / "runs" / "full").glob("checkpoint-*"))
     resumed = pretrain("--name", "full")
