@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--model", default=str(Path(__file__).with_name("llama.json")))
     parser.add_argument("--policy", default="toremi", choices=POLICIES)
     parser.add_argument("--sources", default="", help="measured, with commas; all")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("hf-run"))
     options = parser.parse_args()
