@@ -28,12 +28,14 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
 TOPICS = ("gensim.models.doc2vec", "gensim.models.ldamodel", "sklearn.cluster")
+DENSITY = ("top2vec", "tests.compiled")
 GPT2 = ("torch", "transformers.models.gpt2.modeling_gpt2")
 TRAINING = (*GPT2, "accelerate.commands.launch", "torch.distributed.run", "toremi_cli.train.loop")
 TRAINING += ("toremi_cli.train.state",)
+HF_TRAINER = (*TRAINING, "toremi_cli.integrations.hf_trainer")
 LIBRARIES = {
-    "annotate": (*TOPICS, "top2vec"),
-    "cluster": (*TOPICS, "top2vec"),
+    "annotate": (*TOPICS, *DENSITY),
+    "cluster": (*TOPICS, *DENSITY),
     "embed": ("gensim.models.doc2vec", "sklearn.cluster"),
     "eval": GPT2,
     "pretrain": TRAINING,
@@ -115,12 +117,13 @@ def run(
 
 def _libraries(arguments: list[str]) -> tuple[str, ...]:
     found = () if "--help" in arguments else next((LIBRARIES[word] for word in arguments if word in LIBRARIES), ())
-    return tuple(name for name in found if name != "top2vec" or not {"kmeans", "lda"} & set(arguments))
+    return tuple(name for name in found if name not in DENSITY or not {"kmeans", "lda"} & set(arguments))
 
 
 @cache
 def _server() -> subprocess.Popen[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    env["NUMBA_THREADING_LAYER"] = "workqueue"  # OpenMP's threads don't outlive a fork
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": env}
     command = [sys.executable, "-m", "tests.forks"]
     server = subprocess.Popen(command, text=True, cwd=ROOT, start_new_session=True, **pipes)

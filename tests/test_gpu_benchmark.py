@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+from tests import forks
 from tests.shell import environment
 
 
+def run(*arguments, **env):
+    command = ["-m", "benchmarks.gpu", *map(str, arguments)]
+    return forks.run(command, Path(__file__).parents[1], environment(**env), 500, *forks.TRAINING)
+
+
 def test_every_part_runs(tmp_path: Path):
-    process = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", "--toy", "--out", tmp_path],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        cwd=Path(__file__).parents[1],
-    )
+    process = run("--toy", "--out", tmp_path)
     assert process.returncode == 0, process.stdout + process.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["problems"] == []
@@ -30,12 +28,6 @@ def test_every_part_runs(tmp_path: Path):
 
 
 def test_without_a_gpu_it_says_so_in_one_line(tmp_path: Path):
-    process = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", "--out", tmp_path / "out"],
-        capture_output=True,
-        text=True,
-        env=environment(CUDA_VISIBLE_DEVICES=""),
-        cwd=Path(__file__).parents[1],
-    )
+    process = run("--out", tmp_path / "out", CUDA_VISIBLE_DEVICES="")
     assert process.returncode == 1 and not (tmp_path / "out").exists()
     assert process.stderr == "error: torch finds no GPU on this machine; --toy runs on the CPU\n"

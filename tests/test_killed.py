@@ -1,9 +1,8 @@
 """A command killed before any file operation, and run again, leaves what one leaves that nothing disturbed."""
 
 import json
-import subprocess
-import sys
 
+from tests import forks
 from tests.corpus.test_stage import write_corpus
 from tests.realtext import news_articles
 from tests.shell import environment, toremi
@@ -23,8 +22,8 @@ TRAINING = {
 
 def killed_everywhere(folder, *arguments):
     """Before what kinds of file operations the command was killed, until it came to its end."""
-    command = [sys.executable, "-m", "tests.killed_at", str(folder), *map(str, arguments)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment())
+    command = ["-m", "tests.killed_at", str(folder), *map(str, arguments)]
+    process = forks.run(command, None, environment(), 500)
     assert process.returncode == 0, process.stdout + process.stderr
     hidden = [path for path in folder.rglob(".*") if path.suffix not in (".yaml", ".lock")]
     assert hidden == [], hidden

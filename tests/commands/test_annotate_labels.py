@@ -2,14 +2,12 @@
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
-from tests.shell import assert_one_line_error, environment, times, toremi
+from tests.shell import assert_one_line_error, start, times, toremi
 from tests.topics.handmade import TOPIC_OF_SAMPLE, write_clusters, write_samples
 from tests.topics.llm_server import Reply, chat_server
 from toremi_cli.layout import Workdir
@@ -134,14 +132,8 @@ def test_an_interrupt_ends_the_wait_and_keeps_the_answers(place):
         return Reply(["Time"])
 
     with chat_server(behave) as server:
-        arguments = ["annotate", "--relabel", "-w", str(place.root), "--llm-url", server.url, "--llm-model", "tiny"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "toremi_cli.cli", *arguments, "--llm-concurrency", "1", "--llm-timeout", "120"],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            env=environment(),
-        )
+        arguments = ["annotate", "--relabel", "-w", place.root, "--llm-url", server.url, "--llm-model", "tiny"]
+        process = start(*arguments, "--llm-concurrency", "1", "--llm-timeout", "120")
         while len(server.requests) < 2:
             assert process.poll() is None
             time.sleep(0.05)

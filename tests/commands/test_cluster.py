@@ -1,17 +1,25 @@
 import json
-import subprocess
-import sys
+import signal
 
 import pytest
 
-from tests.shell import assert_one_line_error, toremi
-from tests.test_engine import wait_until
+from tests import forks
+from tests.shell import assert_one_line_error, environment, toremi
 from tests.topics.planted import write_planted
 from toremi_cli.schemas import CLUSTERS, TOPICS
-from toremi_cli.stage import PLAN
 from toremi_cli.tables import MANIFEST, TableReader, read_manifest
-from toremi_cli.topics.cluster import build_clusters
-from toremi_cli.topics.config import ClusterConfig
+
+ALONE = ("--workers", "1")  # tests/topics has several
+
+KILLED_AT_A_SHARD = """
+import os, signal, sys
+def watch(event, details):
+    if event == "os.rename" and "part-" in str(details[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(watch)
+from toremi_cli.cli import main
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +27,13 @@ def workdir(tmp_path_factory):
     return write_planted(tmp_path_factory.mktemp("cli"))
 
 
-@pytest.mark.parametrize("method", ["kmeans", "lda", "top2vec", "fused"])
+@pytest.mark.parametrize("method", ["kmeans", "lda", "top2vec"])
 def test_every_method(workdir, method):
-    number = "--num-clusters" if method == "kmeans" else "--num-topics"
-    done = toremi("cluster", "-w", workdir.root, "--method", method, number, "3", "--json", PYTHONHASHSEED="1")
+    flags = ("--num-clusters" if method == "kmeans" else "--num-topics", "3", *ALONE)
+    check_clustered(workdir, method, toremi("cluster", "-w", workdir.root, "--method", method, *flags, "--json"))
+
+
+def check_clustered(workdir, method, done):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["method"], result["num_topics"], result["num_samples"]) == (method, 3, 200)
@@ -32,17 +43,17 @@ def test_every_method(workdir, method):
 
 
 def test_another_process_with_another_hash_seed_finds_the_same_topics(workdir, tmp_path):
-    done = toremi("cluster", "-w", workdir.root, "--method", "fused", "--num-topics", "3", PYTHONHASHSEED="1")
-    assert done.returncode == 0, done.stderr
+    flags = ("--method", "fused", "--num-topics", "3", "--json", *ALONE)
+    check_clustered(workdir, "fused", toremi("cluster", "-w", workdir.root, *flags, PYTHONHASHSEED="1"))
     here = write_planted(tmp_path)
-    build_clusters(here, ClusterConfig(num_topics=3))
+    check_clustered(here, "fused", toremi("cluster", "-w", here.root, *flags))
     assert TableReader(here.clusters, CLUSTERS).read().equals(TableReader(workdir.clusters, CLUSTERS).read())
     assert TableReader(here.topics, TOPICS).read().equals(TableReader(workdir.topics, TOPICS).read())
 
 
 def test_the_table_says_how_many_topics_and_why(tmp_path):
     workdir = write_planted(tmp_path)
-    done = toremi("cluster", "-w", workdir.root, "--min-topic-samples", "90")
+    done = toremi("cluster", "-w", workdir.root, "--min-topic-samples", "90", *ALONE)
     assert done.returncode == 0, done.stderr
     assert "falling back to k-means" in done.stderr
     assert "10 topics (" in done.stdout and "mean agreement" in done.stdout
@@ -52,13 +63,11 @@ def test_the_table_says_how_many_topics_and_why(tmp_path):
 
 def test_flags_of_an_interrupted_run_stay_and_refused_ones_go(tmp_path):
     workdir = write_planted(tmp_path)
-    flags = ("--num-topics", "3", "--seed", "7")  # fitted for seconds, time enough to be killed
-    process = subprocess.Popen([sys.executable, "-m", "toremi_cli.cli", "cluster", "-w", str(workdir.root), *flags])
-    wait_until(lambda: (workdir.clusters / PLAN).exists() or process.poll() is not None)
-    process.kill()
-    process.wait()
+    flags = ["cluster", "-w", str(workdir.root), "--num-topics", "3", "--seed", "7", *ALONE]
+    killed = forks.run(["-c", KILLED_AT_A_SHARD, *flags], None, environment(), 300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (workdir.clusters / MANIFEST).exists(), "killed before it was done"
-    done = toremi("cluster", "-w", workdir.root, "--json")
+    done = toremi("cluster", "-w", workdir.root, "--json", *ALONE)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["num_topics"] == 3
     assert read_manifest(workdir.clusters)["config"]["seed"] == 7
@@ -68,8 +77,8 @@ def test_flags_of_an_interrupted_run_stay_and_refused_ones_go(tmp_path):
 
 def test_auto_takes_a_number_of_topics_back(tmp_path):
     workdir = write_planted(tmp_path)
-    assert toremi("cluster", "-w", workdir.root, "--method", "lda", "--num-topics", "2").returncode == 0
-    assert toremi("cluster", "-w", workdir.root, "--num-topics", "auto").returncode == 0
+    assert toremi("cluster", "-w", workdir.root, "--method", "lda", "--num-topics", "2", *ALONE).returncode == 0
+    assert toremi("cluster", "-w", workdir.root, "--num-topics", "auto", *ALONE).returncode == 0
     assert read_manifest(workdir.clusters)["config"]["num_topics"] is None
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import shell
 from tests.realtext import news_articles
-from tests.shell import environment
 from toremi_cli.schemas import EMBEDDINGS, WEIGHTS
 from toremi_cli.tables import TableReader
 
@@ -42,14 +42,7 @@ def site(tmp_path_factory):
 
 def toremi(site, folder, *words):
     paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.run(
-        [sys.executable, "-m", "toremi_cli.cli", *map(str, words)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        env={**environment(), "PYTHONPATH": paths},
-    )
+    return shell.toremi(*words, cwd=folder, PYTHONPATH=paths)
 
 
 @pytest.fixture(scope="module")

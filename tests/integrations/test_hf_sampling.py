@@ -1,11 +1,11 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
+from tests import forks
+from tests.forks import HF_TRAINER
 from tests.integrations.equal_rows import (
     BATCH,
     INTERVAL,
@@ -86,13 +86,8 @@ def test_streams_are_drawn_as_the_same_rows_are(workdir, tmp_path, policy):
 def test_two_ranks_draw_and_weigh_as_one(workdir, tmp_path, kind):
     module = "tests.integrations.equal_rows"
     launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", module]
-    process = subprocess.run(
-        [sys.executable, "-m", *launch, workdir, "odm", tmp_path / "two", "3", "1", kind],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=500,
-    )
+    command = ["-m", *launch, workdir, "odm", tmp_path / "two", "3", "1", kind]
+    process = forks.run([*map(str, command)], None, environment(), 500, *HF_TRAINER)
     result = [line for line in process.stdout.splitlines() if line.startswith("RESULT ")]
     assert process.returncode == 0 and len(result) == 1, process.stderr[-3000:]
     both = json.loads(result[0].removeprefix("RESULT "))

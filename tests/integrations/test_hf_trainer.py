@@ -1,7 +1,5 @@
 import json
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +8,8 @@ from examples.hf_trainer import gain, rows_of
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests import forks
+from tests.forks import HF_TRAINER
 from tests.integrations.hf_run import LENGTH, TOPICS, model, reweighting, rows, trainer
 from tests.reweight.reference import trajectory
 from tests.shell import environment
@@ -138,9 +138,7 @@ def test_resume_goes_on_the_same(tmp_path):
 
 def test_two_ranks_equal_one(tmp_path):
     def run(*command):
-        process = subprocess.run(
-            [sys.executable, "-m", *command], capture_output=True, text=True, env=environment(), timeout=120
-        )
+        process = forks.run(["-m", *map(str, command)], None, environment(), 120, *HF_TRAINER)
         result = [line for line in process.stdout.splitlines() if line.startswith("RESULT ")]
         assert process.returncode == 0 and len(result) == 1, process.stderr[-3000:]
         return json.loads(result[0].removeprefix("RESULT "))
@@ -251,13 +249,7 @@ def test_a_stream_trains_as_the_same_rows_do(tmp_path):
 def test_the_example_trains_what_is_annotated_and_says_what_it_gained(tmp_path):
     place = write_workdir(tmp_path / "work")
     arguments = ["--policy", "toremi", "--steps", "24", "--length", "32", "--workdir", place, "--out", tmp_path / "out"]
-    process = subprocess.run(
-        [sys.executable, "examples/hf_trainer.py", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=500,
-    )
+    process = forks.run(["-m", "examples.hf_trainer", *map(str, arguments)], None, environment(), 500, *HF_TRAINER)
     assert process.returncode == 0, process.stderr[-2000:]
     uniform, toremi, last = process.stdout.splitlines()[-3:]
     ends = [float(re.fullmatch(name + r" +(\S+) bits per byte, 2 sources", line)[1])

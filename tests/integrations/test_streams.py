@@ -1,10 +1,9 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from tests import forks
 from tests.shell import environment
 from toremi_cli.integrations.streams import TopicStreams
 
@@ -55,13 +54,8 @@ def test_sizes_that_are_missing_and_empty_streams_are_named():
 
 def test_the_plain_loop_goes_on_from_its_state(tmp_path):
     def run(*arguments):
-        process = subprocess.run(
-            [sys.executable, "examples/plain_loop.py", *arguments],
-            capture_output=True,
-            text=True,
-            env=environment(),
-            timeout=500,
-        )
+        command, env = ["-m", "plain_loop", *map(str, arguments)], environment(PYTHONPATH="examples")
+        process = forks.run(command, None, env, 500, "torch")
         assert process.returncode == 0, process.stderr[-2000:]
         return process.stdout
 
