@@ -31,7 +31,7 @@ def test_the_table_tells_all_and_fits_80_columns(workdir):
 
 
 def test_coarser_topics_are_named(tmp_path):
-    build_clusters(write_planted(tmp_path), ClusterConfig(method="kmeans", num_clusters=9, levels=3))
+    build_clusters(write_planted(tmp_path), ClusterConfig(method="kmeans", num_clusters=9, levels=3, workers=1))
     topics = json.loads(toremi("topics", "-w", tmp_path, "--json").stdout)
     shown = toremi("topics", "-w", tmp_path).stdout
     for topic in topics:

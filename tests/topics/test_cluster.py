@@ -19,13 +19,13 @@ from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.topic_entropy import topic_entropies
 from toremi_cli.topics.topic_table import topics_are_current
 
-FAST = ClusterConfig(method="kmeans", num_clusters=4)
+FAST = ClusterConfig(method="kmeans", num_clusters=4, workers=1)
 
 
 @pytest.fixture(scope="module")
 def fused(tmp_path_factory):
     workdir = write_planted(tmp_path_factory.mktemp("fused"))
-    manifest = build_clusters(workdir, ClusterConfig(num_topics=3))
+    manifest = build_clusters(workdir, ClusterConfig(num_topics=3, workers=1))
     return workdir, manifest
 
 
@@ -118,7 +118,7 @@ def test_an_interrupted_run_goes_on_with_the_same_model(tmp_path):
 def test_other_settings_say_what_changed(tmp_path, capsys):
     workdir = write_planted(tmp_path)
     build_clusters(workdir, FAST)
-    manifest = build_clusters(workdir, ClusterConfig(method="kmeans", num_clusters=5))
+    manifest = build_clusters(workdir, ClusterConfig(method="kmeans", num_clusters=5, workers=1))
     assert "num_clusters was 4, is 5" in capsys.readouterr().err
     assert manifest["num_topics"] == 5
     assert topics_are_current(workdir.topics, manifest["fingerprint"])
@@ -162,7 +162,7 @@ def test_a_graph_in_two_parts_gives_the_same_topics_in_every_process(tmp_path):
 @pytest.mark.parametrize("method", ["fused", "kmeans"])
 def test_shards_done_in_any_order_give_the_same_values(method, tmp_path):
     workdir = write_planted(tmp_path)
-    build_clusters(workdir, ClusterConfig(method=method, num_topics=3))
+    build_clusters(workdir, ClusterConfig(method=method, num_topics=3, workers=1))
     whole, record = values(workdir), read_manifest(workdir.clusters)
     provenance = provenance_of(CLUSTERS, record["command"], record["config"], record["inputs"])
     shards = sorted(workdir.clusters.glob("*.parquet"))
@@ -177,7 +177,7 @@ def test_samples_below_the_least_agreement_get_no_topic(fused, tmp_path):
     agreement = values(fused[0])["agreement"].to_numpy()
     threshold = float(np.median(agreement))
     workdir = write_planted(tmp_path)
-    manifest = build_clusters(workdir, ClusterConfig(num_topics=3, min_agreement=threshold))
+    manifest = build_clusters(workdir, ClusterConfig(num_topics=3, min_agreement=threshold, workers=1))
     rows = values(workdir)
     unsettled = rows["topic"].to_numpy() == NO_TOPIC
     assert np.array_equal(unsettled, agreement < threshold) and 0.3 < unsettled.mean() < 0.7
@@ -233,7 +233,7 @@ def test_a_damaged_model_is_named(tmp_path):
 
 def test_fine_topics_roll_up_into_coarse_ones(tmp_path):
     workdir = write_planted(tmp_path)
-    build_clusters(workdir, ClusterConfig(method="kmeans", num_clusters=9, levels=3))
+    build_clusters(workdir, ClusterConfig(method="kmeans", num_clusters=9, levels=3, workers=1))
     rows = TableReader(workdir.topics, TOPICS).read().to_pylist()
     assert [len({row["parents"][level] for row in rows}) for level in (0, 1)] == [4, 2]
     for level in (0, 1):
@@ -247,13 +247,13 @@ def test_fine_topics_roll_up_into_coarse_ones(tmp_path):
 
 def test_another_threshold_of_agreement_takes_the_model_that_is_there(tmp_path):
     workdir = write_planted(tmp_path)
-    build_clusters(workdir, ClusterConfig(num_topics=3))
+    build_clusters(workdir, ClusterConfig(num_topics=3, workers=1))
     model, probs = workdir.clusters / "_model" / "model.json", values(workdir)["probs"]
     fitted = model.stat().st_mtime_ns
-    manifest = build_clusters(workdir, ClusterConfig(num_topics=3, min_agreement=1.0))
+    manifest = build_clusters(workdir, ClusterConfig(num_topics=3, min_agreement=1.0, workers=1))
     assert manifest["coverage"] < 1 and values(workdir)["probs"].equals(probs)
     assert model.stat().st_mtime_ns == fitted
-    build_clusters(workdir, ClusterConfig(num_topics=3, min_agreement=1.0, seed=1))
+    build_clusters(workdir, ClusterConfig(num_topics=3, min_agreement=1.0, seed=1, workers=1))
     assert model.stat().st_mtime_ns != fitted
 
 
@@ -289,7 +289,7 @@ def test_samples_without_a_known_word_have_no_topic(tmp_path, method):
     workdir = Workdir(tmp_path)
     write_tables(workdir, *planted_texts(), vectors)
     number = {"num_clusters": 3} if method == "kmeans" else {"num_topics": 3}
-    manifest = build_clusters(workdir, ClusterConfig(method=method, **number))
+    manifest = build_clusters(workdir, ClusterConfig(method=method, **number, workers=1))
     rows = values(workdir).to_pylist()
     assert [n for n, row in enumerate(rows) if row["topic"] == NO_TOPIC] == [1, 40]
     assert rows[1]["agreement"] == rows[40]["agreement"] == 0

@@ -12,7 +12,7 @@ from toremi_cli.tables import MANIFEST, TableReader
 from toremi_cli.topics.embed import EmbedConfig, build_embeddings, draw_texts
 from toremi_cli.topics.vectors import VECTORS_VERSION
 
-FAST = EmbedConfig(dim=12, fit_samples=60)
+FAST = EmbedConfig(dim=12, fit_samples=60, workers=1)
 
 
 @pytest.fixture
@@ -58,10 +58,10 @@ def test_only_what_is_missing_is_written_with_the_same_model(workdir, capsys):
 
 def test_changed_settings_or_samples_make_them_stale(workdir, tmp_path, capsys):
     build_embeddings(workdir, FAST)
-    build_embeddings(workdir, EmbedConfig(dim=8, fit_samples=60))
+    build_embeddings(workdir, EmbedConfig(dim=8, fit_samples=60, workers=1))
     assert "dim was 12, is 8" in capsys.readouterr().err
     build_samples(str(tmp_path / "c"), workdir, CorpusConfig(vocab_size=600, max_tokens=128))
-    build_embeddings(workdir, EmbedConfig(dim=8, fit_samples=60))
+    build_embeddings(workdir, EmbedConfig(dim=8, fit_samples=60, workers=1))
     assert "samples changed" in capsys.readouterr().err
     assert len(vectors(workdir)[0]) == TableReader(workdir.samples, SAMPLES).num_rows
 

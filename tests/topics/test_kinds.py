@@ -146,7 +146,7 @@ def test_encoded_files_and_another_script_come_out_of_a_corpus_of_news(tmp_path)
         workdir = Workdir(tmp_path / str(cut))
         write_tables(workdir, texts, kinds.tolist(), backend.encode(texts))
         save_tokenizer(train_tokenizer(texts, 1500, 100_000), workdir.tokenizer, "x", END_OF_TEXT, {})
-        manifest = build_clusters(workdir, ClusterConfig(num_topics=2, min_topic_samples=10, cut_kinds=cut))
+        manifest = build_clusters(workdir, ClusterConfig(num_topics=2, min_topic_samples=10, cut_kinds=cut, workers=1))
         topics = TableReader(workdir.topics, TOPICS).read().to_pylist()
         tables[cut] = TableReader(workdir.clusters, CLUSTERS).read(), topics
     rows, topics = tables[True]
