@@ -34,7 +34,7 @@ TRAINING = (*GPT2, "accelerate.commands.launch", "torch.distributed.run", "torem
 TRAINING += ("toremi_cli.train.state",)
 HF_TRAINER = (*TRAINING, "toremi_cli.integrations.hf_trainer")
 LIBRARIES = {
-    "annotate": (*TOPICS, *DENSITY),
+    "annotate": TOPICS,
     "cluster": (*TOPICS, *DENSITY),
     "embed": ("gensim.models.doc2vec", "sklearn.cluster"),
     "eval": GPT2,
@@ -117,7 +117,7 @@ def run(
 
 def _libraries(arguments: list[str]) -> tuple[str, ...]:
     found = () if "--help" in arguments else next((LIBRARIES[word] for word in arguments if word in LIBRARIES), ())
-    return tuple(name for name in found if name not in DENSITY or not {"kmeans", "lda"} & set(arguments))
+    return tuple(name for name in found if name not in DENSITY or not {"kmeans", "lda", "--relabel"} & set(arguments))
 
 
 @cache
