@@ -1,6 +1,6 @@
 """What is left of a policy's gain under a better optimizer: `toremi` beside `uniform`, with AdamW and with Muon.
 
-    python benchmarks/optimizers.py WORKDIR --seeds 0,1,2
+    python -m benchmarks.optimizers WORKDIR --seeds 0,1,2
 
 WORKDIR holds a table `annotated`; sources whose names begin with --junk are no clean text. Prints macro bits per byte
 of validation text over the clean sources, and the part of tokens that was saved: by Muon, to AdamW's final value under

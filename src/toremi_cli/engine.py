@@ -87,7 +87,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers:
 
 def _stop(pool: ProcessPoolExecutor) -> None:
     """End the processes where they stand: whoever tries again would meet what they go on writing."""
-    for process in list((pool._processes or {}).values()):
+    for process in list((pool._processes or {}).values()):  # `terminate_workers` from Python 3.14 on
         process.terminate()
     pool.shutdown(cancel_futures=True)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +50,9 @@ class FirstSeen:
         with atomic_file(self._path(index)) as path, path.open("wb") as file:
             np.save(file, marks, allow_pickle=False)
 
-    @property
+    @cached_property
     def _bytes(self) -> np.ndarray:
+        """(lists + 1,) where each list's marks begin."""
         return np.cumsum([0, *(-(-size // 8) for size in self.sizes)])
 
     def _path(self, index: int) -> Path:
