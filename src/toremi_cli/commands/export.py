@@ -151,7 +151,9 @@ def _models(config: ExportConfig, place: layout.Workdir, runs: list[str], output
     if output is not None or not runs:
         raise UsageError("--to hf: name a run, and no --output: the models go into its checkpoints")
     (found,) = find_runs(runs, place)
-    return {"run": found.name, "models": [str(folder) for folder in put_together(found.checkpoints())]}
+    checkpoints = found.checkpoints()
+    put_together(checkpoints)
+    return {"run": found.name, "models": [str(checkpoint.folder) for checkpoint in checkpoints]}
 
 
 def _token_files(config: ExportConfig, place: layout.Workdir, runs: list[str], out: Path) -> dict[str, Any]:

@@ -15,14 +15,13 @@ from toremi_cli.train.model import empty_model
 from toremi_cli.train.shards import Shards
 
 
-def put_together(checkpoints: list[Checkpoint]) -> list[Path]:
-    """Write the whole model into every checkpoint that has it in shards alone; return their folders.
+def put_together(checkpoints: list[Checkpoint]) -> None:
+    """Write the whole model into every checkpoint that has it in shards alone.
 
     Raises:
         TrainingError: a shard is missing or damaged, or the disk is full.
     """
-    folders = [checkpoint.folder for checkpoint in checkpoints if is_in_shards(checkpoint.folder)]
-    for folder in folders:
+    for folder in (checkpoint.folder for checkpoint in checkpoints if is_in_shards(checkpoint.folder)):
         model = empty_model(folder)
         ckpt.restore_model(model, Shards(folder, int(ckpt.load_state(folder)["num_shards"])))
         remove_temporaries_in(folder)
@@ -34,4 +33,3 @@ def put_together(checkpoints: list[Checkpoint]) -> list[Path]:
                     path.replace(folder / path.name)
         except (OSError, SafetensorError) as problem:
             raise TrainingError(f"{folder}: cannot write the model ({reason(problem)}); make room") from None
-    return folders

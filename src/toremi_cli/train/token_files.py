@@ -119,7 +119,7 @@ def find_token_files(path: Path, tokenizer: TokenizerFolder) -> TokenFiles:
     if not (path.is_dir() and shards and sidecar):
         raise TrainingError(
             f"--tokens {path}: expected a Megatron dataset (.bin and .idx), or a folder of .npy shards with "
-            f"{DOCUMENTS}, as `toremi export --to tokens` writes them"
+            f"{DOCUMENTS}, as `toremi export --to tokens` writes them, or what `toremi tokenize -o` writes"
         )
     dtype = np.dtype(record.get("dtype", "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"))
     parts = {_name(file, named): _bare(file, dtype, named.get(file)) for file in shards}
