@@ -20,7 +20,7 @@ from benchmarks.evidence.grid import PRESETS, Arm, Preset, cells
 from benchmarks.evidence.rates import chosen_rate
 from benchmarks.evidence.report import write_report
 from benchmarks.evidence.results import collect, write_beside, write_results
-from benchmarks.evidence.runs import measure, measure_unseen, train
+from benchmarks.evidence.runs import measure, train
 from benchmarks.evidence.tuning import tune
 
 
@@ -59,9 +59,8 @@ def run_grid(preset: Preset, out: Path, domains: Path | None, junk: Path | None,
             tune(cell.arm.tuned_on, cell.base_policy, preset, out, table_of(cell.arm.tuned_on))
         rate = cell.rate or chosen_rate(cell.arm, cell.base_policy, out)
         train(cell, preset, out, table_of(cell.arm), rate)
-        measure(cell, out)
-        if cell.arm.corpus in ("mixed", "junk") and domains is not None:
-            measure_unseen(cell, out, unseen_text(cell.arm.corpus, domains, out))
+        has_unseen = cell.arm.corpus in ("mixed", "junk") and domains is not None
+        measure(cell, preset, out, unseen_text(cell.arm.corpus, domains, out) if has_unseen else None)
         print(f"{cell.name}: done", flush=True)
 
 

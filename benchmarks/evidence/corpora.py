@@ -31,7 +31,7 @@ HARVESTED = ("demo", "install")
 """Corpora of what is installed: prose and code alone, and with all that lies around them."""
 JUNK_SOURCE = "junk_"
 """Begins the names of sources that are junk."""
-UNSEEN_CHARACTERS = 100_000
+UNSEEN_CHARACTERS = 50_000
 """Of a source in the text of documents that are not in the mixture."""
 UNSEEN_DOCUMENTS = 16
 """A source with fewer such documents is left out."""

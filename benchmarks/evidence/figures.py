@@ -21,8 +21,11 @@ FAR = 1.08
 
 
 def write_curves(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
-    """Macro bits per byte on the test split over the tokens from a quarter of the run on, mean over seeds."""
-    means = {policy: np.mean([[value for _, value in r.curve] for r in own], axis=0) for policy, own in groups.items()}
+    """Macro bits per byte of the held-out text over the tokens from a quarter of the run on, mean over seeds."""
+    means = {
+        policy: np.mean([[value for _, value in r.headline.curve] for r in own], axis=0)
+        for policy, own in groups.items()
+    }
     baseline = baseline_label(list(means))
     highest = FAR * means[baseline][-1] if baseline in means else np.inf
     far = [policy for policy, values in means.items() if values[-1] > highest]
@@ -30,9 +33,9 @@ def write_curves(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
         figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
         ends = []
         for policy in (policy for policy in means if policy not in far):
-            tokens = np.array([point[0] for point in groups[policy][0].curve]) / 1e6
+            tokens = np.array([point[0] for point in groups[policy][0].headline.curve]) / 1e6
             ends.append(_draw(axes, policy, tokens, means[policy]))
-        axes.set(ylabel="bits per byte", title="Macro average over the (clean) test sources")
+        axes.set(ylabel="bits per byte", title="Macro average over the (clean) sources, held-out text")
         axes.set(xlabel="million tokens" + (f"   (far above, not drawn: {', '.join(far)})" if far else ""))
         _finish(figure, axes, ends, path)
 

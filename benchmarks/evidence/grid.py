@@ -95,6 +95,8 @@ class Preset:
     """Checkpoints of a run at equal distances; all but the first are measured."""
     flags: tuple[str, ...] = ("--gpus", "0")
     """For every run."""
+    eval_flags: tuple[str, ...] = ()
+    """For measuring every run."""
 
 
 def narrow(num_layers: int, width: int, num_positions: int) -> dict[str, Any]:
@@ -160,6 +162,22 @@ PRESETS = {
         ablations=(),
     ),
     "cpu": _CPU,
+    # 17M parameters, 4M tokens: an hour a run on one core that multiplies bf16.
+    "medium": replace(
+        _CPU,
+        model=narrow(8, 384, 256),
+        steps=1000,
+        batch_size=16,
+        interval=12,
+        learning_rate=1e-3,
+        seeds=(0,),
+        arms=(JUNK, CLEAN),
+        policies=("uniform", "toremi", "stratified"),
+        ablations=(),
+        tune=False,
+        flags=("--gpus", "0", "--precision", "bf16"),
+        eval_flags=("--precision", "bf16"),
+    ),
     # 24 runs and as many to choose rates: 25 minutes, if a GPU trains this model at a million tokens a second and a
     # process takes 10 seconds to start. Arithmetic: none has been at hand.
     "gpu": replace(

@@ -21,15 +21,15 @@ topic weights every {interval} steps. How it is read stands at the end.
 """
 FOOT = """\
 ## How to read it
-Bits per byte on the test split, macro averaged over the sources; with noise, over those that are clean. `±` is the
-standard deviation over seeds; differences are paired by seed, with their 95% t interval (none for one seed).
-*Unseen*: on documents of which nothing was in the corpus, of the sources that have enough; the test split itself holds
-other pieces of documents that were trained on, where a source is a few documents in all. *Tokens
+Bits per byte of documents of which nothing was in the corpus, of the sources that have enough of them; where there are
+none, and where it says so, of the test split, which holds other pieces of documents that were trained on where a source
+is a few documents in all. Macro averaged over the sources; with noise, over those that are clean. `±` is the
+standard deviation over seeds; differences are paired by seed, with their 95% t interval (none for one seed). *Tokens
 saved*: share of `uniform`'s tokens (same seed) not yet used when its final macro value was reached, linear between the
-checkpoints measured, which lie from a quarter of a run on; *never*: it ended above. *Worst domain*: the
-largest increase over `uniform` on any clean source, of the means over seeds. *AUROC*: how well low weights tell
-corrupted samples at the end. *Time a token*: median over seeds of the ratio to `uniform`'s; runs beside others, and on
-shared machines, differ by several percent for that alone. Learning rates were chosen on the validation split with
+checkpoints measured, which lie from a quarter of a run on; *never*: it ended above. *Worst domain*: the largest
+increase over `uniform` on any clean source of the test split, of the means over seeds. *AUROC*: how well low weights
+tell corrupted samples at the end. *Time a token*: median over seeds of the ratio to `uniform`'s; runs beside others, and
+on shared machines, differ by several percent for that alone. Learning rates were chosen on the validation split with
 another seed{tuned}.
 """
 
@@ -58,14 +58,14 @@ def write_report(name: str, preset: Preset, results: list[Result], out: Path, pa
 def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
     """Table and figures of one arm."""
     title = f"## {arm.corpus}, topics by {arm.topics}, " + (f"{arm.noise:.0%} {arm.kind}" if arm.noise else "clean")
-    columns = ["policy", "seeds", "rate", "macro", "less uniform", "the same, unseen", "micro", "tokens saved"]
-    columns += ["worst domain"]
+    columns = ["policy", "seeds", "rate", "macro", "less uniform", "tokens saved", "micro, less uniform"]
+    columns += ["test split, less uniform", "worst domain"]
     columns += ["AUROC", "noisy weight"] if arm.noise else []
     lines = [title, "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result.cell.label, []).append(result)
-    order = sorted(groups, key=lambda policy: np.mean([r.bits_per_byte["macro"] for r in groups[policy]]))
+    order = sorted(groups, key=lambda policy: np.mean([macro(r) for r in groups[policy]]))
     base = groups.get(baseline_label(list(groups)), [])
     lines += [f"| {' | '.join(_row(policy, groups[policy], base, arm))} |" for policy in order]
     lines += overhead(groups, base)
@@ -83,9 +83,9 @@ def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
 
 def _row(policy: str, own: Sequence[Result], base: Sequence[Result], arm: Arm) -> list[str]:
     row = [f"`{policy}`", str(len(own)), f"{own[0].learning_rate:g}"]
-    row += [spread([r.bits_per_byte["macro"] for r in own]), _difference(own, base, macro)]
-    row += [_difference(own, base, lambda r: r.unseen_bits_per_byte)]
-    row += [spread([r.bits_per_byte["micro"] for r in own]), _saving(own, base), _worst_domain(own, base)]
+    row += [spread([macro(r) for r in own]), _difference(own, base, macro), _saving(own, base)]
+    row += [_difference(own, base, lambda r: r.headline.final["micro"])]
+    row += [_difference(own, base, lambda r: r.test.final["macro"]), _worst_domain(own, base)]
     if arm.noise:
         row += [_mean(own, lambda r: r.noise.auroc if r.noise else math.nan, ".3f")]
         row += [_mean(own, lambda r: r.noise.noisy_weight if r.noise else math.nan, ".2f")]
@@ -110,21 +110,19 @@ def spread(values: Sequence[float]) -> str:
 
 
 def macro(result: Result) -> float:
-    """Macro bits per byte on the test split."""
-    return result.bits_per_byte["macro"]
+    """Macro bits per byte of the text that is reported first."""
+    return result.headline.final["macro"]
 
 
 def _difference(own: Sequence[Result], base: Sequence[Result], number: Callable[[Result], float]) -> str:
     partners = {r.cell.seed: number(r) for r in base}
     values = [number(r) - partners[r.cell.seed] for r in own if r.cell.seed in partners]
-    values = [value for value in values if not math.isnan(value)]
     if not values or own is base:
         return ""
-    fewer = f", {len(values)} of {len(own)} seeds" if len(values) < len(own) else ""
     if len(values) == 1:
-        return f"{values[0]:+.4f}{fewer}"
+        return f"{values[0]:+.4f}"
     half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
-    return f"{np.mean(values):+.4f} ({np.mean(values) - half:+.4f} to {np.mean(values) + half:+.4f}){fewer}"
+    return f"{np.mean(values):+.4f} ({np.mean(values) - half:+.4f} to {np.mean(values) + half:+.4f})"
 
 
 def _saving(own: Sequence[Result], base: Sequence[Result]) -> str:
@@ -144,9 +142,8 @@ def _worst_domain(own: Sequence[Result], base: Sequence[Result]) -> str:
     if not partners or own is base:
         return ""
     change = {
-        domain: np.mean([r.bits_per_byte[domain] for r in own]) / np.mean([r.bits_per_byte[domain] for r in partners])
-        - 1
-        for domain in partners[0].bits_per_byte
+        domain: np.mean([r.test.final[domain] for r in own]) / np.mean([r.test.final[domain] for r in partners]) - 1
+        for domain in partners[0].test.final
         if domain not in {"macro", "micro"} | own[0].noisy_sources
     }
     worst = max(change, key=lambda domain: change[domain])

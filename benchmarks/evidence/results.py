@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -26,25 +27,38 @@ BASELINE = "uniform"
 
 
 @dataclass
+class Measured:
+    """Bits per byte of one held-out text."""
+
+    final: dict[str, float]
+    """By source; 'macro' and 'micro' over the clean ones."""
+    curve: list[tuple[int, float]]
+    """Tokens and 'macro' of each measured checkpoint."""
+
+
+@dataclass
 class Result:
     """One run."""
 
     cell: Cell
     learning_rate: float
-    bits_per_byte: dict[str, float]
-    """On the test split by source; 'macro' over the clean ones, 'micro' over all."""
-    curve: list[tuple[int, float]]
-    """Tokens and 'macro' of each measured checkpoint."""
+    test: Measured
+    """On the test split: other pieces of documents that were trained on, where a source is a few documents in all."""
     num_tokens: int
     tokens_per_second: float
+    unseen: Measured | None = None
+    """On documents of which nothing was in the corpus, of the sources that have enough."""
     saved: float = math.nan
-    """Share of the baseline's tokens (same seed) that was left when its final 'macro' was reached; nan: never."""
+    """Share of the baseline's tokens (same seed) that was left when its final headline was reached; nan: never."""
     noise: NoiseReport | None = None
     noisy_sources: set[str] = field(default_factory=set)
-    unseen_bits_per_byte: float = math.nan
-    """Macro over the clean sources on documents of which nothing was in the corpus; nan: not measured."""
     validation: list[tuple[int, float]] = field(default_factory=list)
     """Tokens and macro bits per byte (all sources) in the run."""
+
+    @property
+    def headline(self) -> Measured:
+        """What is reported first: unseen documents, where there are any."""
+        return self.unseen or self.test
 
 
 def collect(preset: Preset, out: Path) -> list[Result]:
@@ -68,10 +82,10 @@ def baseline_label(labels: Sequence[str]) -> str:
     return BASELINE if BASELINE in labels else next(given, BASELINE)
 
 
-def saved(result: Result, base: Result) -> float:
+def saved(result: Result, base: Result, on: Callable[[Result], Measured] = attrgetter("headline")) -> float:
     """Share of the baseline's tokens that were not needed for its final macro value; below 0 is impossible: nan."""
-    tokens, values = zip(*result.curve, strict=True)
-    target = np.array([base.bits_per_byte["macro"]])
+    tokens, values = zip(*on(result).curve, strict=True)
+    target = np.array([on(base).final["macro"]])
     return 1 - float(tokens_to_reach(tokens, np.array(values)[:, None], target)[0]) / base.num_tokens
 
 
@@ -79,23 +93,27 @@ def _result(cell: Cell, out: Path, learning_rate: float) -> Result:
     run, truth = run_of(cell, out)
     facts = read_facts(run, TEST)
     noisy = noisy_sources(truth)
-    assert facts.final is not None
     result = Result(
         cell,
         learning_rate,
-        clean_bits(facts.final, noisy),
-        [(tokens, clean_bits(scores, noisy)["macro"]) for tokens, scores in facts.series],
+        _measured(facts, noisy),
         facts.tokens,
         facts.tokens / facts.seconds,
         noisy_sources=noisy,
         validation=_validation(facts),
     )
-    unseen = read_facts(run, f"{cell.arm.corpus}-{UNSEEN}").final
-    if unseen is not None:
-        result.unseen_bits_per_byte = clean_bits(unseen, noisy)["macro"]
+    unseen = read_facts(run, f"{cell.arm.corpus}-{UNSEEN}")
+    if unseen.final is not None:
+        result.unseen = _measured(unseen, noisy)
     if truth is not None:
         result.noise = judge(run, truth, TEST)
     return result
+
+
+def _measured(facts: RunFacts, noisy: set[str]) -> Measured:
+    assert facts.final is not None
+    curve = [(tokens, clean_bits(scores, noisy)["macro"]) for tokens, scores in facts.series]
+    return Measured(clean_bits(facts.final, noisy), curve)
 
 
 def _validation(facts: RunFacts) -> list[tuple[int, float]]:
@@ -110,15 +128,18 @@ def rows_of(result: Result) -> Iterator[dict[str, object]]:
         "corpus": arm.corpus, "topics": arm.topics, "noise": arm.noise, "kind": arm.kind if arm.noise else "",
         "policy": result.cell.label, "seed": result.cell.seed, "learning_rate": result.learning_rate,
     }  # fmt: skip
-    for domain, value in result.bits_per_byte.items():
-        yield {**head, "tokens": result.num_tokens, "metric": "test_bits_per_byte", "domain": domain, "value": value}
-    for tokens, value in result.curve:
-        yield {**head, "tokens": tokens, "metric": "test_curve", "domain": "macro", "value": value}
+    for text, measured in (("test", result.test), (UNSEEN, result.unseen)):
+        if measured is None:
+            continue
+        for domain, value in measured.final.items():
+            metric = f"{text}_bits_per_byte"
+            yield {**head, "tokens": result.num_tokens, "metric": metric, "domain": domain, "value": value}
+        for tokens, value in measured.curve:
+            yield {**head, "tokens": tokens, "metric": f"{text}_curve", "domain": "macro", "value": value}
     for tokens, value in result.validation:
         yield {**head, "tokens": tokens, "metric": "validation_curve", "domain": "macro", "value": value}
     single = {
         "compute_saved": result.saved,
-        "unseen_bits_per_byte": result.unseen_bits_per_byte,
         "tokens_per_second": result.tokens_per_second,
     }
     if result.noise is not None:
@@ -147,21 +168,24 @@ def write_beside(results: list[Result], path: Path) -> None:
 
 def beside(result: Result, base: Result) -> dict[str, object]:
     """A run beside the baseline's of the same arm and seed; AUROC and weight are empty where nothing is noise."""
-    ours, theirs = result.bits_per_byte, base.bits_per_byte
-    clean = [name for name in ours if name not in {"macro", "micro"} | result.noisy_sources]
-    unseen = result.unseen_bits_per_byte - base.unseen_bits_per_byte
-    noise = result.noise
+    ours, theirs, noise = result.headline, base.headline, result.noise
+    test, base_test = result.test.final, base.test.final
+    clean = [name for name in test if name not in {"macro", "micro"} | result.noisy_sources]
     return {
         "arm": result.cell.arm.name,
         "policy": result.cell.trained_by,
         "seed": result.cell.seed,
         "learning_rate": result.learning_rate,
+        "uniform_learning_rate": base.learning_rate,
         "tokens": result.num_tokens,
-        "uniform": round(theirs["macro"], 3),
-        "difference": round(ours["macro"] - theirs["macro"], 3),
+        "text": "test" if result.unseen is None else UNSEEN,
+        "uniform": round(theirs.final["macro"], 3),
+        "difference": round(ours.final["macro"] - theirs.final["macro"], 3),
         "saved": round(result.saved, 2),
-        "unseen": "" if math.isnan(unseen) else round(unseen, 3),
-        "worst_source": round(max(ours[name] / theirs[name] - 1 for name in clean), 3),
+        "micro": round(ours.final["micro"] - theirs.final["micro"], 3),
+        "test_difference": round(test["macro"] - base_test["macro"], 3),
+        "test_saved": round(saved(result, base, attrgetter("test")), 2),
+        "worst_source": round(max(test[name] / base_test[name] - 1 for name in clean), 3),
         "auroc": "" if noise is None else round(noise.auroc, 2),
         "noisy_weight": "" if noise is None else round(noise.noisy_weight, 2),
     }

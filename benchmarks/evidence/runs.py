@@ -71,27 +71,20 @@ def found_before(cell: Cell, preset: Preset, out: Path, annotated: Path) -> list
     return []
 
 
-def measure(cell: Cell, out: Path) -> None:
-    """Score the kept checkpoints on the test split; then only the last one stays on disk."""
+def measure(cell: Cell, preset: Preset, out: Path, unseen: Path | None = None) -> None:
+    """Score the kept checkpoints on the test split and on unseen documents; then only the last one stays on disk."""
     workdir = workdir_of(out, cell.arm.corpus)
     folder = workdir / "runs" / cell.name
     done = folder / "measured"
     if done.exists():
         return
-    toremi("eval", cell.name, "--workdir", workdir, "--checkpoint", "all", "--topics", "none")
+    how = ["--checkpoint", "all", "--topics", "none", *preset.eval_flags]
+    toremi("eval", cell.name, "--workdir", workdir, *how)
+    if unseen is not None:
+        toremi("eval", cell.name, "--workdir", workdir, "--data", unseen, *how)
     checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for checkpoint in checkpoints[:-1]:
         shutil.rmtree(checkpoint)
-    done.touch()
-
-
-def measure_unseen(cell: Cell, out: Path, text: Path) -> None:
-    """Score the last checkpoint on documents of which nothing was in the corpus."""
-    folder = workdir_of(out, cell.arm.corpus) / "runs" / cell.name
-    done = folder / "measured-unseen"
-    if done.exists():
-        return
-    toremi("eval", cell.name, "--workdir", workdir_of(out, cell.arm.corpus), "--data", text, "--topics", "none")
     done.touch()
 
 

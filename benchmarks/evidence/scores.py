@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from benchmarks.evidence.corpora import workdir_of
 from benchmarks.evidence.grid import Cell
 
-from toremi_cli.evaluate.bootstrap import DocumentScores, bits_per_byte
+from toremi_cli.evaluate.bootstrap import MACRO, MICRO, DocumentScores, bits_per_byte
 from toremi_cli.evaluate.noise import Truth, read_truth
 from toremi_cli.layout import Workdir
 from toremi_cli.runs.run import Run, find_runs
@@ -30,7 +29,6 @@ def noisy_sources(truth: Truth | None) -> set[str]:
 
 
 def clean_bits(scores: DocumentScores, noisy: set[str]) -> dict[str, float]:
-    """Bits per byte by source; 'macro' leaves the noisy sources out."""
-    values = bits_per_byte(scores)
-    clean = [values[source] for source in scores.domains if source not in noisy]
-    return {**values, "macro": float(np.mean(clean))}
+    """Bits per byte by source; 'macro' and 'micro' leave the noisy sources out."""
+    clean = bits_per_byte(scores.only([source for source in scores.domains if source not in noisy]))
+    return {**bits_per_byte(scores), MACRO: clean[MACRO], MICRO: clean[MICRO]}
