@@ -28,9 +28,9 @@ standard deviation over seeds; differences are paired by seed, with their 95% t 
 saved*: share of `uniform`'s tokens (same seed) not yet used when its final macro value was reached, linear between the
 checkpoints measured, which lie from a quarter of a run on; *never*: it ended above. *Worst domain*: the largest
 increase over `uniform` on any clean source of the test split, of the means over seeds. *AUROC*: how well low weights
-tell corrupted samples at the end. *Time a token*: median over seeds of the ratio to `uniform`'s; runs beside others, and
-on shared machines, differ by several percent for that alone. Learning rates were chosen on the validation split with
-another seed{tuned}.
+tell corrupted samples at the end. *Time a token*: median over seeds of the ratio to `uniform`'s; runs beside others,
+and on shared machines, differ by several percent for that alone. Learning rates were chosen on the validation split
+with another seed{tuned}.
 """
 
 
