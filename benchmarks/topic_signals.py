@@ -59,27 +59,46 @@ def main() -> None:
 
 def read_samples(annotated: Path, tokenizer: Tokenizer) -> tuple[list[list[list[int]]], np.ndarray, np.ndarray]:
     """Token ids of some training samples of each topic; (num_topics,) its tokens, the part of them that is noise."""
-    table = ds.dataset(annotated).to_table(
-        ["text", "topic", "num_tokens", "corrupted"], filter=ds.field("split") == "train"
-    )
-    rows = [row for row in table.to_pylist() if row["topic"] >= 0]
-    np.random.default_rng(0).shuffle(rows)
-    samples: dict[int, list[list[int]]] = defaultdict(list)
     size: dict[int, int] = defaultdict(int)
     noise: dict[int, int] = defaultdict(int)
+    for row in training_rows(annotated, ["topic", "num_tokens", "corrupted"]):
+        size[row["topic"]] += row["num_tokens"]
+        noise[row["topic"]] += row["num_tokens"] * row["corrupted"]
+    sizes, noises = (np.array([of[topic] for topic in sorted(size)], float) for of in (size, noise))
+    return topic_samples(annotated, tokenizer, MOST_TOKENS), sizes, noises / sizes
+
+
+def topic_samples(annotated: Path, tokenizer: Tokenizer, most_tokens: int) -> list[list[list[int]]]:
+    """Token ids of some training samples of each topic, of about so many tokens together; topics by number."""
+    rows = training_rows(annotated, ["text", "topic"])
+    np.random.default_rng(0).shuffle(rows)
+    samples: dict[int, list[list[int]]] = defaultdict(list)
     for row in rows:
-        topic = row["topic"]
-        size[topic] += row["num_tokens"]
-        noise[topic] += row["num_tokens"] * row["corrupted"]
-        if sum(map(len, samples[topic])) < MOST_TOKENS:
-            samples[topic].append(tokenizer.encode(row["text"], add_special_tokens=False).ids[:MOST_LENGTH])
-    topics = sorted(size)
-    sizes, noises = (np.array([of[topic] for topic in topics], float) for of in (size, noise))
-    return [[ids for ids in samples[topic] if len(ids) > 1] for topic in topics], sizes, noises / sizes
+        if sum(map(len, samples[row["topic"]])) < most_tokens:
+            samples[row["topic"]].append(tokenizer.encode(row["text"], add_special_tokens=False).ids[:MOST_LENGTH])
+    return [[ids for ids in samples[topic] if len(ids) > 1] for topic in sorted(samples)]
+
+
+def training_rows(annotated: Path, columns: list[str]) -> list[dict[str, Any]]:
+    """Rows of the training samples that have a topic."""
+    table = ds.dataset(annotated).to_table(columns, filter=ds.field("split") == "train")
+    return [row for row in table.to_pylist() if row["topic"] >= 0]
 
 
 def measure(model: Any, samples: list[list[list[int]]], begins: Tensor) -> dict[str, np.ndarray]:
     """Each measure, (num_topics,), of a GPT-2 as it stands."""
+    sums, cosines = sums_and_cosines(model, samples, begins)
+    tokens, nats, shuffled, word_gain, words, sensitivity = sums.double().T
+    loss, gain = nats / tokens, (shuffled - nats) / tokens
+    found = {
+        "L (S - L)": worth(loss, gain), "L (S - L)^2": worth(loss, gain) * gain.clamp_min(0),
+        "words": worth(loss, word_gain / words), "sensitivity": sensitivity / tokens, "cosine": cosines,
+    }  # fmt: skip
+    return {name: values.numpy() for name, values in found.items()}
+
+
+def sums_and_cosines(model: Any, samples: list[list[list[int]]], begins: Tensor) -> tuple[Tensor, Tensor]:
+    """(num_topics, 6) as `batch_sums`; (num_topics,) mean cosine of a topic's gradient with those of the others."""
     model.requires_grad_(False)
     weight = model.transformer.h[-1].mlp.c_proj.weight.requires_grad_(True)
     sums, gradients = torch.zeros(len(samples), 6), torch.zeros(len(samples), weight.numel())
@@ -88,15 +107,8 @@ def measure(model: Any, samples: list[list[list[int]]], begins: Tensor) -> dict[
             weight.grad = None
             sums[topic] += batch_sums(model, of_topic[first : first + BATCH], begins)
             gradients[topic] += weight.grad.flatten()
-    tokens, nats, shuffled, word_gain, words, sensitivity = sums.double().T
-    loss, gain = nats / tokens, (shuffled - nats) / tokens
     unit = torch.nn.functional.normalize(gradients, dim=1)
-    cosines = (unit @ unit.T).fill_diagonal_(0).sum(1) / max(len(samples) - 1, 1)
-    found = {
-        "L (S - L)": worth(loss, gain), "L (S - L)^2": worth(loss, gain) * gain.clamp_min(0),
-        "words": worth(loss, word_gain / words), "sensitivity": sensitivity / tokens, "cosine": cosines,
-    }  # fmt: skip
-    return {name: values.numpy() for name, values in found.items()}
+    return sums, (unit @ unit.T).fill_diagonal_(0).sum(1) / max(len(samples) - 1, 1)
 
 
 def batch_sums(model: Any, rows: list[list[int]], begins: Tensor) -> Tensor:
