@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from benchmarks.evidence.grid import ABLATIONS, PRESETS, TUNING_SEED, Arm, Cell, cells, narrow
+from benchmarks.evidence.grid import ABLATIONS, PRESETS, TUNING_SEED, Arm, Cell, cells
 from benchmarks.evidence.rates import chosen_rate, record_rate, tried_rates
 from benchmarks.evidence.report import arm_section
 from benchmarks.evidence.results import Measured, Result, baseline_label, saved
@@ -53,7 +53,7 @@ def test_an_arm_takes_the_rate_that_was_found_for_its_kind(tmp_path):
 
 def test_doremi_is_three_runs_and_none_is_trained_twice(tmp_path):
     workdir = write_workdir(tmp_path / "mixed")
-    preset = replace(PRESETS["quick"], model=narrow(1, 16, 32), steps=8, interval=2, batch_size=4, checkpoints=2)
+    preset = replace(PRESETS["quick"], context_length=32, steps=8, interval=2, batch_size=4, checkpoints=2)
     cell = Cell(Arm(topics="source"), "doremi", seed=0)
     run = train(cell, preset, tmp_path, workdir / "annotated", 1.0)
     names = {folder.name for folder in (workdir / "runs").iterdir()}

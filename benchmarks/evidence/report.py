@@ -16,7 +16,7 @@ from scipy.stats import t
 HEAD = """\
 # Results of the grid
 
-Written by `python -m benchmarks.evidence --preset {name}`, {date}: {parameters} parameters, {tokens} tokens a run,
+Written by `python -m benchmarks.evidence --preset {name}`, {date}: `--model {model}`, {tokens} tokens a run,
 topic weights every {interval} steps. How it is read stands at the end.
 """
 FOOT = """\
@@ -37,16 +37,11 @@ with another seed{tuned}.
 def write_report(name: str, preset: Preset, results: list[Result], out: Path, path: Path) -> None:
     """Write the page, and its figures beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    shape = preset.model
-    rows = preset.vocab_size * (1 if shape.get("tie_word_embeddings", True) else 2) + shape["n_positions"]
-    parameters = 12 * shape["n_layer"] * shape["n_embd"] ** 2 + rows * shape["n_embd"]
-    tokens = preset.steps * preset.batch_size * shape["n_positions"]
-    parts = [
-        HEAD.format(
-            name=name, date=date.today(), parameters=f"{parameters / 1e6:.1f}M", tokens=f"{tokens / 1e6:.1f}M",
-            interval=preset.interval,
-        )
-    ]  # fmt: skip
+    tokens = preset.steps * preset.batch_size * preset.context_length
+    head = HEAD.format(
+        name=name, date=date.today(), model=preset.model, tokens=f"{tokens / 1e6:.1f}M", interval=preset.interval
+    )
+    parts = [head]
     for arm in preset.arms:
         own = [result for result in results if result.cell.arm == arm]
         if own:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -37,7 +36,8 @@ def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -
         burn_in = ["--set", f"burn_in_steps={preset.steps // 10}"]
     toremi(
         "pretrain", "--workdir", workdir, "--annotated", annotated, "--name", cell.name, "--seed", cell.seed,
-        "--model", model_file(preset, out), "--topics", cell.arm.topics, *cell.policy_flags(), *preset.flags,
+        "--model", preset.model, "--context-length", preset.context_length, "--topics", cell.arm.topics,
+        *cell.policy_flags(), *preset.flags,
         *found_before(cell, preset, out, annotated),
         "--max-steps", preset.steps, "--interval", preset.interval, "--batch-size", preset.batch_size,
         "--learning-rate", rate * preset.learning_rate, *burn_in,
@@ -86,17 +86,6 @@ def measure(cell: Cell, preset: Preset, out: Path, unseen: Path | None = None) -
     for checkpoint in checkpoints[:-1]:
         shutil.rmtree(checkpoint)
     done.touch()
-
-
-def model_file(preset: Preset, out: Path) -> Path:
-    """The model's shape as a config of transformers."""
-    path = out / "model.json"
-    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
-    shape = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **dropout, **preset.model}
-    text = json.dumps(shape, indent=1)
-    if not path.exists() or path.read_text("utf-8") != text:
-        path.write_text(text, "utf-8")
-    return path
 
 
 def is_measured(cell: Cell, out: Path) -> bool:
