@@ -121,8 +121,9 @@ class TrainConfig:
 
     optimizer: Annotated[
         str,
-        Setting("muon is for hidden matrices; AdamW has the rest", _OPTIMIZER, choices=("adamw", "muon")),
-    ] = "adamw"
+        Setting("auto is muon for shapes by size, else adamw", _OPTIMIZER, choices=("auto", "adamw", "muon")),
+    ] = "auto"
+    """Muon is for hidden matrices; AdamW has the rest. What AdamW has trained before goes on with it."""
     learning_rate: Annotated[float | None, Setting("AdamW's peak.", _OPTIMIZER, least=0, unset="by the model")] = None
     muon_learning_rate: Annotated[
         float | None,
@@ -233,6 +234,11 @@ class TrainConfig:
     def preset(self) -> Preset:
         """Shape and defaults that belong to the model."""
         return PRESETS.get(self.model, FALLBACK) if not self.init_from else FALLBACK
+
+    @property
+    def uses_muon(self) -> bool:
+        """Whether hidden matrices are Muon's."""
+        return self.optimizer == "muon" or (self.optimizer == "auto" and self.preset.is_modern)
 
     @property
     def run_name(self) -> str:

@@ -49,6 +49,7 @@ def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gp
         "tokens": total,
         "epochs": schedule.epochs,
         "evaluations": -(-schedule.max_steps // schedule.eval_every),
+        "optimizer": "muon" if config.uses_muon else "adamw",
         "learning_rate": schedule.learning_rate,
         **needs_of(
             config,

@@ -28,8 +28,8 @@ def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device)
     Raises:
         UsageError: Muon, and the model has no hidden matrix.
     """
-    hidden = _hidden_matrices(model) if config.optimizer == "muon" else {}
-    if config.optimizer == "muon" and not hidden:
+    hidden = _hidden_matrices(model) if config.uses_muon else {}
+    if config.uses_muon and not hidden:
         raise UsageError(
             f"--optimizer muon: {type(model).__name__} has no matrices in hidden layers; use --optimizer adamw"
         )

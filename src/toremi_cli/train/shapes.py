@@ -28,11 +28,16 @@ class Preset:
     tied: bool = True
     """Whether embedding and head share their weights."""
 
+    @property
+    def is_modern(self) -> bool:
+        """Whether it is one of the shapes by size, not GPT-2's."""
+        return self.num_key_value_heads > 0
+
     def transformers_config(self, context_length: int, initializer_range: float) -> Any:
         """A config of transformers, without a vocabulary of its own; no dropout."""
         from transformers import GPT2Config, Qwen3Config
 
-        if not self.num_key_value_heads:
+        if not self.is_modern:
             return GPT2Config(
                 n_positions=context_length,
                 n_embd=self.width,
