@@ -12,7 +12,7 @@ from tests.train.sharded_ranks import copy_stopped
 from tests.train.smallrun import metrics, weights
 from toremi_cli.errors import UsageError
 from toremi_cli.train.config import TrainConfig
-from toremi_cli.train.optimizers import build_optimizer
+from toremi_cli.train.optimizers import build_optimizer, orthogonalised
 from toremi_cli.train.shards import shard_name
 from toremi_cli.train.worker import run_worker
 
@@ -72,8 +72,19 @@ def test_each_matrix_of_a_fused_one_is_orthogonalised_by_itself(kind, layer, inp
         weight.grad = gradient
         optimizer.step()
     for found, wanted in zip(pieces(weight.detach()), expected, strict=True):
-        # Newton-Schulz runs in bfloat16, whose products of transposed views add up in another order
-        torch.testing.assert_close(found, wanted, rtol=0, atol=0.02 * RATE)
+        # torch's runs in bfloat16
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0.05 * RATE)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (6, 24), (24, 6)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = orthogonalised(matrix, (3.4445, -4.7750, 2.0315))
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.5 and values.max() < 1.25
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    directions = left.t() @ found @ right.t()  # diagonal: the directions of the matrix are kept
+    torch.testing.assert_close(directions, directions.diagonal().diag(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", SHAPES)
