@@ -48,12 +48,12 @@ class Case:
         words += ["activation checkpointing"] * self.checkpointing + ["chunked"] * self.chunked
         return ", ".join(words)
 
-    def settings(self, workdir: Path, seed: int, where: str, accumulation: int) -> TrainConfig:
+    def settings(self, workdir: Path, seed: int, where: str, micro_batch: int | None) -> TrainConfig:
         """A run of a few steps of 6 rows, each of them counted and weighed."""
         name = f"{where}-{self.name.replace(', ', '-').replace(' ', '-')}"
         model = str(workdir / ("untied.json" if self.untied else "model.json"))
         every = {"max_steps": STEPS, "interval": 2, "log_every": 1, "eval_every": 2, "checkpoint_every": STEPS}
-        more = {"chunked_loss": self.chunked, "precision": self.precision, "grad_accumulation": accumulation}
+        more = {"chunked_loss": self.chunked, "precision": self.precision, "micro_batch": micro_batch}
         return config(workdir, "toremi-2", name, seed=seed, model=model, **every, **more)
 
 
@@ -73,12 +73,12 @@ def compared(seed: int) -> Iterator[tuple[str, list[Pair], Pair]]:
         alone = {}
         for case in CASES:
             plain = Case(case.precision, case.untied)
-            settings = plain.settings(workdir, seed, "one", accumulation=1)
+            settings = plain.settings(workdir, seed, "one", micro_batch=None)
             if plain not in alone:
                 AcceleratorState._reset_state()
                 run_worker(settings, resume=False)
                 alone[plain] = workdir / "runs" / settings.run_name
-            sharded = workdir / "runs" / case.settings(workdir, seed, "two", accumulation=2).run_name
+            sharded = workdir / "runs" / case.settings(workdir, seed, "two", micro_batch=2).run_name
             yield case.name, list(_measured(sharded, alone[plain])), _gradients(sharded, alone[plain])
 
 
@@ -113,7 +113,7 @@ def main() -> None:
     token_loss.CHUNK_LOGITS = 10 * 320  # several chunks also of so few tokens
     offer_fsdp_on_cpus()
     for case in CASES:
-        train(case.settings(workdir, seed, "two", accumulation=2), **(CHECKPOINTING if case.checkpointing else {}))
+        train(case.settings(workdir, seed, "two", micro_batch=2), **(CHECKPOINTING if case.checkpointing else {}))
 
 
 if __name__ == "__main__":

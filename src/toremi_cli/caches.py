@@ -1,4 +1,4 @@
-"""Where libraries keep their caches: in a temporary folder where their own place cannot be written.
+"""Where caches are kept, ours and those of libraries: in a temporary folder where their own place cannot be written.
 
 A container may run as a user without a home, over packages that belong to root. Numba then refuses to import what it
 would cache, and matplotlib warns.
@@ -26,6 +26,12 @@ def ensure_writable_caches() -> None:
         folder = _own_temporary_folder()
         os.environ |= {name: str(folder / name.lower()) for name in lacking}
         console.note(f"{cache}: cannot be written; caches of numba and matplotlib go to {folder}")
+
+
+def own_cache() -> Path:
+    """The folder of what may be forgotten between two commands."""
+    cache = _home("XDG_CACHE_HOME", ".cache") / "toremi"
+    return cache if _writable(cache) else _own_temporary_folder()
 
 
 def _home(variable: str, usual: str) -> Path:

@@ -38,7 +38,7 @@ def test_flags_win_over_the_paper_and_the_paper_over_a_file(tmp_path):
     assert (paper["policy"]["name"], paper["policy"]["alpha"]) == ("toremi-2", 0.5)
     other = tomllib.loads(printed("--config", file, "-p", "linupper"))["policy"]
     assert (other["name"], other["burn_in_steps"]) == ("linupper", 1000), "what was said of another policy is left"
-    assert not tomllib.loads(printed("--no-compile"))["compile"]
+    assert [tomllib.loads(printed(*flags))["compile"] for flags in ((), ("--no-compile",))] == ["auto", False]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_flags_win_over_the_paper_and_the_paper_over_a_file(tmp_path):
         ("max_steps = '3'", "run.toml: max_steps = '3': expected a whole number of at least 1, or 'none'"),
         ("max_steps = 2.5", "run.toml: max_steps = 2.5: expected a whole number"),
         ("seed = true", "run.toml: seed = True: expected a whole number from 0 to 4294967295"),
-        ("compile = 1", "run.toml: compile = 1: expected true or false"),
+        ("compile = 1", "run.toml: compile = 1: expected true or false, or 'auto'"),
         ("schedule = 'square'", "run.toml: schedule = 'square': expected one of cosine, linear, "),
         ("policy = 'ado'", "run.toml: policy = 'ado': expected a table, [policy]"),
         ("[policy]\nname = 'best'", "run.toml: [policy] best: expected one of uniform"),

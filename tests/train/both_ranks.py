@@ -60,7 +60,7 @@ def main() -> None:
     """Arguments: the workdir, and a free port for each run."""
     workdir, ports = Path(sys.argv[1]), iter(sys.argv[2:])
     for policy in in_order():
-        train(config(workdir, policy, "both", grad_accumulation=2), next(ports))
+        train(config(workdir, policy, "both", micro_batch=2), next(ports))
     rank = int(os.environ["RANK"])
     print("IN FORCE", json.dumps(in_force_where_cpus_differ(rank, workdir, next(ports))))
     updated = ToremiTwo._updated  # as if a machine of the cluster computed otherwise

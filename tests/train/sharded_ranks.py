@@ -55,13 +55,13 @@ def fsdp_environment(config_file: Path) -> dict[str, str]:
 
 def sharded(workdir: Path, name: str) -> TrainConfig:
     """A run of 16 steps under `toremi`, with a checkpoint after the 8th."""
-    return config(workdir, "toremi", name, grad_accumulation=2, checkpoint_every=8, keep_checkpoints=None, eval_every=8)
+    return config(workdir, "toremi", name, micro_batch=2, checkpoint_every=8, keep_checkpoints=None, eval_every=8)
 
 
 def variant(workdir: Path, name: str) -> TrainConfig:
     """A run of 8 steps, with a checkpoint after the 4th."""
     settings = {**VARIANTS[name][0], "max_steps": 8, "checkpoint_every": 4, "keep_checkpoints": None, "eval_every": 4}
-    settings["grad_accumulation"] = 2
+    settings["micro_batch"] = 2
     if name.startswith("untied"):
         settings["model"] = str(workdir / "untied.json")
     return config(workdir, "toremi", name, **settings)

@@ -68,7 +68,7 @@ def _start(workdir, rank, port):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_what_is_measured_is_the_same_in_any_precision(workdir, both_ranks, name):
     """Losses are summed in float32 or more: in bf16 a topic's would be off by a tenth."""
-    plain = {"name": f"{name}-alone", "grad_accumulation": 1, "gradient_checkpointing": False, "chunked_loss": False}
+    plain = {"name": f"{name}-alone", "micro_batch": None, "gradient_checkpointing": False, "chunked_loss": False}
     run_worker(replace(variant(workdir, name), **plain), resume=False)
     alone, ranks = workdir / "runs" / f"{name}-alone", workdir / "runs" / f"{name}-toremi"
     is_bf16 = name.endswith("bf16")
@@ -85,7 +85,7 @@ def test_what_is_measured_is_the_same_in_any_precision(workdir, both_ranks, name
 
 @pytest.fixture(scope="module")
 def one_rank(workdir):
-    run_worker(replace(sharded(workdir, "single"), grad_accumulation=None), resume=False)
+    run_worker(replace(sharded(workdir, "single"), micro_batch=None), resume=False)
     return workdir / "runs" / "single-toremi"
 
 
@@ -145,7 +145,7 @@ def test_one_rank_goes_on_with_what_sharded_ranks_saved_and_they_with_its(workdi
     keep_what_is_saved_and_restored()
     run, copy = workdir / "runs" / "sharded-toremi", workdir / "runs" / "alone-toremi"
     copy_stopped(run, copy)
-    run_worker(replace(sharded(workdir, "alone"), grad_accumulation=None), resume=True)
+    run_worker(replace(sharded(workdir, "alone"), micro_batch=None), resume=True)
     assert_equal(load_file(run / "saved.safetensors"), load_file(copy / "restored.safetensors"))
     a, b = parameters(run), parameters(copy)
     assert all(a[key].allclose(b[key], atol=2e-3) for key in a)
@@ -194,7 +194,7 @@ def test_machines_without_a_common_folder_each_keep_their_shards(workdir, both_r
 
     assert "DIED" in both_ranks[0]
     run = machines[1] / "dying-toremi"
-    config = replace(TrainConfig.from_json(read_run(run)["config"]), grad_accumulation=None)
+    config = replace(TrainConfig.from_json(read_run(run)["config"]), micro_batch=None)
     missing = run / "checkpoint-4" / "shard-00000-of-00002.safetensors"
     with pytest.raises(TrainingError, match=f"{missing}: missing, the shard of rank 0; .* bring these together"):
         run_worker(config, resume=True)

@@ -55,7 +55,7 @@ def no_sync(device):
     ],
 )
 def test_a_step_waits_for_nothing(workdir, policy, settings):
-    values = {"reference_losses": "", "gpus": -1, "grad_accumulation": 2, **settings}
+    values = {"reference_losses": "", "gpus": -1, "micro_batch": 3, **settings}
     run_config = config(workdir, policy, "no-sync", **values)
     run, _ = assemble(
         run_config, make_accelerator(run_config, workdir), open_run_cache(run_config, build=True), resume=False

@@ -148,7 +148,7 @@ def test_sensitivity_is_measured(train):
 def test_sensitivity_does_not_depend_on_the_weights(train):
     settings = {"sensitivity": True, "topics": "fine", "max_steps": 4, "learning_rate": 1e-9}
     plain = train("plain", {"name": "uniform"}, **settings)
-    weighted = train("weighted", {"name": "random-weights"}, **settings, grad_accumulation=2)
+    weighted = train("weighted", {"name": "random-weights"}, **settings, micro_batch=3)
     by_token = train("by-token", {"name": "uniform"}, **settings, loss_average="token")
     assert metrics(plain, "sensitivity")
     for other in (weighted, by_token):

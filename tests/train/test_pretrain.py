@@ -102,7 +102,7 @@ def test_two_ranks_with_accumulation_equal_one(uninterrupted, workdir, tmp_path)
     for name in ("tokenize", "random", "types", "accelerate/__init__"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(__file__)")
     env = {"HF_HOME": str(tmp_path), "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "PET_NNODES": "2"}
-    flags = ["--name", "two", "--gpus", "0", "--processes", "2", "--grad-accumulation", "3", "--json"]
+    flags = ["--name", "two", "--gpus", "0", "--processes", "2", "--micro-batch", "2", "--json"]
     command = ["pretrain", "-w", workdir, "--model", workdir / "model.json", *ARGUMENTS, *flags]
     console_script = Path(sys.executable).with_name("toremi")
     process = subprocess.run(

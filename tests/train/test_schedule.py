@@ -111,7 +111,7 @@ def test_a_decay_of_another_run_begins_at_its_checkpoint():
 
 def test_fewer_rows_than_ranks():
     with pytest.raises(UsageError, match="fewer than 2 processes x 3 micro-steps"):
-        plan(batch_size=5, grad_accumulation=3, world_size=2)
+        plan(batch_size=5, micro_batch=1, world_size=2)
 
 
 @pytest.mark.parametrize("kind", ["cosine", "linear", "wsd", "constant"])

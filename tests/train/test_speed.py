@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, Qwen3Config
 
 from tests.train.smallrun import table
 from toremi_cli.schemas import METRICS
-from toremi_cli.train.speed import Clock, flops_per_token, matmul_peak
+from toremi_cli.train.peak import matmul_peak
+from toremi_cli.train.speed import Clock, flops_per_token
 
 CPU = torch.device("cpu")
 

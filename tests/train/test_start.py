@@ -8,8 +8,9 @@ from toremi_cli.runs.record import RUN_FILE, update_run
 from toremi_cli.train.announce import slow_checkpoint
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.folder import check_replaceable
+from toremi_cli.train.needs import is_out_of_memory
 from toremi_cli.train.start import configure, settle
-from toremi_cli.train.worker import failure, is_out_of_memory
+from toremi_cli.train.worker import failure
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_what_changes_no_number_may_be_added_to_a_run(folder):
     """The line about memory names these flags."""
     old = configure({"workdir": str(folder.parents[1]), "name": folder.name})
     update_run(folder, config=old.to_json(), status="running")
-    flags = {"chunked_loss": True, "compile": True, "gradient_checkpointing": True, "grad_accumulation": 4}
+    flags = {"chunked_loss": True, "compile": True, "gradient_checkpointing": True, "micro_batch": 4}
     more = replace(old, **flags)
     config, resume, done = settle(more, flags, resume=True, overwrite=False)
     assert (config, resume, done) == (more, True, None)
@@ -42,8 +43,8 @@ def test_no_memory_left_names_the_flags_that_need_less():
         torch.empty(2**60, dtype=torch.uint8)
     for found in (problem.value, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")):
         assert is_out_of_memory(found)
-        line, code = failure(found, TrainConfig(chunked_loss=True, grad_accumulation=2))
-        assert "run the same command again, with --gradient-checkpointing or --grad-accumulation above 2" in line
+        line, code = failure(found, TrainConfig(chunked_loss=True, micro_batch=2))
+        assert "run the same command again, with --gradient-checkpointing or --micro-batch below 2" in line
         assert code == 1
     assert not is_out_of_memory(RuntimeError("shapes"))
 

@@ -50,7 +50,7 @@ def test_sensitivity_is_that_of_the_losses_alone(begun):
     found = {}
     for average in ("sample", "token"):
         for micro_steps in (1, 3):
-            run = begun("toremi-2", loss_average=average, grad_accumulation=micro_steps, batch_size=12)
+            run = begun("toremi-2", loss_average=average, micro_batch=12 // micro_steps, batch_size=12)
             run.loss_weights = torch.linspace(0.5, 3, len(run.loss_weights)).double()
             train_step(run, run.builder.next_batch())
             found[average, micro_steps] = run.statistics.read(1).sensitivity

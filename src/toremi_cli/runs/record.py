@@ -15,7 +15,7 @@ FINISHED = "finished"
 """`status` of a run that has reached its last step."""
 RUNTIME_FIELDS = frozenset(
     {
-        "workdir", "annotated", "tokenizer", "name", "grad_accumulation", "checkpoint_every", "keep_checkpoints",
+        "workdir", "annotated", "tokenizer", "name", "micro_batch", "checkpoint_every", "keep_checkpoints",
         "async_checkpoint",
         "gpus", "processes", "log_with", "gradient_checkpointing", "chunked_loss", "compile", "rank_timeout",
         "accelerate_config", "cache_gb", "quiet", "debug",

@@ -56,6 +56,11 @@ def trains_on_cpu(path: str | None) -> bool:
     return bool(path and read_accelerate_config(path).get("use_cpu"))
 
 
+def shards_model(path: str | None) -> bool:
+    """Whether a config file, if there is one, has GPUs share the model (FSDP)."""
+    return bool(path and read_accelerate_config(path).get("distributed_type") == "FSDP")
+
+
 def is_first_machine(path: str | None) -> bool:
     """Whether this machine is the first, or the only one, of those that a config file, if there is one, speaks of."""
     found = read_accelerate_config(path) if path else {}

@@ -27,9 +27,14 @@ def announce(run: Training) -> None:
     console.note(
         f"{config.run_name}: {run.num_parameters / 1e6:.1f}M parameters on {where}, {schedule.max_steps:,} steps of "
         f"{schedule.batch_tokens:,} tokens ({schedule.batch_size} rows x {schedule.context_length}, "
-        f"{schedule.num_micro_steps} micro-step{'s' if schedule.num_micro_steps > 1 else ''}), "
+        f"{micro_steps(run)}), "
         f"{schedule.epochs:.2g} epochs of {schedule.epoch_tokens:,} tokens, {len(run.policy.topics)} topics"
     )
+    if run.found is not None and run.found.compiled_seconds is not None:
+        console.note(
+            f"torch.compile: a micro-step takes {run.found.compiled_seconds:.3g} seconds compiled, "
+            f"{run.found.eager_seconds:.3g} as it is; training {'compiled' if run.found.compiled else 'without it'}"
+        )
     if not run.losses.is_split:
         console.note(
             f"{type(run.model).__name__} is no plain body with a linear head: it trains without --sensitivity and "
@@ -53,6 +58,12 @@ def announce(run: Training) -> None:
         )
     if len(run.eval_samples) == 0:
         console.warn("no validation samples: nothing is evaluated during the run, and a plateau is never seen")
+
+
+def micro_steps(run: Training) -> str:
+    """How a step's rows are parted, in words."""
+    count = run.schedule.num_micro_steps
+    return f"{count} micro-steps of {run.micro_batch}" if count > 1 else "1 micro-step"
 
 
 def warn_of_few_updates(schedule: Schedule, policy: str) -> None:

@@ -115,9 +115,18 @@ class TrainConfig:
         int | None, Setting("Rows a step, all processes together.", _LENGTH, least=1, unset="the preset's")
     ] = None
     batch_tokens: Annotated[int | None, Setting("The same in tokens.", _LENGTH, least=1, none="none", rare=True)] = None
-    grad_accumulation: Annotated[
-        int | None, Setting("Micro-steps a step.", _LENGTH, least=1, unset="as memory asks", rare=True)
+    micro_batch: Annotated[
+        int | None,
+        Setting(
+            "Rows of a micro-step on each process; gradients of a step's micro-steps accumulate.",
+            _LENGTH,
+            metavar="ROWS",
+            least=1,
+            unset="as memory allows",
+            rare=True,
+        ),
     ] = None
+    """On a GPU, `auto` is found by trying: see `train/finding.py`."""
 
     optimizer: Annotated[
         str,
@@ -211,7 +220,10 @@ class TrainConfig:
     rank_timeout: Annotated[
         float, Setting("Minutes that a process waits for the others.", _MACHINE, above=0, rare=True)
     ] = 120.0
-    compile: Annotated[bool, Setting("Compile the model with torch.compile.", _MACHINE, rare=True)] = False
+    compile: Annotated[
+        bool | None,
+        Setting("Compile the model with torch.compile.", _MACHINE, unset="on a GPU, where it pays", rare=True),
+    ] = None
     gradient_checkpointing: Annotated[
         bool, Setting("Less memory for activations, a third more work.", _MACHINE, rare=True)
     ] = False

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from toremi_cli.reweight.strata import chunks_of
+from toremi_cli.train.accelerate_config import shards_model
 from toremi_cli.train.announce import warn_of_few_updates, warn_of_little_room
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import gpu_memory
@@ -17,6 +18,9 @@ from toremi_cli.train.schedule import BYTES_PER_PARAMETER, FLOAT_BYTES, LOGITS_C
 from toremi_cli.train.speed import flops_per_token
 from toremi_cli.train.token_loss import chunk_logits
 from toremi_cli.train.tokens import TokenCache
+
+FOUND = "found at the start"
+"""What a GPU has to be tried for."""
 
 
 def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gpus: bool = False) -> dict[str, Any]:
@@ -31,6 +35,7 @@ def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gp
 
         model = AutoModelForCausalLM.from_config(plan.shape)
     num_parameters = sum(p.numel() for p in model.parameters())
+    tries = on_gpus and not shards_model(config.accelerate_config)
     total = schedule.max_steps * schedule.batch_tokens
     return {
         "run": config.run_name,
@@ -42,7 +47,9 @@ def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gp
         "processes": world_size,
         "context_length": schedule.context_length,
         "rows_per_step": schedule.batch_size,
-        "micro_steps": schedule.num_micro_steps,
+        "micro_batch": FOUND if config.micro_batch is None and tries else _micro_batch(plan, world_size),
+        "micro_steps": FOUND if config.micro_batch is None and tries else schedule.num_micro_steps,
+        "compiled": FOUND if config.compile is None and tries else bool(config.compile),
         "tokens_per_step": schedule.batch_tokens,
         "steps": schedule.max_steps,
         "intervals": schedule.max_steps // schedule.interval,
@@ -64,10 +71,14 @@ def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gp
     }
 
 
+def _micro_batch(plan: Plan, world_size: int) -> int:
+    """Rows of the largest micro-step."""
+    return -(-plan.schedule.batch_size // world_size // plan.schedule.num_micro_steps)
+
+
 def _memory_bytes(config: TrainConfig, plan: Plan, num_parameters: int, world_size: int, memory: int) -> float:
     schedule, shape = plan.schedule, plan.shape
-    rows = -(-schedule.batch_size // world_size // schedule.num_micro_steps)
-    tokens = rows * schedule.context_length
+    tokens = _micro_batch(plan, world_size) * schedule.context_length
     kept = activation_floats(shape.num_hidden_layers, shape.hidden_size, config.gradient_checkpointing)
     logits = tokens * shape.vocab_size
     if config.chunked_loss:

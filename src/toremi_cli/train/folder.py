@@ -60,7 +60,7 @@ def open_folder(run: Training, last_step: int, overwrite: bool) -> None:
             if last_step < 0:
                 write_json(run.folder / RUN_FILE, _record(run))
             else:
-                facts = {key: _record(run)[key] for key in ("status", "config", "schedule", "num_parameters")}
+                facts = {key: _record(run)[key] for key in ("status", "config", "schedule", "found", "num_parameters")}
                 update_run(run.folder, **facts)
             with atomic_file(run.folder / CONFIG_FILE) as path:
                 path.write_text(run.config.to_toml(), encoding="utf-8")
@@ -89,5 +89,6 @@ def _record(run: Training) -> dict[str, Any]:
         "toremi_version": __version__,
         "torch_version": torch.__version__,
         "schedule": {**asdict(run.schedule), "last_peak_step": run.schedule.last_peak_step},
+        "found": asdict(run.found) if run.found else None,
         "num_parameters": run.num_parameters,
     }

@@ -124,8 +124,19 @@ class BatchBuilder:
         """
         self.packs = packs
         self.cache, self.index, self.stream = cache, index, stream
-        self.batch_size = batch_size
-        self.parts = micro_batch_rows(batch_size, world_size, rank, num_micro_steps)
+        self.batch_size, self.world_size, self.rank = batch_size, world_size, rank
+        self.part(num_micro_steps)
+
+    def part(self, num_micro_steps: int) -> None:
+        """Build so many micro-batches a step from now on."""
+        self.parts = micro_batch_rows(self.batch_size, self.world_size, self.rank, num_micro_steps)
+
+    def first_rows(self, num_rows: int) -> MicroBatch:
+        """The first `num_rows` of the rank's rows of the next step as one micro-batch; the step still has them."""
+        state = self.stream.state_dict()
+        rows = self.stream.next_rows(self.batch_size)
+        self.stream.load_state_dict(state)
+        return self._micro_batch(rows.select(np.concatenate(self.parts)[:num_rows]), np.unique(rows.sample))
 
     def next_batch(self) -> StepBatch:
         """The next step's batch."""

@@ -31,12 +31,13 @@ from toremi_cli.train.loss import (
     segment_sensitivity,
     segment_weights,
 )
+from toremi_cli.train.peak import matmul_peak
 from toremi_cli.train.run import Training, put_in_force
 from toremi_cli.train.schedule import fraction_of_peak
 from toremi_cli.train.sharding import is_sharded, whole
 from toremi_cli.train.signals import StopRequest
 from toremi_cli.train.snapshot import add_metric, snapshot
-from toremi_cli.train.speed import Clock, flops_per_token, matmul_peak
+from toremi_cli.train.speed import Clock, flops_per_token
 from toremi_cli.train.state import save
 
 
@@ -106,10 +107,7 @@ def train_step(run: Training, batch: StepBatch) -> None:
         if factors is not None:
             weights = weights * factors[micro.batch_sample]
         with nullcontext() if is_last or is_sharded(run.accelerator) else run.accelerator.no_sync(run.token_loss):
-            token_losses = run.token_loss(micro.inputs, micro.targets, micro.segment)  # (b, T)
-            sums = segment_losses(token_losses, micro)  # (S,)
-            loss = scale * objective(sums, micro, weights, run.config.loss_average)
-            run.accelerator.backward(loss)
+            token_losses, sums, loss = pass_micro_batch(run, micro, weights, scale)
         run.window.add_losses(token_losses, loss / run.accelerator.num_processes)
         sensitivity = segment_sensitivity(run.losses, micro, scale * weights, run.config.loss_average)
         run.statistics.add(
@@ -127,6 +125,22 @@ def train_step(run: Training, batch: StepBatch) -> None:
     run.window.end_step(clip_gradients(run))
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+
+
+def pass_micro_batch(run: Training, micro: MicroBatch, weights: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Forward and backward of one micro-batch: its token losses (b, T), their sums (S,), and its part of the loss.
+
+    Args:
+        run: its gradients grow.
+        micro: on the device.
+        weights: (S,) of the segments' samples.
+        scale: factor on the loss.
+    """
+    token_losses = run.token_loss(micro.inputs, micro.targets, micro.segment)
+    sums = segment_losses(token_losses, micro)
+    loss = scale * objective(sums, micro, weights, run.config.loss_average)
+    run.accelerator.backward(loss)
+    return token_losses, sums, loss
 
 
 @torch.no_grad()

@@ -13,6 +13,8 @@ from toremi_cli.train.config import TrainConfig
 CHECKPOINT_BYTES_PER_PARAMETER = 12
 """float32 parameter and AdamW's two moments."""
 GIB = 2**30
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED", "std::bad_alloc")
+"""What torch's allocator for the CPU, CUDA, cuBLAS and cuDNN, and C++ say of it."""
 
 
 def needs_of(
@@ -58,17 +60,29 @@ def refuse_what_cannot_fit(plan: dict[str, Any], config: TrainConfig) -> None:
         )
 
 
-def less_memory(config: TrainConfig) -> str:
-    """The flags that make a run need less memory, those left out which it has already."""
+def less_memory(config: TrainConfig, fewer_rows: bool = True) -> str:
+    """The flags that make a run need less memory, those left out which it has already.
+
+    `fewer_rows`: whether a micro-step may have fewer rows than it has.
+    """
     flags = []
     if not config.chunked_loss:
         flags.append("--chunked-loss")
     if not config.gradient_checkpointing:
         flags.append("--gradient-checkpointing")
-    more = (
-        f"--grad-accumulation above {config.grad_accumulation}" if config.grad_accumulation else "--grad-accumulation N"
+    if fewer_rows and config.micro_batch != 1:
+        size = f"below {config.micro_batch}" if config.micro_batch else "ROWS"
+        flags.append(f"--micro-batch {size} (rows of a micro-step)")
+    return " or ".join(flags or ["FSDP (--accelerate-config), which shares the model between GPUs"])
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether a device or the machine had no memory left; CUDA's allocator alone has an error type of its own."""
+    return (
+        type(problem).__name__ == "OutOfMemoryError"
+        or isinstance(problem, MemoryError)
+        or (isinstance(problem, RuntimeError) and any(words in str(problem) for words in NO_MEMORY))
     )
-    return " or ".join([*flags, f"{more} (micro-steps a step)"])
 
 
 def _existing(path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import smallest_gpu_memory
 from toremi_cli.train.evaluation import choose_samples, read_texts
 from toremi_cli.train.exchange import is_first_there
+from toremi_cli.train.found import Found
 from toremi_cli.train.growing_table import GrowingTable
 from toremi_cli.train.index import SampleIndex
 from toremi_cli.train.index_folder import open_index
@@ -39,7 +40,13 @@ from toremi_cli.train.order import shuffled_order
 from toremi_cli.train.packing import RowStream
 from toremi_cli.train.policy import build_policy
 from toremi_cli.train.resuming import find_checkpoint
-from toremi_cli.train.schedule import BYTES_PER_PARAMETER, Schedule, activation_floats, plan_schedule
+from toremi_cli.train.schedule import (
+    BYTES_PER_PARAMETER,
+    Schedule,
+    activation_floats,
+    count_micro_steps,
+    plan_schedule,
+)
 from toremi_cli.train.sharding import is_sharded
 from toremi_cli.train.token_loss import TokenLoss
 from toremi_cli.train.tokens import TokenCache
@@ -105,6 +112,8 @@ class Training:
     last_train_loss: float = float("nan")
     speed: dict[str, float] = field(default_factory=dict)
     """Of the last steps that were logged, by `Clock.read`."""
+    found: Found | None = None
+    """What was found by trying before the first step, of this process or of the one that it goes on from."""
 
     @cached_property
     def eval_texts(self) -> list[np.ndarray]:
@@ -130,6 +139,26 @@ class Training:
     def sums_device(self) -> torch.device:
         """Where it keeps float64 sums."""
         return sums_device(self.device)
+
+    @property
+    def rank_rows(self) -> int:
+        """Rows a step of the rank that has the most."""
+        return -(-self.schedule.batch_size // int(self.accelerator.num_processes))
+
+    @property
+    def micro_batch(self) -> int:
+        """Rows of the largest micro-step."""
+        return -(-self.rank_rows // self.schedule.num_micro_steps)
+
+    def part_steps(self, micro_batch: int) -> None:
+        """Take micro-steps of so many rows at most from now on.
+
+        Raises:
+            UsageError: more of them than a rank has rows.
+        """
+        count = count_micro_steps(self.schedule.batch_size, int(self.accelerator.num_processes), micro_batch)
+        self.schedule = replace(self.schedule, num_micro_steps=count)
+        self.builder.part(count)
 
     @property
     def tokens_seen(self) -> int:
@@ -212,7 +241,6 @@ def assemble(
     losses = TokenLoss(
         model,
         sensitivity=config.sensitivity,
-        compile_body=config.compile,
         chunked=config.chunked_loss,
         mask_documents=config.mask_documents,
         word_beginnings=torch.from_numpy(beginnings).to(device),

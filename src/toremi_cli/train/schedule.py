@@ -120,11 +120,10 @@ def plan_schedule(
     if config.batch_tokens and config.batch_tokens < context_length:
         raise UsageError(f"--batch-tokens {config.batch_tokens}: less than one row of {context_length} tokens")
     most_rows = max(_most_tokens(config, vocab_size, token_activations, memory) // context_length, 1)
-    num_micro_steps = config.grad_accumulation or math.ceil(batch_size / world_size / most_rows)
-    if batch_size < world_size * num_micro_steps:
-        raise UsageError(
-            f"--batch-size {batch_size} rows a step: fewer than {world_size} processes x {num_micro_steps} micro-steps"
-        )
+    if config.micro_batch is None:  # an estimate, which asks for no more micro-steps than there are rows
+        fewest = math.ceil(batch_size / world_size) / max(batch_size // world_size, 1)
+        most_rows = max(most_rows, math.ceil(fewest))
+    num_micro_steps = count_micro_steps(batch_size, world_size, config.micro_batch or most_rows)
     batch_tokens = batch_size * context_length
     if config.max_steps:
         max_steps = config.max_steps
@@ -158,6 +157,21 @@ def plan_schedule(
         floor=config.min_learning_rate,
         decay_steps=decay_steps,
     )
+
+
+def count_micro_steps(batch_size: int, world_size: int, micro_batch: int) -> int:
+    """Micro-steps a step, of `micro_batch` rows at most on each of the ranks.
+
+    Raises:
+        UsageError: more of them than the rank with the fewest rows has rows.
+    """
+    found = math.ceil(math.ceil(batch_size / world_size) / micro_batch)
+    if batch_size < world_size * found:
+        raise UsageError(
+            f"--batch-size {batch_size} rows a step: fewer than {world_size} processes x {found} micro-steps; use "
+            f"{world_size * found} or more rows, or a larger --micro-batch"
+        )
+    return found
 
 
 def default_learning_rate(config: TrainConfig, width: int) -> float:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -82,30 +81,6 @@ def flops_per_token(model: nn.Module, context_length: int) -> float:
     heads = getattr(shape, "num_attention_heads", 0) or 0
     head_width = getattr(shape, "head_dim", None) or (shape.hidden_size // heads if heads else 0)
     return float(6 * multiplied + 12 * shape.num_hidden_layers * heads * head_width * context_length)
-
-
-@cache
-def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of the best of some large matrix products: what MFU is a fraction of.
-
-    Measured once a process: a data sheet's figure is that of a clock rate which no card holds.
-    """
-    on_gpu = device.type == "cuda"
-    size, rounds = (8192, 20) if on_gpu else (1024, 6)
-    draw = torch.Generator(device).manual_seed(0)
-    a, b = (torch.randn(size, size, device=device, dtype=dtype, generator=draw) for _ in range(2))
-    best = float("inf")
-    for _ in range(3):
-        torch.mm(a, b)
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        for _ in range(rounds if on_gpu else 1):
-            torch.mm(a, b)
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        best = min(best, (time.perf_counter() - start) / (rounds if on_gpu else 1))
-    return 2 * size**3 / best
 
 
 def peak_memory(device: torch.device) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from toremi_cli.runs.checkpoints import has_model
 from toremi_cli.train import checkpoint as ckpt
 from toremi_cli.train.announce import slow_checkpoint
 from toremi_cli.train.exchange import of_all_ranks
+from toremi_cli.train.found import Found
 from toremi_cli.train.run import Training, put_in_force
 from toremi_cli.train.sharding import gathered, is_sharded
 from toremi_cli.train.shards import Part, Shards, part_of, shard_name
@@ -64,6 +66,7 @@ def save(run: Training, at_once: bool) -> None:
             "holdout_loss": [x if math.isfinite(x) else None for x in run.holdout_loss.tolist()],
             "evaluation": run.last_evaluation,
             "train_loss": run.last_train_loss,
+            "found": asdict(run.found) if run.found else None,
         },
         tokenizer=run.tokenizer,
         keep=run.config.keep_checkpoints,
@@ -125,6 +128,7 @@ def restore(run: Training, checkpoint: Path) -> None:
     holdout_loss = [math.nan if x is None else x for x in state["holdout_loss"]]
     run.holdout_loss = torch.tensor(holdout_loss, dtype=torch.float64)
     run.last_evaluation, run.last_train_loss = state["evaluation"], float(state["train_loss"])
+    run.found = Found(**state["found"]) if state["found"] else None
     put_in_force(run)
 
 

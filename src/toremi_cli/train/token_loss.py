@@ -32,7 +32,6 @@ class TokenLoss(nn.Module):
         model: nn.Module,
         *,
         sensitivity: bool = False,
-        compile_body: bool = False,
         chunked: bool = False,
         mask_documents: bool = False,
         word_beginnings: Tensor | None = None,
@@ -42,7 +41,6 @@ class TokenLoss(nn.Module):
         Args:
             model: it.
             sensitivity: measure `token_sensitivity`.
-            compile_body: compile the body with torch.compile.
             chunked: compute losses chunk by chunk, never with all logits in memory.
             mask_documents: let tokens see those of their own sample only.
             word_beginnings: (vocab,) bool, on the model's device: tokens that begin a word; None: all count as such.
@@ -58,8 +56,7 @@ class TokenLoss(nn.Module):
         if not self.is_split and (sensitivity or chunked):
             what = "--chunked-loss" if chunked else "--sensitivity"
             raise UsageError(f"{what}: {type(model).__name__} is no plain body with a linear head; leave it out")
-        whole: Callable[..., Any] = model.base_model if self.is_split else model  # type: ignore[assignment]
-        self._forward = [torch.compile(whole) if compile_body else whole]  # in a list: not a second submodule
+        self.compile_body(False)
         self._no_split_modules = _blocks_of(model)
         """Class names of the blocks, each of which FSDP's preparation makes a unit of its own."""
         if chunked:
@@ -70,6 +67,12 @@ class TokenLoss(nn.Module):
         self.token_sensitivity: Tensor | None = None
         """(b, T) norm of the gradient at the last hidden state, of the last micro-batch after its backward, still times
         the factor of the loss."""
+
+    def compile_body(self, compiled: bool) -> None:
+        """Compile the model's body with torch.compile, at its next pass, or leave it as it is."""
+        whole: Callable[..., Any] = self.model.base_model if self.is_split else self.model  # type: ignore[assignment]
+        self._forward = [torch.compile(whole) if compiled else whole]  # in a list: not a second submodule
+        self.is_compiled = compiled
 
     def logits(self, inputs: Tensor) -> Tensor:
         """(b, T, vocab) of inputs (b, T). By way of `forward`, where FSDP puts the parameters together."""

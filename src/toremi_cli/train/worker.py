@@ -72,6 +72,7 @@ def _train(config: TrainConfig, folder: Path, resume: bool, overwrite: bool) -> 
     from toremi_cli.train.agreement import agree_on_shares
     from toremi_cli.train.announce import announce, note_held_down
     from toremi_cli.train.device import make_accelerator
+    from toremi_cli.train.finding import find_out
     from toremi_cli.train.folder import check_replaceable, open_folder
     from toremi_cli.train.loop import train
     from toremi_cli.train.run import assemble
@@ -88,6 +89,7 @@ def _train(config: TrainConfig, folder: Path, resume: bool, overwrite: bool) -> 
     agree_on_shares(run)
     if checkpoint is not None:
         restore(run, checkpoint)
+    find_out(run)
     if run.is_main:
         announce(run)
     started, first_step = time.perf_counter(), run.step
@@ -214,7 +216,7 @@ def failure(problem: Exception, config: TrainConfig) -> tuple[str, int]:
     """One line about it, and the exit code."""
     from toremi_cli.layout import Workdir
     from toremi_cli.runs.checkpoints import how_to_go_on
-    from toremi_cli.train.needs import less_memory
+    from toremi_cli.train.needs import is_out_of_memory, less_memory
 
     how = how_to_go_on(Workdir(Path(config.workdir)).run(config.run_name))
     if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
@@ -227,15 +229,6 @@ def failure(problem: Exception, config: TrainConfig) -> tuple[str, int]:
     if isinstance(problem, RuntimeError) and any(words in found for words in PEER_HAS_ENDED):
         return f"another rank has ended, its own message says why ({found}); {how}", 1
     return found, 1
-
-
-def is_out_of_memory(problem: Exception) -> bool:
-    """Whether a device or the machine had no memory left; torch's CPU allocator has no error type of its own."""
-    return (
-        type(problem).__name__ == "OutOfMemoryError"
-        or isinstance(problem, MemoryError)
-        or (isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem))
-    )
 
 
 if __name__ == "__main__":
