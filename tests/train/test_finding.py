@@ -1,4 +1,4 @@
-"""What a run finds out by trying fits and is faster, all ranks and later starts keep to it, and numbers don't depend on it."""
+"""A run finds out by trying what fits and what is faster; ranks and later starts keep to it, and no number changes."""
 
 from __future__ import annotations
 

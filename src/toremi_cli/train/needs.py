@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -81,6 +82,7 @@ def is_out_of_memory(problem: BaseException) -> bool:
     return (
         type(problem).__name__ == "OutOfMemoryError"
         or isinstance(problem, MemoryError)
+        or (isinstance(problem, OSError) and problem.errno == errno.ENOMEM)
         or (isinstance(problem, RuntimeError) and any(words in str(problem) for words in NO_MEMORY))
     )
 

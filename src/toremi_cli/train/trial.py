@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import mmap
 
 import torch
 import torch.distributed as dist
@@ -58,12 +59,19 @@ def missing_state(run: Training) -> list[Tensor]:
     ]
 
 
+def reserve(device: torch.device) -> Tensor | mmap:
+    """Memory that a try leaves alone, and that a GPU's allocator, or the system, has back when this is gone."""
+    size = int(RESERVE * memory_of(device))
+    if device.type == "cuda":
+        return torch.empty(size, dtype=torch.uint8, device=device)
+    return mmap(-1, size + 1)  # a block of the C library's would stay with it, and threads start on the system's
+
+
 @contextmanager
 def ready(run: Training, rows: int) -> Iterator[MicroBatch]:
     """A micro-batch of so many rows, with the memory taken that a step needs besides it; nothing is changed."""
     with nothing_changed(run):
-        held = missing_state(run)
-        held.append(torch.empty(int(RESERVE * memory_of(run.device)), dtype=torch.uint8, device=run.device))
+        held = [*missing_state(run), reserve(run.device)]
         if rows < run.rank_rows:
             for parameter in run.token_loss.parameters():
                 parameter.grad = torch.zeros_like(parameter)
