@@ -6,7 +6,9 @@ import json
 import shutil
 import socket
 import time
+from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,11 +19,14 @@ from tests import forks
 from tests.shell import environment, start
 from tests.train.both_ranks import config
 from tests.train.limited import ROWS, settings
+from tests.train.sharded_ranks import EXAMPLE
 from tests.train.smallrun import metrics, weights
 from toremi_cli.runs.record import read_run
+from toremi_cli.train.announce import announce
 from toremi_cli.train.checkpoint import optimizer_tensors
 from toremi_cli.train.compiling import compare
 from toremi_cli.train.device import make_accelerator
+from toremi_cli.train.dry_run import describe_plan
 from toremi_cli.train.finding import find_out
 from toremi_cli.train.loop import set_learning_rate, train_step
 from toremi_cli.train.run import assemble
@@ -210,3 +215,30 @@ def test_without_a_compiler_the_run_goes_on(begun, backend, capsys):
     assert compare(run, 6)[0] is False
     assert "torch.compile failed (" in capsys.readouterr().err
     train_step(run, run.builder.next_batch())
+
+
+def test_the_plan_of_a_gpu_says_what_is_left_to_find_out(workdir, monkeypatch):
+    card = SimpleNamespace(total_memory=24 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+
+    def planned(**more):
+        run_config = config(workdir, "uniform", "planned", **more)
+        plan = describe_plan(run_config, open_run_cache(run_config, build=True), 1, on_gpus=True)
+        return plan["micro_batch"], plan["micro_steps"], plan["compiled"]
+
+    at_the_start = "found at the start"
+    assert planned() == (at_the_start,) * 3
+    assert planned(micro_batch=4, compile=True) == (3, 2, True)
+    assert planned(micro_batch=4) == (3, 2, at_the_start)
+    assert planned(accelerate_config=str(EXAMPLE)) == (6, 1, False), "under FSDP nothing is tried"
+
+
+def test_a_run_tells_what_it_has_found(begun, capsys):
+    run = begun()
+    find_out(run)
+    run.found = replace(run.found, compiled=True, eager_seconds=0.25, compiled_seconds=0.125)
+    run.part_steps(2)
+    announce(run)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "(6 rows x 32, 3 micro-steps of 2)" in told
+    assert "torch.compile: a micro-step takes 0.125 seconds compiled, 0.25 as it is; training compiled" in told

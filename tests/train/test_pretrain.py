@@ -111,7 +111,7 @@ def test_two_ranks_with_accumulation_equal_one(uninterrupted, workdir, tmp_path)
     assert process.returncode == 0, process.stderr
     summary = json.loads(process.stdout)
     assert summary["step"] == 24
-    assert "2 x cpu" in process.stderr
+    assert "2 x cpu" in process.stderr and "3 micro-steps of 2" in " ".join(process.stderr.split())
     run = workdir / "runs" / "two"
     assert_same_weights(weights(run), weights(uninterrupted))
     for a, b in zip(metrics(run), metrics(uninterrupted), strict=True):
@@ -234,6 +234,7 @@ def test_dry_run_tells_the_plan_and_trains_nothing(workdir, pretrain):
     plan = json.loads(process.stdout)
     assert (plan["steps"], plan["tokens_per_step"], plan["intervals"]) == (24, 12 * 32, 6)
     assert plan["acts_on"] == "sampling"
+    assert (plan["micro_batch"], plan["micro_steps"], plan["compiled"]) == (12, 1, False)
     assert {source["source"] for source in plan["sources"]} == {"wire", "web"}
     drawn = sum(source["epochs"] * source["num_tokens"] for source in plan["sources"])
     assert drawn == pytest.approx(24 * 12 * 32)

@@ -35,6 +35,19 @@ def test_micro_steps_bound_the_logits():
     assert plan(batch_tokens=4096).batch_size == 16
 
 
+def test_a_number_of_rows_makes_the_micro_steps():
+    assert [plan(batch_size=16, micro_batch=rows).num_micro_steps for rows in (1, 5, 8, 16, 99)] == [16, 4, 2, 1, 1]
+    assert plan(batch_size=16, micro_batch=2, world_size=4).num_micro_steps == 2
+
+
+def test_as_many_micro_steps_as_the_rank_with_the_fewest_rows_has_rows():
+    """Where that is an estimate; whoever gives a number is told."""
+    large = {"context_length": 1024, "vocab_size": 2**18, "epoch_tokens": 10**6}  # one row has a gigabyte of logits
+    assert plan_schedule(TrainConfig(batch_size=5), **large, world_size=2).num_micro_steps == 2
+    with pytest.raises(UsageError, match="micro-steps; use 6 or more rows, or a larger --micro-batch"):
+        plan_schedule(TrainConfig(batch_size=5, micro_batch=1), **large, world_size=2)
+
+
 def test_without_logits_the_activations_bound_micro_steps():
     def micro_steps(num_layers, width, **settings):
         kept = activation_floats(num_layers, width, settings.get("gradient_checkpointing", False))

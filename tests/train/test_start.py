@@ -8,7 +8,7 @@ from toremi_cli.runs.record import RUN_FILE, update_run
 from toremi_cli.train.announce import slow_checkpoint
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.folder import check_replaceable
-from toremi_cli.train.needs import is_out_of_memory
+from toremi_cli.train.needs import is_out_of_memory, less_memory
 from toremi_cli.train.start import configure, settle
 from toremi_cli.train.worker import failure
 
@@ -47,6 +47,22 @@ def test_no_memory_left_names_the_flags_that_need_less():
         assert "run the same command again, with --gradient-checkpointing or --micro-batch below 2" in line
         assert code == 1
     assert not is_out_of_memory(RuntimeError("shapes"))
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"))
+    assert less_memory(TrainConfig()).endswith(" or --micro-batch ROWS (rows of a micro-step)")
+    assert less_memory(TrainConfig(micro_batch=1)) == "--chunked-loss or --gradient-checkpointing"
+    sparing = TrainConfig(chunked_loss=True, gradient_checkpointing=True)
+    assert less_memory(sparing, fewer_rows=False).startswith("FSDP (--accelerate-config)")
+
+
+def test_what_cannot_be_compiled_names_the_flag():
+    def broken(graph, inputs):
+        raise ValueError("no kernel for that")
+
+    with pytest.raises(RuntimeError) as problem:
+        torch.compile(torch.sin, backend=broken)(torch.ones(1))
+    line, code = failure(problem.value, TrainConfig(compile=True))
+    assert line.startswith("--compile: BackendCompilerFailed: ") and "no kernel for that" in line and "\n" not in line
+    assert line.endswith("run the same command again, with --no-compile") and code == 1
 
 
 def test_a_checkpoint_that_torchrun_would_cut_off_is_told():

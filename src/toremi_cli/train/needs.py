@@ -14,8 +14,11 @@ from toremi_cli.train.config import TrainConfig
 CHECKPOINT_BYTES_PER_PARAMETER = 12
 """float32 parameter and AdamW's two moments."""
 GIB = 2**30
-NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED", "std::bad_alloc")
-"""What torch's allocator for the CPU, CUDA, cuBLAS and cuDNN, and C++ say of it."""
+NO_MEMORY = (
+    *("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory"),
+    *("_STATUS_ALLOC_FAILED", "std::bad_alloc"),
+)
+"""What torch's allocators say of it, also through the compiler; CUDA itself; cuBLAS and cuDNN; C++."""
 
 
 def needs_of(

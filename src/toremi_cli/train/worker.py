@@ -226,6 +226,8 @@ def failure(problem: Exception, config: TrainConfig) -> tuple[str, int]:
     if isinstance(problem, ToremiError):
         return str(problem), problem.exit_code
     found = f"{type(problem).__name__}: {reason(problem, 500)}"
+    if type(problem).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return f"--compile: {found}; {how}, with --no-compile", 1
     if isinstance(problem, RuntimeError) and any(words in found for words in PEER_HAS_ENDED):
         return f"another rank has ended, its own message says why ({found}); {how}", 1
     return found, 1
