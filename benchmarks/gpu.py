@@ -4,10 +4,10 @@
 
 The card's peak; tokens a second, MFU and memory of GPT-2 and of the modern 124m, compiled or not, with chunked losses,
 under AdamW and Muon; the rows of a micro-step and whether to compile, as a run finds them out by trying; a loop in the
-manner of nanoGPT beside them; what reweighting costs, in turns; a resume bit for bit. Each case is written as soon as
-it is measured, to `gpu.json` and `gpu.md`; what there was no time for is said. It needs no network: the text is the
-standard library's, and a sample's source its topic. `--toy` is the same at the size of a test, on the CPU, without
-torch.compile.
+manner of nanoGPT beside them; what reweighting costs, in turns; masked documents, with a dense mask and without; a
+resume bit for bit. Each case is written as soon as it is measured, to `gpu.json` and `gpu.md`; what there was no time
+for is said. It needs no network: the text is the standard library's, and a sample's source its topic. `--toy` is the
+same at the size of a test, on the CPU, without torch.compile.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from toremi_cli.corpus.stage import build_samples
 from toremi_cli.layout import Workdir
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import make_accelerator
+from toremi_cli.train.documents import DENSE, GROUPS
 from toremi_cli.train.finding import find_out
 from toremi_cli.train.model import build_model, model_config
 from toremi_cli.train.optimizers import build_optimizer
@@ -137,6 +138,7 @@ def main() -> None:
     workdir = corpus(arguments.out / "work", size)
     for model in size.models:
         measure_model(report, workdir, model, size)
+    measure_documents(report, workdir, size.models[1], size)
     with report.part("resume", 30) as fits:
         if fits:
             report.checks["resume bit for bit"] = resumes(workdir, size)
@@ -202,6 +204,23 @@ def measure_model(report: Report, workdir: Path, model: str, size: Size) -> None
     with report.part(f"{model}, overhead", 60) as fits:
         if fits:
             report.checks[f"{model}: toremi over uniform, in turns"] = overhead(workdir, model, size)
+
+
+def measure_documents(report: Report, workdir: Path, model: str, size: Size) -> None:
+    """Masked documents: by the attention that a run chooses, and by those that it leaves."""
+    for way in (None, DENSE, GROUPS):
+        # In groups each batch has shapes of its own, for which torch.compile would compile anew.
+        compiles = size.compile and way != GROUPS
+        what = f"documents, {way or 'as chosen'}{', compiled' if compiles else ''}"
+        with report.part(f"{model}, {what}", 40) as fits:
+            if not fits:
+                continue
+            run = assembled(workdir, model, size, {"mask_documents": True, "compile": compiles})
+            if way is None:
+                report.checks[f"{model}: attention within documents"] = run.documents_note or run.builder.documents
+            run.builder.documents = way or run.builder.documents
+            find_out(run)
+            report.cases.append(measured(run, model, what, stepping(run), size))
 
 
 def begin(workdir: Path, model: str, size: Size, settings: dict[str, Any]) -> tuple[Training, Turn]:

@@ -19,12 +19,15 @@ def test_every_part_runs(tmp_path: Path):
     assert process.returncode == 0, process.stdout + process.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["problems"] == []
-    assert len(found["cases"]) == 2 * 6 and {case["model"] for case in found["cases"]} == {"gpt2-tiny", "1m"}
+    assert len(found["cases"]) == 2 * 6 + 3 and {case["model"] for case in found["cases"]} == {"gpt2-tiny", "1m"}
     assert all(case["tokens_per_second"] > 0 and 0 < case["mfu"] < 1 for case in found["cases"])
     assert all(case["micro_batch"] == 2 for case in found["cases"]), "all rows of a step, as reckoned on the CPU"
     assert found["checks"]["1m: torch.compile"] == (
         "not used; a micro-step takes: as it is not measured, compiled not measured"
     )
+    ways = [case["what"] for case in found["cases"][-3:]]
+    assert ways == ["documents, as chosen", "documents, dense", "documents, groups"]
+    assert found["checks"]["1m: attention within documents"] == "dense"  # rows are short
     assert found["checks"]["resume bit for bit"] == "yes"
     assert "toremi over uniform, in turns" in process.stdout
     assert process.stdout == (tmp_path / "gpu.md").read_text()

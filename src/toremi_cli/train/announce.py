@@ -40,6 +40,8 @@ def announce(run: Training) -> None:
             f"{type(run.model).__name__} is no plain body with a linear head: it trains without --sensitivity and "
             "--chunked-loss"
         )
+    if run.documents_note:
+        console.note(run.documents_note)
     if config.decay_from and run.step == decay_step(config.decay_from):
         console.note(f"taking up {config.decay_from}: the learning rate falls from now to step {schedule.max_steps:,}")
     elif run.step:

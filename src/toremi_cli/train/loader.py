@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from toremi_cli.train.documents import DENSE, GROUPS, STRETCHES, Documents, Groups, Stretches
 from toremi_cli.train.index import SampleIndex
 from toremi_cli.train.packing import PackedRows, RowStream, micro_batch_rows
 from toremi_cli.train.tokens import TokenCache
@@ -53,8 +54,23 @@ class MicroBatch:
     """(P,) int64"""
     pair_prob: Tensor
     """(P,) float32"""
+    bounds: Tensor | None = None
+    """See `Stretches`; None where attention isn't by these."""
+    padded: Tensor | None = None
+    """See `Groups`, as the next two; None where attention isn't by these."""
+    places: Tensor | None = None
+    shapes: tuple[tuple[int, int], ...] = ()
     buffer: Tensor | None = None
     """uint8: all of these end to end, where they are to be copied as one."""
+
+    @property
+    def documents(self) -> Documents | None:
+        """What attention is to stay in, unless a mask says so or it may see all of a row."""
+        if self.bounds is not None:
+            return Stretches(self.bounds)
+        if self.padded is None or self.places is None:
+            return None
+        return Groups(self.shapes, self.padded, self.places)
 
     def packed(self) -> MicroBatch:
         """The same in one buffer, pinned where there is a GPU: one copy to it instead of one for each tensor."""
@@ -72,12 +88,13 @@ class MicroBatch:
             return self
         if self.buffer is not None:
             return self._over(self.buffer.to(device, non_blocking=self.buffer.is_pinned()))
-        return MicroBatch(**{name: tensor.to(device) for name, tensor in self._tensors().items()})
+        return MicroBatch(**{name: tensor.to(device) for name, tensor in self._tensors().items()}, shapes=self.shapes)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Those of 8 bytes first: each begins where its type may."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "buffer"}
-        return dict(sorted(found.items(), key=lambda item: -item[1].element_size()))
+        tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+        return dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))
 
     def _over(self, buffer: Tensor) -> MicroBatch:
         """Tensors of the same types and shapes that are views of a buffer."""
@@ -85,7 +102,7 @@ class MicroBatch:
         for name, tensor in self._tensors().items():
             end = begin + tensor.nbytes
             views[name], begin = buffer[begin:end].view(tensor.dtype).view(tensor.shape), end
-        return MicroBatch(**views, buffer=buffer)
+        return MicroBatch(**views, shapes=self.shapes, buffer=buffer)
 
 
 @dataclass(frozen=True)
@@ -117,12 +134,13 @@ class BatchBuilder:
         rank: int,
         num_micro_steps: int,
         packs: bool = False,
+        documents: str = DENSE,
     ) -> None:
         """Read `batch_size` rows a step from `stream`, of which rank `rank` of `world_size` builds its stride.
 
-        `packs`: have each micro-batch in one buffer.
+        `packs`: have each micro-batch in one buffer. `documents`: DENSE, GROUPS or STRETCHES, for attention.
         """
-        self.packs = packs
+        self.packs, self.documents = packs, documents
         self.cache, self.index, self.stream = cache, index, stream
         self.batch_size, self.world_size, self.rank = batch_size, world_size, rank
         self.part(num_micro_steps)
@@ -171,8 +189,18 @@ class BatchBuilder:
             pair_segment=torch.from_numpy(pair_segment),
             pair_topic=torch.from_numpy(pair_topic),
             pair_prob=_float(pair_prob),
+            **self._documents(rows.length),
         )
         return batch.packed() if self.packs else batch
+
+    def _documents(self, lengths: np.ndarray) -> dict[str, Any]:
+        """Where the segments, of (S,) `lengths`, lie: index arithmetic that no device has to be asked for."""
+        if self.documents == STRETCHES:
+            return {"bounds": Stretches.of(lengths).bounds}
+        if self.documents == GROUPS:
+            groups = Groups.of(lengths)
+            return {"padded": groups.padded, "places": groups.places, "shapes": groups.shapes}
+        return {}
 
     def _tokens(self, rows: PackedRows) -> tuple[np.ndarray, np.ndarray]:
         """Targets and inputs, both (num_rows, row_length) int64."""

@@ -136,7 +136,7 @@ def pass_micro_batch(run: Training, micro: MicroBatch, weights: Tensor, scale: f
         weights: (S,) of the segments' samples.
         scale: factor on the loss.
     """
-    token_losses = run.token_loss(micro.inputs, micro.targets, micro.segment)
+    token_losses = run.token_loss(micro.inputs, micro.targets, micro.segment, micro.documents)
     sums = segment_losses(token_losses, micro)
     loss = scale * objective(sums, micro, weights, run.config.loss_average)
     run.accelerator.backward(loss)
@@ -152,7 +152,8 @@ def batch_factors(run: Training, batch: StepBatch, micro_batches: list[MicroBatc
     """
     sums = torch.zeros(2, batch.num_samples, dtype=torch.float64, device=run.sums_device)  # losses and masses
     for micro in micro_batches:
-        losses = sample_losses(segment_losses(run.losses(micro.inputs, micro.targets, micro.segment), micro), micro)
+        token_losses = run.losses(micro.inputs, micro.targets, micro.segment, micro.documents)
+        losses = sample_losses(segment_losses(token_losses, micro), micro)
         found = torch.stack((losses, micro.mass)).to(run.sums_device)
         sums.index_add_(1, micro.batch_sample.to(run.sums_device), found.double())
     if dist.is_initialized():

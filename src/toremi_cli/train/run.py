@@ -22,6 +22,8 @@ from toremi_cli.train.attention import attend_without_waiting
 from toremi_cli.train.checkpoint import shapes_of
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import smallest_gpu_memory
+from toremi_cli.train.document_attention import choose_attention
+from toremi_cli.train.documents import DENSE
 from toremi_cli.train.evaluation import choose_samples, read_texts
 from toremi_cli.train.exchange import is_first_there
 from toremi_cli.train.found import Found
@@ -83,6 +85,8 @@ class Training:
     eval_samples: np.ndarray
     tokenizer: Path
     writer: CheckpointWriter
+    documents_note: str
+    """Why attention under `mask_documents` isn't the fastest there is; nothing where it is, or there is none."""
     owns_folder: bool
     """Whether this rank writes what the ranks that see this folder have in common."""
     weights_table: GrowingTable = field(init=False)
@@ -235,6 +239,11 @@ def assemble(
     model.to(device).train()  # from_pretrained leaves dropout off
     shapes = shapes_of(model)
     attend_without_waiting(model)
+    documents, documents_note = DENSE, ""
+    if config.mask_documents:
+        dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
+        length = plan.schedule.context_length
+        documents, documents_note = choose_attention(model, length, dtype, device, config.compile)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     beginnings = word_beginnings(load_tokenizer(cache.tokenizer).raw, plan.shape.vocab_size)
@@ -254,7 +263,7 @@ def assemble(
         cache=cache,
         index=plan.index,
         schedule=plan.schedule,
-        builder=_builder(config, cache, plan, sampling, accelerator),
+        builder=_builder(config, cache, plan, sampling, accelerator, documents),
         sampling=sampling,
         model=model,
         shapes=shapes,
@@ -269,6 +278,7 @@ def assemble(
         tokenizer=cache.tokenizer,
         writer=CheckpointWriter(config.async_checkpoint, ranks, timedelta(minutes=config.rank_timeout)),
         owns_folder=is_first_there(folder.parent, accelerator),
+        documents_note=documents_note,
         unseen_intervals=[0] * len(topics),
         holdout_loss=torch.full((len(topics),), torch.nan, dtype=torch.float64),
     )
@@ -301,7 +311,12 @@ def _sampling(config: TrainConfig, cache: TokenCache, plan: Plan) -> AdaptiveSam
 
 
 def _builder(
-    config: TrainConfig, cache: TokenCache, plan: Plan, sampling: AdaptiveSampling | None, accelerator: Accelerator
+    config: TrainConfig,
+    cache: TokenCache,
+    plan: Plan,
+    sampling: AdaptiveSampling | None,
+    accelerator: Accelerator,
+    documents: str,
 ) -> BatchBuilder:
     if sampling is None:
         order = shuffled_order(plan.index.samples, cache.length, cache.fingerprint, config.seed)
@@ -316,4 +331,5 @@ def _builder(
         rank=accelerator.process_index,
         num_micro_steps=plan.schedule.num_micro_steps,
         packs=accelerator.device.type == "cuda",
+        documents=documents,
     )

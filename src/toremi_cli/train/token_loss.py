@@ -14,7 +14,7 @@ from toremi_cli.errors import UsageError
 from toremi_cli.reweight import other_tokens
 from toremi_cli.train.cross_entropy import token_cross_entropy
 from toremi_cli.train.device import gpu_memory
-from toremi_cli.train.documents import document_inputs
+from toremi_cli.train.documents import Documents, document_inputs
 
 CHUNK_LOGITS, GPU_CHUNK_LOGITS = 2**25, 2**29
 """Logits that `chunked` holds at a time: 128 MiB in float32; on a GPU 2 GiB, or a 64th of its memory."""
@@ -78,17 +78,28 @@ class TokenLoss(nn.Module):
         """(b, T, vocab) of inputs (b, T). By way of `forward`, where FSDP puts the parameters together."""
         return cast("Tensor", self(inputs))
 
-    def forward(self, inputs: Tensor, targets: Tensor | None = None, segment: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor | None = None,
+        segment: Tensor | None = None,
+        documents: Documents | None = None,
+    ) -> Tensor:
         """(b, T) float32 nats; without targets, logits (b, T, vocab).
 
         Args:
             inputs: (b, T) int64.
             targets: (b, T) int64.
             segment: (b * T,) int64, sample of each predicted token; None: `shuffled_losses` are not measured.
+            documents: the segments as the model's attention takes them; None: `mask_documents` is by a dense mask.
         """
         if targets is None:
             return cast("Tensor", self.model(input_ids=inputs, use_cache=False).logits)
-        more = document_inputs(segment.view_as(inputs)) if self.mask_documents and segment is not None else {}
+        more: dict[str, Any] = {}
+        if self.mask_documents and segment is not None:
+            more.update(document_inputs(segment.view_as(inputs), dense=documents is None))
+            if documents is not None:
+                more["documents"] = documents
         output = self._forward[0](input_ids=inputs, use_cache=False, **more)
         if segment is None:
             others = targets.view(-1, 1)
