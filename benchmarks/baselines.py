@@ -10,7 +10,8 @@ first setup's tokens that wasn't needed to come to its final value; draws the cu
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from matplotlib.figure import Figure
 from toremi_cli.report.figures import write_image
 from toremi_cli.report.style import COLOURS, RC, label_ends
 
-Course = list[tuple[int, float]]
-"""Tokens seen and bits per byte."""
+Courses = dict[str, dict[int, list[tuple[int, float]]]]
+"""By setup and seed: tokens seen and bits per byte."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Setup:
     def name(self) -> str:
         """As the table and the figure call it."""
         return f"{self.model}, {self.optimizer}, {self.schedule}"
+
+    def run(self, seed: int) -> str:
+        """Name of its run."""
+        return f"baselines-{self.model}-{self.optimizer}-{self.schedule}-s{seed}"
 
 
 SETUPS = (
@@ -60,51 +65,54 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--junk", default="junk_", help="how sources that are junk begin")
     parser.add_argument("--figure", type=Path, help="an SVG")
+    parser.add_argument("--finished", action="store_true", help="train nothing: take the runs that are there")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    courses = {
-        setup.name: [curve(trained(setup, seed, options.workdir, options.steps), options.junk) for seed in seeds]
-        for setup in SETUPS
-    }
+    courses: Courses = {setup.name: {} for setup in SETUPS}
+    for setup, seed in itertools.product(SETUPS, seeds):
+        folder = options.workdir / "runs" / setup.run(seed)
+        if not is_finished(folder) and not options.finished:
+            train(setup, seed, options.workdir, options.steps)
+        if is_finished(folder):
+            courses[setup.name][seed] = curve(folder, options.junk)
     print("\n".join(table(courses, seeds)))
     if options.figure:
         draw(courses, options.figure)
 
 
-def trained(setup: Setup, seed: int, workdir: Path, steps: int) -> Path:
-    """The folder of a finished run."""
-    run = f"baselines-{setup.model}-{setup.optimizer}-{setup.schedule}-s{seed}"
-    if not is_finished(workdir / "runs" / run):
-        settings = (
-            "--model", setup.model, "--optimizer", setup.optimizer, "--schedule", setup.schedule,
-            "--context-length", 128, "--interval", 10, *RATES[setup.optimizer],
-        )  # fmt: skip
-        pretrain(workdir, run, "uniform", seed, steps, settings)
-    return workdir / "runs" / run
+def train(setup: Setup, seed: int, workdir: Path, steps: int) -> None:
+    """Train one run."""
+    settings = (
+        "--model", setup.model, "--optimizer", setup.optimizer, "--schedule", setup.schedule,
+        "--context-length", 128, "--interval", 10, *RATES[setup.optimizer],
+    )  # fmt: skip
+    pretrain(workdir, setup.run(seed), "uniform", seed, steps, settings)
 
 
-def table(courses: Mapping[str, Sequence[Course]], seeds: Sequence[int]) -> list[str]:
+def table(courses: Courses, seeds: Sequence[int]) -> list[str]:
     """Lines of a table: a row a setup, for each seed its final value and the tokens saved against the first setup."""
-    first = courses[SETUPS[0].name]
+    first, *_ = courses.values()
     lines = [
         "| model, optimizer, schedule | " + " | ".join(f"seed {seed} | tokens saved" for seed in seeds) + " |",
         "|---|" + "---:|---:|" * len(seeds),
     ]
     for name, own in courses.items():
-        cells = [
-            f"{course[-1][1]:.3f} | {'' if own is first else saved(course, base)}"
-            for course, base in zip(own, first, strict=True)
-        ]
+        cells = []
+        for seed in seeds:
+            compares = own is not first and seed in own and seed in first
+            cells.append(f"{own[seed][-1][1]:.3f}" if seed in own else "")
+            cells.append(saved(own[seed], first[seed]) if compares else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
-def draw(courses: Mapping[str, Sequence[Course]], path: Path) -> None:
+def draw(courses: Courses, path: Path) -> None:
     """Bits per byte over tokens: the mean over the seeds as a line, a thin line for each seed."""
+    drawn = {name: list(own.values()) for name, own in courses.items() if own}
     with mpl.rc_context(RC):
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes, ends = figure.add_subplot(), []
-        for (name, own), colour in zip(courses.items(), COLOURS, strict=False):
+        for (name, own), colour in zip(drawn.items(), COLOURS, strict=False):
             points = np.array(own)  # (seeds, measurements, 2)
             points = points[:, points[0, :, 0] >= DRAWN_FROM * points[0, -1, 0]]
             tokens, values = points[0, :, 0] / 1e6, points[:, :, 1]

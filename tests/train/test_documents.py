@@ -15,8 +15,8 @@ from tests.train.test_loss import builder
 from tests.train.test_no_sync import no_sync
 from toremi_cli.train import document_attention, documents
 from toremi_cli.train.attention import attend_without_waiting
-from toremi_cli.train.document_attention import Heads, choose_attention, layers_of, tried_lengths, why_it_is_not_used
 from toremi_cli.train.device import make_accelerator
+from toremi_cli.train.document_attention import Heads, choose_attention, layers_of, tried_lengths, why_it_is_not_used
 from toremi_cli.train.documents import DENSE, GROUPS, STRETCHES, Groups, Stretches
 from toremi_cli.train.loader import prefetch
 from toremi_cli.train.loop import set_learning_rate, train_step
