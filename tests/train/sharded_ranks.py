@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from tests.train.both_ranks import config
 from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.runs.checkpoints import list_checkpoints
-from toremi_cli.train import checkpoint, loop, state
+from toremi_cli.train import checkpoint, document_attention, loop, state
 from toremi_cli.train.checkpoint import MODEL, OPTIMIZER, model_tensors, optimizer_tensors
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.run import Training
@@ -75,6 +75,7 @@ def main() -> None:
     """
     workdir = Path(sys.argv[1])
     offer_fsdp_on_cpus()
+    document_attention.SHORTEST_ROWS_IN_GROUPS = 1  # one process beside them has a dense mask
     keep_what_is_saved_and_restored()
     train(sharded(workdir, "sharded"))
     in_thread = replace(sharded(workdir, "efficient"), async_checkpoint=True)
