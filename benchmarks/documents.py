@@ -45,7 +45,7 @@ def measure(workdir: Path, model: str, rows: int, length: int, rounds: int) -> d
     """CPU seconds of a step of each way, one a round; the order turns with the round."""
     size, turns = replace(TOY, rows=rows, context_length=length), {}
     for way in (OPEN, DENSE, GROUPS):
-        run, turns[way] = begin(workdir, model, size, {"mask_documents": way != OPEN})
+        run, turns[way] = begin(workdir, model, size, {"mask_documents": way != OPEN, "optimizer": "adamw"})
         run.builder.documents = DENSE if way == OPEN else way
         turns[way](1)
     taken: dict[str, list[float]] = {way: [] for way in turns}

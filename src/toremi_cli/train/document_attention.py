@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -66,15 +67,31 @@ def choose_attention(
 ) -> tuple[str, str]:
     """DENSE, GROUPS or STRETCHES, and what the user should know: why it isn't a faster one, or nothing.
 
+    Every rank calls it: they find together how many rows fit, so where they differ all take a mask.
+
     Args:
         model: a model of transformers, on the device, not yet wrapped.
         row_length: tokens a row.
         dtype: what attention computes in.
         device: where.
-        compiles: whether torch.compile gets the model; it would make a kernel for each new shape of groups.
+        compiles: whether torch.compile is asked for; it would begin anew for each new shape of groups.
     """
-    on_gpu = device.type == "cuda"
-    candidates: dict[str, Callable[[np.ndarray], Documents]] = {STRETCHES: Stretches.of} if on_gpu else {}
+    name, note = _choose(model, row_length, dtype, device, compiles)
+    if not dist.is_initialized():
+        return name, note
+    number = (DENSE, GROUPS, STRETCHES).index(name)
+    ends = torch.tensor([number, -number], device=device)
+    dist.all_reduce(ends, dist.ReduceOp.MAX)
+    highest, lowest = (ends * ends.new_tensor([1, -1])).tolist()
+    return (name, note) if highest == lowest else (DENSE, _note(DENSE, [note or f"{name} not on all ranks"]))
+
+
+def _choose(
+    model: nn.Module, row_length: int, dtype: torch.dtype, device: torch.device, compiles: bool
+) -> tuple[str, str]:
+    candidates: dict[str, Callable[[np.ndarray], Documents]] = (
+        {STRETCHES: Stretches.of} if device.type == "cuda" else {}
+    )
     if row_length >= SHORTEST_ROWS_IN_GROUPS and not compiles and device.type in ("cpu", "cuda"):
         candidates[GROUPS] = Groups.of
     if not candidates:

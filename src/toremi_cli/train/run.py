@@ -243,7 +243,7 @@ def assemble(
     if config.mask_documents:
         dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
         length = plan.schedule.context_length
-        documents, documents_note = choose_attention(model, length, dtype, device, config.compile)
+        documents, documents_note = choose_attention(model, length, dtype, device, bool(config.compile))
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     beginnings = word_beginnings(load_tokenizer(cache.tokenizer).raw, plan.shape.vocab_size)
