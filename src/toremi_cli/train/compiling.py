@@ -14,9 +14,9 @@ from toremi_cli.train.trial import free_memory, largest, seconds_of
 SECONDS_A_LAYER = 5.0
 """That compiling takes: nanoGPT's train.py speaks of a minute for the twelve layers of GPT-2."""
 TIMES_AS_LONG = 10
-"""A run lasts that many times as long before compiling is tried: of a gain of a fifth, half is then left."""
+"""How many times that a run must take for compiling to be tried: of a fifth that it may save, half is then left."""
 GAIN = 0.02
-"""Of a micro-step's time that compiling has to save: evaluation's shapes and each resume are compiled, too."""
+"""Of a micro-step's time that compiling has to save: less is noise, and each resume compiles again."""
 
 
 def compare(run: Training, rows: int) -> tuple[bool, float, float | None]:
