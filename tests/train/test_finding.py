@@ -26,6 +26,7 @@ from toremi_cli.train.announce import announce
 from toremi_cli.train.checkpoint import optimizer_tensors
 from toremi_cli.train.compiling import compare
 from toremi_cli.train.device import make_accelerator
+from toremi_cli.train.documents import GROUPS
 from toremi_cli.train.dry_run import describe_plan
 from toremi_cli.train.finding import find_out
 from toremi_cli.train.loop import set_learning_rate, train_step
@@ -202,6 +203,15 @@ def test_short_runs_are_not_compiled(begun, backend):
     backend(fails)
     compiled, eager_seconds, compiled_seconds = compare(begun(max_steps=2), 6)
     assert not compiled and eager_seconds > 0 and compiled_seconds is None
+
+
+def test_documents_in_groups_are_not_compiled(begun, backend):
+    """Each batch's have other shapes, for which it would be done again."""
+    backend(fails)
+    run = begun(mask_documents=True, **LONG)
+    run.builder.documents = GROUPS
+    assert compare(run, 6) == (False, None, None)
+    assert fits(run, 6)
 
 
 def fails(graph, inputs):

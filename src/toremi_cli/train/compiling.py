@@ -8,6 +8,7 @@ import torch
 
 from toremi_cli import console
 from toremi_cli.errors import reason
+from toremi_cli.train.documents import GROUPS
 from toremi_cli.train.run import Training
 from toremi_cli.train.trial import free_memory, largest, seconds_of
 
@@ -19,13 +20,15 @@ GAIN = 0.02
 """Of a micro-step's time that compiling has to save: less is noise, and each resume compiles again."""
 
 
-def compare(run: Training, rows: int) -> tuple[bool, float, float | None]:
+def compare(run: Training, rows: int) -> tuple[bool, float | None, float | None]:
     """Leave the model compiled or not, whichever is faster on the slowest rank. Every rank calls it.
 
     Returns:
-        Whether it is compiled, and the seconds of a micro-step of `rows` rows: eager, and compiled; None where the run
-        is too short for that, or compiling failed.
+        Whether it is compiled, and the seconds of a micro-step of `rows` rows: eager, and compiled; None where that was
+        not measured, since the run is too short or each batch has shapes of its own, or where compiling failed.
     """
+    if run.builder.documents == GROUPS:
+        return False, None, None
     eager = largest(seconds_of(run, rows), run.device)
     compiling = SECONDS_A_LAYER * int(run.model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
     if not is_long_enough(run, eager, compiling):
