@@ -12,7 +12,6 @@ from typing import Any
 
 from toremi_cli.train.compiling import compare
 from toremi_cli.train.device import smallest_gpu_memory
-from toremi_cli.train.documents import GROUPS
 from toremi_cli.train.found import Found
 from toremi_cli.train.run import Training
 from toremi_cli.train.sharding import is_sharded
@@ -62,8 +61,7 @@ def try_out(run: Training, under: dict[str, Any]) -> Found:
             run.losses.compile_body(True)
             rows = rows_that_fit(run, rows)
     run.part_steps(rows)
-    # In groups each batch has shapes of its own, for which the compiler would begin anew.
-    if config.compile is None and on_gpu and tries and run.builder.documents != GROUPS:
+    if config.compile is None and on_gpu and tries:
         compiled, *seconds = compare(run, rows)
         return Found(under, rows, compiled, *seconds)
     return Found(under, rows, bool(config.compile))
