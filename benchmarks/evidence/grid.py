@@ -91,7 +91,7 @@ class Preset:
     vocab_size: int = 4096
     checkpoints: int = 5
     """Checkpoints of a run at equal distances; all but the first are measured."""
-    flags: tuple[str, ...] = ("--gpus", "0", "--optimizer", "muon")
+    flags: tuple[str, ...] = ("--gpus", "0")
     """For every run."""
     eval_flags: tuple[str, ...] = ()
     """For measuring every run."""
@@ -180,7 +180,7 @@ PRESETS = {
         ablations=(),
         megabytes=230,
         vocab_size=16384,
-        flags=("--gpus", "1", "--optimizer", "muon"),
+        flags=("--gpus", "1"),
     ),
 }
 
