@@ -87,7 +87,7 @@ def test_the_learning_rate_of_a_model_of_ones_own_follows_its_width():
     assert rate(4096) == pytest.approx(1.2e-4, rel=0.1) and rate(12288) == pytest.approx(6e-5, rel=0.1)  # GPT-3's
     assert rate(64, learning_rate=0.02) == 0.02
     assert rate(64, init_from="checkpoint") == 3e-4 and rate(4096, init_from="checkpoint") == rate(4096)
-    assert TrainConfig(model="1m").preset.learning_rate == plan().learning_rate == 4e-3
+    assert TrainConfig(model="1m").preset.learning_rate == plan().learning_rate == 8e-3
 
 
 def test_a_run_updates_the_weights_80_times():

@@ -62,7 +62,7 @@ class Preset:
 
 
 PRESETS = {
-    "1m": Preset(3, 3, 96, 256, 8, 4e-3, 500, 1, 256, tied=False),
+    "1m": Preset(3, 3, 96, 256, 8, 8e-3, 500, 1, 256, tied=False),
     "10m": Preset(8, 4, 256, 512, 32, 3e-3, 500, 2, 704, tied=False),
     "30m": Preset(10, 7, 448, 512, 64, 2e-3, 1000, 1, 1216, tied=False),
     "60m": Preset(12, 8, 512, 1024, 256, 2e-3, 2000, 2, 1408),
