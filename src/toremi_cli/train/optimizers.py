@@ -80,8 +80,8 @@ class _PiecewiseMuon(torch.optim.Muon):
 
     Together, q, k and v would share one set of singular directions, and each would get another step than alone.
 
-    On the CPU in float32, where torch's does it in bfloat16: a CPU without instructions for that takes 10 to 18 times as
-    long (96 x 96 to 448 x 1,216, AVX2). Several ranks then come to what one does, up to float rounding.
+    On the CPU in float32, where torch's does it in bfloat16: a CPU without instructions for that takes 10 to 18 times
+    as long (96 x 96 to 448 x 1,216, AVX2). Several ranks then come to what one does, up to float rounding.
     """
 
     @torch.no_grad()
