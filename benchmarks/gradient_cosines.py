@@ -10,13 +10,12 @@ trust that worth gives. Measured anew on some training text of each topic after 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
 import torch
-from benchmarks.policy_constants import cell
+from benchmarks.policy_constants import arguments, print_table
 from benchmarks.topic_signals import sums_and_cosines, topic_samples
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -30,7 +29,8 @@ EVERY = 4
 """Intervals between two measurements."""
 MOST_TOKENS = 1000
 """Of each topic."""
-VARIANTS = {"cosines alone": "False", "worth and cosines": "True"}
+VARIANTS = {"cosines alone": False, "worth and cosines": True}
+"""Whether worth counts, too."""
 
 
 class Measuring:
@@ -90,21 +90,10 @@ def install(workdir: str, with_worth: bool) -> None:
 
 def main() -> None:
     """Train what is missing; print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workdir", type=Path)
-    parser.add_argument("--model", type=Path, required=True, help="config.json of transformers")
-    parser.add_argument("--seeds", default="101")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--junk", default="junk_", help="how sources that are junk begin")
-    options = parser.parse_args()
-    print("| | " + " | ".join(f"seed {seed} | saved" for seed in options.seeds.split(",")) + " |")
-    print("|---|" + "---:|---:|" * len(options.seeds.split(",")))
+    options = arguments(__doc__.splitlines()[0]).parse_args()
     where = str(options.workdir.absolute())
-    calls = {f"{name}": f"I({where!r}, {flag})" for name, flag in VARIANTS.items()}
-    changes = {name: f"from benchmarks.gradient_cosines import install as I; {call}" for name, call in calls.items()}
-    for name, change in {"uniform": "", "toremi": "", **changes}.items():
-        cells = [cell(name, change, int(seed), options) for seed in options.seeds.split(",")]
-        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+    call = "from benchmarks.gradient_cosines import install; install({!r}, {})"
+    print_table({name: call.format(where, with_worth) for name, with_worth in VARIANTS.items()}, options)
 
 
 if __name__ == "__main__":

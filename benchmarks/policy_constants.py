@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,22 +50,33 @@ MEASURED = 8
 
 def main() -> None:
     """Train what is missing; print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--only", help="these variants, separated by commas")
+    options = parser.parse_args()
+    print_table({name: change for name, change in changes() if wanted(name, options.only)}, options)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The arguments that `print_table` reads."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("workdir", type=Path)
     parser.add_argument("--model", type=Path, required=True, help="config.json of transformers")
     parser.add_argument("--seeds", default="101")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--junk", default="junk_", help="how sources that are junk begin")
-    parser.add_argument("--only", help="these variants, separated by commas")
-    options = parser.parse_args()
-    variants = {
-        "uniform": "",
-        "toremi": "",
-        **{name: change for name, change in changes() if wanted(name, options.only)},
-    }
+    return parser
+
+
+def print_table(variants: Mapping[str, str], options: argparse.Namespace) -> None:
+    """Train `uniform`, the rule and its variants, as far as they are missing; a row each, two columns a seed.
+
+    Args:
+        variants: name of each, and the Python that makes it.
+        options: of `arguments`.
+    """
     print("| | " + " | ".join(f"seed {seed} | saved" for seed in options.seeds.split(",")) + " |")
     print("|---|" + "---:|---:|" * len(options.seeds.split(",")))
-    for name, change in variants.items():
+    for name, change in {"uniform": "", "toremi": "", **variants}.items():
         cells = [cell(name, change, int(seed), options) for seed in options.seeds.split(",")]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 

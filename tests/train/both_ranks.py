@@ -22,7 +22,10 @@ from toremi_cli.reweight.policies.toremi import Toremi
 from toremi_cli.reweight.policies.toremi_paper import ToremiTwo
 from toremi_cli.train.adaptive_sampling import AdaptiveSampling
 from toremi_cli.train.config import TrainConfig
-from toremi_cli.train.worker import run_worker
+from toremi_cli.train.device import make_accelerator
+from toremi_cli.train.loop import set_learning_rate
+from toremi_cli.train.run import Training, assemble
+from toremi_cli.train.worker import open_run_cache, run_worker
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "toremi": {"apply": "both", "max_repeats": None},
@@ -49,6 +52,15 @@ def config(workdir: Path, policy: str, name: str, **more: Any) -> TrainConfig:
     small |= {"optimizer": "muon" if policy == "toremi-1" else "adamw", "schedule": "wsd"}
     values = {"policy": {"name": policy, **SETTINGS.get(policy, {})}, "workdir": str(workdir)}
     return TrainConfig(**{**small, **values, "name": f"{name}-{policy}", **more})
+
+
+def assembled(workdir: Path, name: str, policy: str = "toremi", **more: Any) -> Training:
+    """Such a run before its first step, in this process, at its peak learning rate."""
+    run_config = config(workdir, policy, name, **more)
+    cache = open_run_cache(run_config, build=True)
+    run, _ = assemble(run_config, make_accelerator(run_config, workdir), cache, resume=False)
+    set_learning_rate(run, 1.0)
+    return run
 
 
 def in_order() -> list[str]:

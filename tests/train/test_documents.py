@@ -7,6 +7,7 @@ import contextlib
 import numpy as np
 import pytest
 import torch
+from torch import library
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
@@ -85,13 +86,13 @@ def a_kernel_on_the_cpu():
         of_keys = (x.unflatten(0, (keys, -1)).sum(1) for x in (of_scores.mT @ q, seen.mT @ grad))
         return tuple(x.transpose(0, 1) for x in (of_scores @ k, *of_keys))
 
-    library = torch.library.Library("aten", "IMPL")
-    library.impl("_flash_attention_forward", forward, "CPU")
-    library.impl("_flash_attention_backward", backward, "CPU")
+    kernels = library.Library("aten", "IMPL")
+    kernels.impl("_flash_attention_forward", forward, "CPU")
+    kernels.impl("_flash_attention_backward", backward, "CPU")
     try:
         yield
     finally:
-        library._destroy()
+        kernels._destroy()
 
 
 @pytest.mark.parametrize("lengths", [[5], [1] * 7, [64, 3, 17, 64, 1, 40], [1, 2, 3, 4, 5, 6, 7, 8, 9]])

@@ -17,7 +17,7 @@ from torch._dynamo.backends.debugging import aot_eager
 
 from tests import forks
 from tests.shell import environment, start
-from tests.train.both_ranks import config
+from tests.train.both_ranks import assembled, config
 from tests.train.limited import ROWS, settings
 from tests.train.sharded_ranks import EXAMPLE
 from tests.train.smallrun import metrics, weights
@@ -25,12 +25,10 @@ from toremi_cli.runs.record import read_run
 from toremi_cli.train.announce import announce
 from toremi_cli.train.checkpoint import optimizer_tensors
 from toremi_cli.train.compiling import compare
-from toremi_cli.train.device import make_accelerator
 from toremi_cli.train.documents import GROUPS
 from toremi_cli.train.dry_run import describe_plan
 from toremi_cli.train.finding import find_out
-from toremi_cli.train.loop import set_learning_rate, train_step
-from toremi_cli.train.run import assemble
+from toremi_cli.train.loop import train_step
 from toremi_cli.train.trial import even_rows, fits, missing_state
 from toremi_cli.train.worker import open_run_cache, run_worker
 
@@ -42,14 +40,7 @@ LONG = {"max_steps": 10**9, "interval": 10**8, "eval_every": 10**8}
 
 @pytest.fixture
 def begun(workdir):
-    def begin(policy="toremi", **more):
-        run_config = config(workdir, policy, "finding", **{"sensitivity": False, **more})
-        cache = open_run_cache(run_config, build=True)
-        run, _ = assemble(run_config, make_accelerator(run_config, workdir), cache, resume=False)
-        set_learning_rate(run, 1.0)
-        return run
-
-    return begin
+    return partial(assembled, workdir, "finding", sensitivity=False)
 
 
 @pytest.fixture

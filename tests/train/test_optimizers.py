@@ -76,6 +76,15 @@ def test_each_matrix_of_a_fused_one_is_orthogonalised_by_itself(kind, layer, inp
         torch.testing.assert_close(found, wanted, rtol=0, atol=0.05 * RATE)
 
 
+def test_muon_decays_what_has_no_gradient():
+    model, optimizer = built("qwen3", weight_decay=0.5)
+    weight = model.get_submodule("model.layers.0.self_attn.k_proj").weight
+    expected = weight.detach() * (1 - RATE * 0.5)
+    weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), expected)
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (6, 24), (24, 6)])
 def test_orthogonalised_matrices_have_singular_values_near_one(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from tests.train.both_ranks import config
-from toremi_cli.train.device import make_accelerator
-from toremi_cli.train.loop import set_learning_rate, train_step
-from toremi_cli.train.run import assemble, put_in_force
-from toremi_cli.train.worker import open_run_cache
+from tests.train.both_ranks import assembled
+from toremi_cli.train.loop import train_step
+from toremi_cli.train.run import put_in_force
 
 
 @pytest.fixture
 def begun(workdir):
-    def begin(policy="toremi", **settings):
-        run_config = config(workdir, policy, "step", **{"sensitivity": True, **settings})
-        cache = open_run_cache(run_config, build=True)
-        run, _ = assemble(run_config, make_accelerator(run_config, workdir), cache, resume=False)
-        set_learning_rate(run, 1.0)
-        return run
-
-    return begin
+    return partial(assembled, workdir, "step", sensitivity=True)
 
 
 def test_topic_losses_are_those_of_natural_sampling(begun):
