@@ -38,6 +38,15 @@ LONG = {"max_steps": 10**9, "interval": 10**8, "eval_every": 10**8}
 """What is worth compiling for."""
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in the processes that the tests start: sums in another order are other sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def begun(workdir):
     return partial(assembled, workdir, "finding", sensitivity=False)
