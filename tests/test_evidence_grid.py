@@ -1,17 +1,18 @@
 """The grid of the evidence: what it runs, and how it chooses learning rates. The runs themselves take hours."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
-from benchmarks.evidence.grid import ABLATIONS, PRESETS, TUNING_SEED, Arm, Cell, cells
+from benchmarks.evidence.grid import ABLATIONS, JUNK, PRESETS, TUNING_SEED, Arm, Cell, cells
 from benchmarks.evidence.rates import chosen_rate, record_rate, tried_rates
 from benchmarks.evidence.report import arm_section
 from benchmarks.evidence.results import Measured, Result, baseline_label, saved
-from benchmarks.evidence.runs import train
+from benchmarks.evidence.runs import train, weights_without
 from benchmarks.evidence.tuning import next_rate
 
-from tests.train.smallrun import write_workdir
+from tests.train.smallrun import weights, write_workdir
 from toremi_cli.export.shares import learnt_weights
 from toremi_cli.reweight import POLICIES
 from toremi_cli.runs.history import read_history
@@ -65,6 +66,21 @@ def test_doremi_is_three_runs_and_none_is_trained_twice(tmp_path):
     written = {path: path.stat().st_mtime_ns for path in workdir.glob("runs/*/*/*")}
     assert train(cell, preset, tmp_path, workdir / "annotated", 1.0) == run
     assert {path: path.stat().st_mtime_ns for path in workdir.glob("runs/*/*/*")} == written
+
+
+def test_a_bound_draws_nothing_of_the_sources_that_it_leaves_out(tmp_path):
+    workdir = write_workdir(tmp_path / "junk")
+    (tmp_path / "junk-text").mkdir()
+    for source in ("wire", "web"):
+        (tmp_path / "junk-text" / f"{source}.jsonl").touch()
+    preset = replace(PRESETS["quick"], context_length=32, steps=8, interval=2, batch_size=4, checkpoints=2)
+    run = train(Cell(JUNK, "without-we", seed=0), preset, tmp_path, workdir / "annotated", 1.0)
+    drawn = Counter()
+    for row in weights(run):
+        drawn[row["topic"]] += row["num_samples"]
+    assert drawn["wire"] > 0 == drawn["web"]
+    with pytest.raises(SystemExit, match="no source's name begins with 'junk_logs'; there are web, wire"):
+        weights_without(Cell(JUNK, "without-junk_logs", seed=0), tmp_path)
 
 
 def test_a_policy_may_name_its_rate():

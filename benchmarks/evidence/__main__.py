@@ -29,7 +29,7 @@ def main() -> None:
     options = parse()
     preset = PRESETS[options.preset]
     if options.policies:
-        preset = replace(preset, policies=tuple(options.policies.split(",")), ablations=())
+        preset = replace(preset, policies=tuple(options.policies.split(",")), ablations=(), bounds=())
     if options.arms:
         preset = replace(preset, arms=tuple(arm for arm in preset.arms if arm.name in options.arms.split(",")))
     if options.seeds:
@@ -56,8 +56,8 @@ def run_grid(preset: Preset, out: Path, domains: Path | None, junk: Path | None,
         if time.monotonic() > deadline:
             return
         if preset.tune and not cell.rate:
-            tune(cell.arm.tuned_on, cell.base_policy, preset, out, table_of(cell.arm.tuned_on))
-        rate = cell.rate or chosen_rate(cell.arm, cell.base_policy, out)
+            tune(cell.arm.tuned_on, cell.tuned_as, preset, out, table_of(cell.arm.tuned_on))
+        rate = cell.rate or chosen_rate(cell.arm, cell.tuned_as, out)
         train(cell, preset, out, table_of(cell.arm), rate)
         has_unseen = cell.arm.corpus in ("mixed", "junk") and domains is not None
         measure(cell, preset, out, unseen_text(cell.arm.corpus, domains, out) if has_unseen else None)

@@ -25,6 +25,9 @@ runs could not be compared with others. DoReMi's proxy weighs the loss, with a s
 batch then counts for nothing (2.749 bits a byte on validation, `uniform` 2.478; by sampling 2.485, with 0.1 2.472)."""
 TRAINED_BY = {"doremi": "frozen", PROXY: "group-dro"}
 """Policies of `toremi` for what is several runs: see `found_before` in `runs.py`."""
+WITHOUT = "without-"
+"""Begins the names of bounds: `without-junk_logs` draws no sample of the sources whose names begin with 'junk_logs',
+and all others as `uniform` would, at its rate. A bound knows the labels, which a policy is to do without."""
 ABLATIONS = {
     "toremi-2 by sampling": ("toremi-2", "--set", "apply=sampling"),
     "toremi-2 by byte": ("toremi-2", "--set", "loss_unit=byte"),
@@ -84,6 +87,8 @@ class Preset:
     arms: tuple[Arm, ...]
     policies: tuple[str, ...]
     ablations: tuple[str, ...] = ()
+    bounds: tuple[str, ...] = ()
+    """Of the arms whose noise is marked by the name of its source."""
     tune: bool = True
     """Choose each policy's learning rate on the validation split."""
     megabytes: int = 30
@@ -126,6 +131,7 @@ _CPU = Preset(
     arms=ALL_ARMS,
     policies=POLICIES,
     ablations=tuple(ABLATIONS),
+    bounds=(f"{WITHOUT}junk",),
 )
 PRESETS = {
     "quick": replace(
@@ -214,12 +220,29 @@ class Cell:
         return ABLATIONS.get(self.policy, (self.policy,))[0]
 
     @property
+    def is_bound(self) -> bool:
+        """Whether it is told what junk is."""
+        return self.policy.startswith(WITHOUT)
+
+    @property
+    def tuned_as(self) -> str:
+        """The policy whose learning rate it has."""
+        return "uniform" if self.is_bound else self.base_policy
+
+    @property
+    def topics(self) -> str:
+        """What is weighted."""
+        return "source" if self.is_bound else self.arm.topics
+
+    @property
     def trained_by(self) -> str:
         """The policy of `toremi` that it is."""
-        return TRAINED_BY.get(self.base_policy, self.base_policy)
+        return "frozen" if self.is_bound else TRAINED_BY.get(self.base_policy, self.base_policy)
 
     def policy_flags(self) -> list[str]:
         """Flags of `toremi pretrain` that make the policy."""
+        if self.is_bound:
+            return ["--policy", self.trained_by, "--set", "apply=sampling", "--set", "sampling_floor=0"]
         base, varied = self.base_policy, ABLATIONS.get(self.policy, (self.policy,))[1:]
         return ["--policy", self.trained_by, *POLICY_FLAGS.get(base, ()), *varied]
 
@@ -231,6 +254,7 @@ def cells(preset: Preset) -> Iterator[Cell]:
     """
     for seed in preset.seeds:
         for arm in preset.arms:
-            for name in (*preset.policies, *preset.ablations):
+            bounds = preset.bounds if arm.kind == "mark" else ()
+            for name in (*preset.policies, *preset.ablations, *bounds):
                 policy, _, rate = name.partition("@")
                 yield Cell(arm, policy, seed, float(rate or 0))

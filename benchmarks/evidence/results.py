@@ -66,7 +66,7 @@ def collect(preset: Preset, out: Path) -> list[Result]:
     found = []
     for cell in cells(preset):
         if is_measured(cell, out):
-            rate = cell.rate or (chosen_rate(cell.arm, cell.base_policy, out) if preset.tune else 1.0)
+            rate = cell.rate or (chosen_rate(cell.arm, cell.tuned_as, out) if preset.tune else 1.0)
             found.append(_result(cell, out, rate * preset.learning_rate))
     baseline = baseline_label([result.cell.label for result in found])
     base = {(r.cell.arm, r.cell.seed): r for r in found if r.cell.label == baseline}
@@ -173,7 +173,7 @@ def beside(result: Result, base: Result) -> dict[str, object]:
     clean = [name for name in test if name not in {"macro", "micro"} | result.noisy_sources]
     return {
         "arm": result.cell.arm.name,
-        "policy": result.cell.trained_by,
+        "policy": result.cell.policy,
         "seed": result.cell.seed,
         "learning_rate": result.learning_rate,
         "uniform_learning_rate": base.learning_rate,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from benchmarks.evidence.corpora import workdir_of
-from benchmarks.evidence.grid import PROXY, TUNING_SEED, Cell, Preset
+from benchmarks.evidence.grid import PROXY, TUNING_SEED, WITHOUT, Cell, Preset
 from benchmarks.evidence.rates import chosen_rate
 from benchmarks.evidence.shell import run_status, toremi
 
@@ -36,7 +38,7 @@ def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -
         burn_in = ["--set", f"burn_in_steps={preset.steps // 10}"]
     toremi(
         "pretrain", "--workdir", workdir, "--annotated", annotated, "--name", cell.name, "--seed", cell.seed,
-        "--model", preset.model, "--context-length", preset.context_length, "--topics", cell.arm.topics,
+        "--model", preset.model, "--context-length", preset.context_length, "--topics", cell.topics,
         *cell.policy_flags(), *preset.flags,
         *found_before(cell, preset, out, annotated),
         "--max-steps", preset.steps, "--interval", preset.interval, "--batch-size", preset.batch_size,
@@ -59,6 +61,8 @@ def found_before(cell: Cell, preset: Preset, out: Path, annotated: Path) -> list
     first two the learning rate of `uniform`.
     """
     rate = chosen_rate(cell.arm, "uniform", out)
+    if cell.is_bound:
+        return ["--weights-from", weights_without(cell, out)]
     if cell.policy == PROXY:
         reference = train(Cell(cell.arm, "uniform", cell.seed), preset, out, annotated, rate)
         return ["--reference-losses", reference / "weights"]
@@ -69,6 +73,18 @@ def found_before(cell: Cell, preset: Preset, out: Path, annotated: Path) -> list
         toremi("export", proxy.name, "--to", "weights", "--weights", "mean", *where, flags=("--quiet",))
         return ["--weights-from", table]
     return []
+
+
+def weights_without(cell: Cell, out: Path) -> Path:
+    """Write weights of the sources: 0 for those that a bound leaves out, 1 for the others."""
+    path = workdir_of(out, cell.arm.corpus) / f"{cell.policy}.parquet"
+    sources = sorted(file.stem for file in (out / f"{cell.arm.corpus}-text").glob("*.jsonl"))
+    left_out = cell.policy.removeprefix(WITHOUT)
+    weights = [float(not source.startswith(left_out)) for source in sources]
+    if all(weights):
+        raise SystemExit(f"{cell.policy}: no source's name begins with {left_out!r}; there are {', '.join(sources)}")
+    pq.write_table(pa.table({"step": [0] * len(sources), "topic": sources, "weight": weights}), path)
+    return path
 
 
 def measure(cell: Cell, preset: Preset, out: Path, unseen: Path | None = None) -> None:

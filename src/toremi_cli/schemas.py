@@ -259,6 +259,14 @@ LOSSES = Table(
     tuple(c for c in WEIGHTS.columns if c.name in ("step", "topic", "loss", "num_samples")),
     grows=True,
 )
+TOPIC_WEIGHTS = Table(
+    "topic weights",
+    1,
+    "What the policy `frozen` trains by: a weight of each topic. A 'weights' table is one.",
+    tuple(c for c in WEIGHTS.columns if c.name in ("topic", "weight")),
+    optional=(next(c for c in WEIGHTS.columns if c.name == "step"), *WEIGHTS.optional),
+    grows=True,
+)
 METRICS = Table(
     "metrics",
     1,
@@ -313,4 +321,5 @@ SCORES = Table(
     optional=_CONDITIONS,
 )
 
-TABLES = {t.name: t for t in (SAMPLES, EMBEDDINGS, CLUSTERS, TOPICS, ANNOTATED, WEIGHTS, LOSSES, METRICS, EVAL, SCORES)}
+_ALL = (SAMPLES, EMBEDDINGS, CLUSTERS, TOPICS, ANNOTATED, WEIGHTS, LOSSES, TOPIC_WEIGHTS, METRICS, EVAL, SCORES)
+TABLES = {table.name: table for table in _ALL}

@@ -163,7 +163,7 @@ def hf_trainer(
     pairs, samples = plan.index.pairs, plan.index.samples
     names = pairs.names
     policy_config = PolicyConfig(**config.policy)
-    order = shuffled_order(samples, cache.length, cache.fingerprint, config.seed)
+    order = shuffled_order(samples, cache.length, cache.order_key, config.seed)
     taken = order.take(STEPS * BATCH * config.context_length)
     place = {sample: i for i, sample in enumerate(samples.tolist())}
     if kind == "packed":

@@ -17,13 +17,17 @@ from safetensors.torch import load_file
 
 from tests import shell
 from tests.train.both_ranks import config, in_order
-from tests.train.smallrun import assert_alike, metrics, weights
+from tests.train.smallrun import assert_alike, metrics, weights, write_workdir
 from toremi_cli.errors import UsageError
 from toremi_cli.export.weights import write_weights
+from toremi_cli.files import write_json
 from toremi_cli.layout import Workdir
+from toremi_cli.provenance import provenance_of
 from toremi_cli.reweight import POLICIES
 from toremi_cli.runs.history import read_history
 from toremi_cli.runs.run import Run
+from toremi_cli.schemas import ANNOTATED
+from toremi_cli.tables import MANIFEST, TableReader, shard_name, write_table
 from toremi_cli.train.config import TrainConfig, differences
 from toremi_cli.train.index_folder import open_index
 from toremi_cli.train.order import shuffled_order
@@ -203,7 +207,7 @@ def test_normalized_weights_have_mean_1_over_what_the_loss_averages_over(train, 
     predicted, pairs = cache.length.astype(np.int64) + 1, open_index(cache, "labels").pairs
     of = {row["topic"]: row["weight"] for row in weights(run)}
     assert len(set(of.values())) > 1
-    order = shuffled_order(open_index(cache, "labels").samples, cache.length, cache.fingerprint, 0)
+    order = shuffled_order(open_index(cache, "labels").samples, cache.length, cache.order_key, 0)
     rows = RowStream(order, 32).next_rows(16 * 6)
     total = weighted = 0.0
     for sample, length in zip(rows.sample.tolist(), rows.length.tolist(), strict=True):
@@ -214,6 +218,24 @@ def test_normalized_weights_have_mean_1_over_what_the_loss_averages_over(train, 
     assert scale == pytest.approx(total / weighted, rel=1e-6)
     (row,) = metrics(run, "weight_mean")
     assert row["value"] == pytest.approx(weighted / total, rel=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["uniform", "stratified"])
+def test_text_written_anew_comes_in_the_same_order(train, workdir, tmp_path, policy):
+    again = write_workdir(tmp_path)
+    rows = TableReader(again / "annotated", ANNOTATED).read().to_pylist()
+    provenance = provenance_of(ANNOTATED, "toremi annotate", {}, {"samples": "of files with other times"})
+    shutil.rmtree(again / "annotated")
+    write_table(again / "annotated" / shard_name(0), ANNOTATED, rows, provenance)
+    write_json(again / "annotated" / MANIFEST, {"fingerprint": provenance.fingerprint, "num_shards": 1})
+    losses, data = [], []
+    for root in (workdir, again):
+        train(f"in-order-{policy}", {"name": policy}, max_steps=4, workdir=str(root))
+        run = root / "runs" / f"in-order-{policy}"
+        losses.append([row["value"] for row in metrics(run, "train_loss")])
+        data.append(json.loads((run / "run.json").read_text())["data"])
+    assert data[0] != data[1]
+    assert losses[0] and losses[0] == losses[1]
 
 
 def test_runs_of_all_seeds_are_evaluated_on_the_same_text(train):
@@ -230,7 +252,7 @@ def test_a_sample_counts_once_however_rows_cut_it(train, workdir):
     cache = open_cache(workdir, workdir / "annotated", workdir / "tokenizer")
     index = open_index(cache, "fine")
     pairs = index.pairs
-    stream = RowStream(shuffled_order(index.samples, cache.length, cache.fingerprint, 0), 8)
+    stream = RowStream(shuffled_order(index.samples, cache.length, cache.order_key, 0), 8)
     expected, segments = [], 0
     for step in range(2, 18, 2):
         rows = stream.next_rows(2 * 6)
@@ -253,13 +275,16 @@ def test_frozen_replays_another_run(train):
     assert [r["weight"] for r in weights(again)] == [r["weight"] for r in weights(first)]
 
 
-def test_reference_losses_are_those_of_the_last_tenth(tmp_path):
+def test_reference_losses_are_those_of_the_last_tenth(tmp_path, capsys):
     rows = [(80, "a", 9.0, 5), (80, "b", 5.0, 5), (90, "a", 8.0, 5), (95, "a", 3.0, 1), (100, "a", 1.0, 3)]
-    rows += [(100, "b", None, 0)]
+    rows += [(100, "b", None, 0), (100, "never met", None, 0)]
     table = pa.table(dict(zip(("step", "topic", "loss", "num_samples"), zip(*rows, strict=True), strict=True)))
     pq.write_table(table, tmp_path / "losses.parquet")
     assert _reference_losses(str(tmp_path / "losses.parquet"), "token", ["a", "b"]) == [1.5, 5.0]
-    with pytest.raises(ValueError, match="has no loss of topic 'c'"):
+    # The mean of the last tenth: 1.5 of a.
+    assert _reference_losses(str(tmp_path / "losses.parquet"), "token", ["never met", "b"]) == [1.5, 5.0]
+    assert "never met never met" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(ValueError, match="has no topic 'c'"):
         _reference_losses(str(tmp_path / "losses.parquet"), "token", ["a", "c"])
 
 

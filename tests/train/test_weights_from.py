@@ -1,11 +1,14 @@
 """Weights of one clustering on another: each topic finds itself again, and unlike corpora are refused."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.shell import assert_one_line_error, call
 from tests.train.smallrun import write_workdir
 from toremi_cli import console
+from toremi_cli.errors import TableError
 from toremi_cli.export.weights import write_weights
 from toremi_cli.files import write_json
 from toremi_cli.layout import Workdir
@@ -103,6 +106,30 @@ def test_the_table_has_words_and_centres_and_serves_its_own_clustering_by_name(f
         ValueError, match=r"no row for any of the topics; .* what `toremi export RUN --to weights` writes"
     ):
         course_from(config, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ({"topic": ["ball", "vote", "court"], "weight": [1, 0.0, 2.5]}, None),
+        ({"topic": ["ball", "vote", "court"], "share": [1, 0.0, 2.5]}, "not a 'topic weights' table: without weight"),
+        ({"topic": ["ball", "vote"], "weight": [1.0, 2.0]}, "no row for topic 'court' at step 0"),
+        ({"topic": ["ball", "vote", "court"], "weight": [1, -0.5, 2]}, "weight of topic 'vote' is -0.5; expected a"),
+        ({"topic": ["ball", "vote", "court"], "weight": [1, None, 2]}, "weight of topic 'vote' is None; expected a"),
+        ({"topic": ["ball", "vote", "court"], "weight": [0, 0, 0]}, "0 for every topic"),
+        ({"topic": ["ball", "vote", "court", "vote"], "weight": [1, 2, 3, 4]}, "two rows for topic 'vote'"),
+    ],
+)
+def test_two_columns_written_by_hand_are_enough(first, tmp_path, table, problem):
+    root, _ = first
+    pq.write_table(pa.table(table), tmp_path / "w.parquet")
+    config = settings(root, policy={"name": "frozen"}, weights_from=str(tmp_path / "w.parquet"))
+    if problem is None:
+        course = course_from(config, ["ball", "vote", "court"])
+        assert (course.steps.tolist(), course.weights.tolist()) == ([0], [[1.0, 0.0, 2.5]])
+    else:
+        with pytest.raises((ValueError, TableError), match=problem):
+            course_from(config, ["ball", "vote", "court"])
 
 
 def test_an_unlike_corpus_is_refused_before_training(first, tmp_path):

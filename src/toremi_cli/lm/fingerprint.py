@@ -10,8 +10,8 @@ from toremi_cli.sample_topics import FineTopics, read_fine_topics
 from toremi_cli.schemas import ANNOTATED
 from toremi_cli.tables import TableReader
 
-CACHE_VERSION = 2
-"""Rises when the token cache keeps something else of the same files."""
+CACHE_VERSION = 3
+"""Rises when the token cache keeps something else of the same files, or their samples come in another order."""
 
 
 def data_fingerprint(reader: TableReader, tokenizer: TokenizerFolder, topics: FineTopics) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toremi_cli.errors import UsageError
+from toremi_cli import console
+from toremi_cli.errors import UsageError, some
 from toremi_cli.reweight import Policy, PolicyConfig, PolicyData, StageSwitch, make_policy, policy_class
 from toremi_cli.reweight.policies.base import MEASURES
 from toremi_cli.reweight.policies.shuffled_topics import ShuffledTopics
@@ -78,10 +79,12 @@ def _hint(problem: str) -> str:
 def _reference_losses(path: str | None, loss_unit: str, topics: list[str]) -> list[float] | None:
     """The loss of each topic that a run ended with: over its last tenth, or where that saw none of it, the last.
 
-    A single interval has a few samples of a small topic, and its loss would be theirs.
+    A single interval has a few samples of a small topic, and its loss would be theirs. A topic that the run never met
+    gets the mean over the others, by samples of the last tenth.
 
     Raises:
-        ValueError: a topic has none, or the policy counts losses in another unit than tables do.
+        ValueError: a topic is not in the table, none has a loss, or the policy counts losses in another unit than
+            tables do.
     """
     if not path:
         return None
@@ -101,7 +104,14 @@ def _reference_losses(path: str | None, loss_unit: str, topics: list[str]) -> li
             total, number = sums.get(topic, (0.0, 0))
             sums[topic] = (total + count * loss, number + count)
     last |= {topic: total / number for topic, (total, number) in sums.items()}
-    missing = [topic for topic in topics if topic not in last]
-    if missing:
-        raise ValueError(f"--reference-losses {path} has no loss of topic {missing[0]!r}")
-    return [last[topic] for topic in topics]
+    if unknown := set(topics) - {row["topic"] for row in rows}:
+        raise ValueError(f"--reference-losses {path} has no topic {min(unknown)!r}; expected those of this run")
+    if not sums:
+        raise ValueError(f"--reference-losses {path} has no loss of any topic")
+    met = sum(total for total, _ in sums.values()) / sum(number for _, number in sums.values())
+    if unmet := [topic for topic in topics if topic not in last]:
+        console.note(
+            f"--reference-losses {path}: its run never met {some(unmet, 3)}; the mean of the others, {met:.3f}, "
+            "stands for the loss there"
+        )
+    return [last.get(topic, met) for topic in topics]

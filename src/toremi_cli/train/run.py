@@ -305,7 +305,7 @@ def put_in_force(run: Training) -> None:
 def _sampling(config: TrainConfig, cache: TokenCache, plan: Plan) -> AdaptiveSampling | None:
     if plan.policy.apply == "loss":
         return None
-    key = cache.fingerprint, config.seed
+    key = cache.order_key, config.seed
     corrects_loss = plan.policy.apply == "both"
     return AdaptiveSampling(plan.index, cache.length, plan.policy.config, *key, corrects_loss=corrects_loss)
 
@@ -319,7 +319,7 @@ def _builder(
     documents: str,
 ) -> BatchBuilder:
     if sampling is None:
-        order = shuffled_order(plan.index.samples, cache.length, cache.fingerprint, config.seed)
+        order = shuffled_order(plan.index.samples, cache.length, cache.order_key, config.seed)
     else:
         order = sampling.order
     return BatchBuilder(

@@ -21,6 +21,7 @@ from toremi_cli.files import read_json
 from toremi_cli.layout import Workdir
 from toremi_cli.lm.fingerprint import data_fingerprint
 from toremi_cli.lm.tokenizer import open_tokenizer
+from toremi_cli.provenance import digest
 from toremi_cli.reweight.strata import chunks_of
 from toremi_cli.sample_topics import read_fine_topics
 from toremi_cli.schemas import ANNOTATED, TRAIN
@@ -53,6 +54,14 @@ class TokenCache:
     def fingerprint(self) -> str:
         """Identifies corpus, topics and tokenizer."""
         return str(self.meta["fingerprint"])
+
+    @property
+    def order_key(self) -> str:
+        """What random orders are keyed by: how much text there is.
+
+        Not the fingerprint, which changes with the times of the corpus' files: the same text comes in the same order.
+        """
+        return digest(len(self.length), int(self.offset[-1]) + int(self.length[-1]))
 
     @property
     def sources(self) -> list[str]:

@@ -13,7 +13,7 @@ from toremi_cli.portraits import Portraits, paint, similarities
 from toremi_cli.reweight import weight_course
 from toremi_cli.reweight.policies.data import WeightCourse
 from toremi_cli.sample_topics import SampleTopics
-from toremi_cli.schemas import ANNOTATED, WEIGHTS
+from toremi_cli.schemas import ANNOTATED, TOPIC_WEIGHTS
 from toremi_cli.tables import TableReader
 from toremi_cli.train.config import TrainConfig
 
@@ -26,7 +26,7 @@ LEAST_AGREEMENT = 0.5
 def course_from(config: TrainConfig, topics: list[str]) -> WeightCourse | None:
     """The weights that `--weights-from` names, None where it names none.
 
-    A topic that is like none of theirs weighs 1.
+    A topic that is like none of theirs weighs 1. A table without `step` holds from the first step on.
 
     Raises:
         TableError: no such table.
@@ -34,11 +34,11 @@ def course_from(config: TrainConfig, topics: list[str]) -> WeightCourse | None:
     """
     if not config.weights_from:
         return None
-    reader = TableReader(Path(config.weights_from), WEIGHTS)
+    reader = TableReader(Path(config.weights_from), TOPIC_WEIGHTS)
     rows = reader.read().to_pylist()
     if not _is_of_other_topics(config, reader, {row["topic"] for row in rows}, topics):
         try:
-            return weight_course(((row["step"], row["topic"], row["weight"]) for row in rows), topics)
+            return weight_course(((row.get("step", 0), row["topic"], row["weight"]) for row in rows), topics)
         except ValueError as problem:
             raise ValueError(
                 f"--weights-from {config.weights_from}: {problem}; where they are of another clustering, give what "

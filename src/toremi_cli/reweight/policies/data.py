@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -43,19 +44,28 @@ def weight_course(rows: Iterable[tuple[int, str, float]], topics: Sequence[str])
     """The course that rows (step, topic, weight) tell, in any order.
 
     Raises:
-        ValueError: a topic of `topics` that the rows lack, or a step at which it has no weight.
+        ValueError: a topic of `topics` that the rows lack, a step at which it has no weight or two, a weight that is
+            below 0 or no number, or none above 0.
     """
     index = {topic: i for i, topic in enumerate(topics)}
     found: dict[int, dict[int, float]] = {}
     for step, topic, weight in rows:
-        if topic in index:
-            found.setdefault(step, {})[index[topic]] = weight
+        if topic not in index:
+            continue
+        if weight is None or not 0 <= weight < math.inf:
+            raise ValueError(f"the frozen weight of topic {topic!r} is {weight}; expected a number of at least 0")
+        weights = found.setdefault(step, {})
+        if index[topic] in weights:
+            raise ValueError(f"the frozen weights have two rows for topic {topic!r} at step {step}")
+        weights[index[topic]] = weight
     if not found:
         raise ValueError("the frozen weights have no row for any of the topics")
     for step, weights in found.items():
         if len(weights) < len(topics):
             lacking = next(topic for topic, i in index.items() if i not in weights)
             raise ValueError(f"the frozen weights have no row for topic {lacking!r} at step {step}")
+        if not any(weights.values()):
+            raise ValueError(f"the frozen weights are 0 for every topic at step {step}")
     steps = sorted(found)
     values = [[found[step][i] for i in range(len(topics))] for step in steps]
     return WeightCourse(torch.tensor(steps), torch.tensor(values, dtype=torch.float64))
