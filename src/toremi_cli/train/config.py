@@ -101,7 +101,13 @@ class TrainConfig:
     ] = None
     weights_from: Annotated[
         str | None,
-        Setting("Weights for frozen: another run's table, or any of topic and weight.", _POLICY, metavar="PATH", none="none", rare=True),
+        Setting(
+            "Weights for frozen: another run's table, or any of topic and weight.",
+            _POLICY,
+            metavar="PATH",
+            none="none",
+            rare=True,
+        ),
     ] = None
 
     max_steps: Annotated[int | None, Setting("Optimizer steps.", _LENGTH, least=1, none="none", unset="one epoch")] = (
