@@ -31,6 +31,8 @@ and all others as `uniform` would, at its rate. A bound knows the labels, which 
 ABLATIONS = {
     "toremi-2 by sampling": ("toremi-2", "--set", "apply=sampling"),
     "toremi-2 by byte": ("toremi-2", "--set", "loss_unit=byte"),
+    # Its exploration ends after K ln K turns of K topics: with a turn an interval, after most runs here.
+    "odm every step": ("odm", "--interval", "1"),
 }
 """Variants: the policy they vary, and the flags that do."""
 TUNING_SEED = 100

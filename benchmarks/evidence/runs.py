@@ -39,13 +39,14 @@ def train(cell: Cell, preset: Preset, out: Path, annotated: Path, rate: float) -
     toremi(
         "pretrain", "--workdir", workdir, "--annotated", annotated, "--name", cell.name, "--seed", cell.seed,
         "--model", preset.model, "--context-length", preset.context_length, "--topics", cell.topics,
-        *cell.policy_flags(), *preset.flags,
+        *preset.flags,
         *found_before(cell, preset, out, annotated),
         "--max-steps", preset.steps, "--interval", preset.interval, "--batch-size", preset.batch_size,
         "--learning-rate", rate * preset.learning_rate, *burn_in,
         "--warmup-steps", preset.steps // WARMUP,
         "--eval-every", every, "--eval-samples", EVAL_SAMPLES,
         "--checkpoint-every", every, "--keep-checkpoints", 1 if cell.seed == TUNING_SEED else preset.checkpoints - 1,
+        *cell.policy_flags(),
         one_rank=True,
     )  # fmt: skip
     if run_status(folder) != "finished":
