@@ -1,11 +1,11 @@
-"""What each constant and each part of the policy `toremi` is worth: halved, doubled, left out.
+"""What each constant and each part of the policy `toremi` is worth: halved, doubled, left out; and when.
 
     python benchmarks/policy_constants.py WORKDIR --model model.json --seeds 101,102
 
 WORKDIR holds a table `annotated`. Every variant and `uniform` train on it with the same data and seeds; sources whose
 names begin with --junk are no clean text. Prints the difference to `uniform` at the same seed, in macro bits per byte
-of validation text over the clean sources, and the part of `uniform`'s tokens that was saved. Finished runs are left
-alone, so that it goes on where it was stopped.
+of validation text over the clean sources, the part of `uniform`'s tokens that was saved, and how much worse the clean
+source ends that loses most. Finished runs are left alone, so that it goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -31,8 +31,14 @@ PARTS = {
     "equal shares alone": "P.STEEP = 0.0",
 }
 """What is left out of the rule, as a change of the module before the command runs."""
+TIMES = {
+    "raised in the first half": "when(lambda part: 0.6 if part < 0.5 else 1.0)",
+    "raised in the second half": "when(lambda part: 0.6 if part >= 0.5 else 1.0)",
+    "raised in the last quarter": "when(lambda part: 0.6 if part >= 0.75 else 1.0)",
+}
+"""When small topics are raised: FLOOR by the part of the run that is over. At 1 shares are natural but for trust."""
 CHANGE = """
-import dataclasses, sys, torch
+import dataclasses, math, sys, torch
 from toremi_cli.reweight.policies import toremi as P
 T, C = P.Toremi, {}
 before, make = T._updated, T.__init__
@@ -42,6 +48,14 @@ def change(of):
 def init(self, config, *rest):
     make(self, dataclasses.replace(config, **C), *rest)
 T.__init__ = init
+def when(floor_at):
+    made, P.FLOOR = T._updated, floor_at(0.0)
+    def updated(self, losses, stats, stage):
+        equal = P.tempered_shares(self.natural, math.inf, self.data.crowding).numpy()
+        low, high = floor_at(stats.step / STEPS) * self.natural, (self.config.w_max * self.natural).clamp_max(1.0)
+        self.base = torch.from_numpy(P.shares_between(equal, low.numpy(), high.numpy()))
+        return made(self, losses, stats, stage)
+    T._updated = updated
 """
 ONE_RANK = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
 MEASURED = 8
@@ -60,7 +74,9 @@ def arguments(description: str) -> argparse.ArgumentParser:
     """The arguments that `print_table` reads."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("workdir", type=Path)
-    parser.add_argument("--model", type=Path, required=True, help="config.json of transformers")
+    parser.add_argument("--model", required=True, help="a shape's name, or a config.json of transformers")
+    parser.add_argument("--learning-rate", type=float, default=0.002)
+    parser.add_argument("--context-length", type=int, help="tokens a row; default: the model's")
     parser.add_argument("--seeds", default="101")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--junk", default="junk_", help="how sources that are junk begin")
@@ -68,14 +84,14 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def print_table(variants: Mapping[str, str], options: argparse.Namespace) -> None:
-    """Train `uniform`, the rule and its variants, as far as they are missing; a row each, two columns a seed.
+    """Train `uniform`, the rule and its variants, as far as they are missing; a row each, three columns a seed.
 
     Args:
         variants: name of each, and the Python that makes it.
         options: of `arguments`.
     """
-    print("| | " + " | ".join(f"seed {seed} | saved" for seed in options.seeds.split(",")) + " |")
-    print("|---|" + "---:|---:|" * len(options.seeds.split(",")))
+    print("| | " + " | ".join(f"seed {seed} | saved | worst source" for seed in options.seeds.split(",")) + " |")
+    print("|---|" + "---:|---:|---:|" * len(options.seeds.split(",")))
     for name, change in {"uniform": "", "toremi": "", **variants}.items():
         cells = [cell(name, change, int(seed), options) for seed in options.seeds.split(",")]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
@@ -84,7 +100,7 @@ def print_table(variants: Mapping[str, str], options: argparse.Namespace) -> Non
 def changes() -> list[tuple[str, str]]:
     """Name of each variant, and the Python that makes it."""
     constants = [(f"{name} {value:g}", f"P.{name} = {value}") for name, values in CONSTANTS.items() for value in values]
-    return [*constants, *PARTS.items()]
+    return [*constants, *PARTS.items(), *TIMES.items()]
 
 
 def wanted(name: str, only: str | None) -> bool:
@@ -93,11 +109,14 @@ def wanted(name: str, only: str | None) -> bool:
 
 
 def cell(name: str, change: str, seed: int, options: argparse.Namespace) -> str:
-    """A variant's difference to `uniform`, and what it saves."""
-    course, uniform = (curve(trained(n, c, seed, options), options.junk) for n, c in ((name, change), ("uniform", "")))
+    """A variant's difference to `uniform`, what it saves, and what it costs the source that loses most."""
+    folder, base = trained(name, change, seed, options), trained("uniform", "", seed, options)
+    course, uniform = curve(folder, options.junk), curve(base, options.junk)
     if name == "uniform":
-        return f"{uniform[-1][1]:.3f} | "
-    return f"{course[-1][1] - uniform[-1][1]:+.3f} | {saved(course, uniform)}"
+        return f"{uniform[-1][1]:.3f} | | "
+    ours, theirs = (max(by_source(run, options.junk).items())[1] for run in (folder, base))
+    worst, source = max((ours[source] / theirs[source] - 1, source) for source in ours)
+    return f"{course[-1][1] - uniform[-1][1]:+.3f} | {saved(course, uniform)} | {source} {worst:+.1%}"
 
 
 def trained(name: str, change: str, seed: int, options: argparse.Namespace) -> Path:
@@ -105,7 +124,8 @@ def trained(name: str, change: str, seed: int, options: argparse.Namespace) -> P
     run = f"constants-{name.replace(' ', '-')}-s{seed}"
     if not is_finished(options.workdir / "runs" / run):
         policy = "uniform" if name == "uniform" else "toremi"
-        settings = ("--model", options.model, "--learning-rate", 0.002)
+        settings = ["--model", options.model, "--learning-rate", options.learning_rate]
+        settings += ["--context-length", options.context_length] if options.context_length else []
         pretrain(options.workdir, run, policy, seed, options.steps, settings, change)
     return options.workdir / "runs" / run
 
@@ -126,20 +146,26 @@ def pretrain(
         "--warmup-steps", steps // MEASURED, "--eval-every", steps // MEASURED, "--eval-samples", 48, "--quiet",
         *settings,
     ]  # fmt: skip
-    call = f"{CHANGE}{change}\nfrom toremi_cli.cli import main\nsys.argv = ['toremi', *sys.argv[1:]]\nmain()"
+    call = f"STEPS = {steps}\n{CHANGE}{change}\nfrom toremi_cli.cli import main\n"
+    call += "sys.argv = ['toremi', *sys.argv[1:]]\nmain()"
     command = [sys.executable, "-c", call, *map(str, arguments)]
     subprocess.run(command, check=True, env=os.environ | ONE_RANK, stdout=subprocess.DEVNULL)
 
 
 def curve(folder: Path, junk: str) -> list[tuple[int, float]]:
     """Tokens seen and bits per byte, the mean over the clean sources."""
+    return sorted((tokens, float(np.mean([*bits.values()]))) for tokens, bits in by_source(folder, junk).items())
+
+
+def by_source(folder: Path, junk: str) -> dict[int, dict[str, float]]:
+    """Bits per byte of each clean source, by tokens seen."""
     table = ds.dataset(folder / "metrics", exclude_invalid_files=True).to_table().to_pylist()
-    found: dict[int, list[float]] = {}
+    found: dict[int, dict[str, float]] = {}
     for row in table:
         domain = row["domain"]
         if row["name"] == "eval_bits_per_byte" and domain not in ("all", "macro") and not domain.startswith(junk):
-            found.setdefault(row["tokens_seen"], []).append(row["value"])
-    return sorted((tokens, float(np.mean(values))) for tokens, values in found.items())
+            found.setdefault(row["tokens_seen"], {})[domain] = row["value"]
+    return found
 
 
 def saved(course: list[tuple[int, float]], uniform: list[tuple[int, float]]) -> str:
