@@ -28,9 +28,9 @@ is a few documents in all. Macro averaged over the sources, micro over bytes; wi
 *Tokens saved*: share of `uniform`'s tokens (same seed) not yet used when its final macro value was reached, linear
 between the checkpoints measured, which lie from two fifths of a run on; *never*: it ended above. *Worst domain*: the
 largest increase over `uniform` on any clean source of the test split, of the means over seeds. *AUROC*: how well low
-weights tell corrupted samples at the end. *Time a token*: median over seeds of the ratio to `uniform`'s; runs beside
-others, and on shared machines, differ by several percent for that alone. Learning rates were chosen on the validation
-split with another seed{tuned}.
+weights tell corrupted samples at the end. *Noise taken*: the part of the run that weights gave to noise, over that of
+the samples. *Time a token*: median over seeds of the ratio to `uniform`'s; runs beside others, and on shared machines,
+differ by several percent for that alone. Learning rates were chosen on the validation split with another seed{tuned}.
 """
 
 
@@ -55,7 +55,7 @@ def arm_section(arm: Arm, results: list[Result], page: Path) -> str:
     title = f"## {arm.corpus}, topics by {arm.topics}, " + (f"{arm.noise:.0%} {arm.kind}" if arm.noise else "clean")
     columns = ["policy", "seeds", "rate", "macro", "less uniform", "tokens saved"]
     columns += ["test split, less uniform", "the same, micro", "worst domain"]
-    columns += ["AUROC", "noisy weight"] if arm.noise else []
+    columns += ["AUROC", "noise taken"] if arm.noise else []
     lines = [title, "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
     groups: dict[str, list[Result]] = {}
     for result in results:
@@ -83,7 +83,7 @@ def _row(policy: str, own: Sequence[Result], base: Sequence[Result], arm: Arm) -
     row += [_difference(own, base, lambda r: r.test.final["micro"]), _worst_domain(own, base)]
     if arm.noise:
         row += [_mean(own, lambda r: r.noise.auroc if r.noise else math.nan, ".3f")]
-        row += [_mean(own, lambda r: r.noise.noisy_weight if r.noise else math.nan, ".2f")]
+        row += [_mean(own, lambda r: r.noise.noise_taken if r.noise else math.nan, ".2f")]
     return row
 
 

@@ -143,7 +143,7 @@ def rows_of(result: Result) -> Iterator[dict[str, object]]:
         "tokens_per_second": result.tokens_per_second,
     }
     if result.noise is not None:
-        single |= {"noise_auroc": result.noise.auroc, "noisy_weight": result.noise.noisy_weight}
+        single |= {"noise_auroc": result.noise.auroc, "noise_taken": result.noise.noise_taken}
     for metric, value in single.items():
         yield {**head, "tokens": result.num_tokens, "metric": metric, "domain": "all", "value": value}
 
@@ -187,5 +187,5 @@ def beside(result: Result, base: Result) -> dict[str, object]:
         "test_saved": round(saved(result, base, attrgetter("test")), 2),
         "worst_source": round(max(test[name] / base_test[name] - 1 for name in clean), 3),
         "auroc": "" if noise is None else round(noise.auroc, 2),
-        "noisy_weight": "" if noise is None else round(noise.noisy_weight, 2),
+        "noise_taken": "" if noise is None else round(noise.noise_taken, 2),
     }

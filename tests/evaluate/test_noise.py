@@ -70,6 +70,8 @@ def test_half_corrupted_is_noisy_and_nine_tenths_is_passed(tmp_path):
     keep_rows(run, SCORES_FILE, SCORES, ("checkpoint-30", "test", ""), score_rows("checkpoint-30", "test", scores), {})
     found = judge(run, truth, "test")
     assert found.course[1][1] == 0.9 and found.passed_step == 20
+    taken = [7 * noise / (7 * noise + 9 + 0.2) for noise in (2.0, 0.5, 0.1)]
+    assert found.noise_taken == pytest.approx(np.mean(taken) / (7 / 17))
     assert (found.clean_bits_per_byte, found.noisy_bits_per_byte) == pytest.approx((1, 2)), "books are half noise"
 
 
@@ -101,7 +103,7 @@ def test_report_by_the_tables_truth(workdir):
     plain, learnt = noise_reports(runs, Workdir(workdir), "test")
     assert plain.noisy_topics == learnt.noisy_topics == ["Politics"]
     assert plain.auroc == 0.5 and plain.passed_step is None
-    assert (plain.noisy_weight, plain.clean_weight) == (1.0, 1.0)
+    assert (plain.noisy_weight, plain.clean_weight, plain.noise_taken) == (1.0, 1.0, pytest.approx(1.0))
     for step, score, noisy, clean in learnt.course:
         assert 0 <= score <= 1 and noisy > 0 and clean > 0 and step % 50 == 0
     first = next((point[0] for point in learnt.course if point[1] >= 0.9), None)

@@ -152,6 +152,7 @@ def _print_noise(reports: list[NoiseReport], suite: str) -> None:
         ("noisy topics", [", ".join(r.noisy_topics) or "none" for r in reports]),
         ("their weight", [number(r.noisy_weight) for r in reports]),
         ("the others' weight", [number(r.clean_weight) for r in reports]),
+        ("noise taken, uniform: 1", [number(r.noise_taken) for r in reports]),
         ("AUROC of low weights", [number(r.auroc) for r in reports]),
         ("step of AUROC 0.9", ["never" if r.passed_step is None else f"{r.passed_step:,}" for r in reports]),
         (f"clean bits/byte, '{suite}'", [number(r.clean_bits_per_byte) for r in reports]),

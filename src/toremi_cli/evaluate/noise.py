@@ -21,7 +21,7 @@ from toremi_cli.errors import TableError
 from toremi_cli.evaluate.bootstrap import bits_per_byte
 from toremi_cli.evaluate.run_facts import read_facts
 from toremi_cli.layout import Workdir
-from toremi_cli.runs.history import History, read_history
+from toremi_cli.runs.history import History, TopicCourses, read_history
 from toremi_cli.runs.run import Run
 from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import ANNOTATED, CORRUPTED, TRAIN, source_domain
@@ -66,6 +66,8 @@ class NoiseReport:
     """Mean final weight of the noisy topics."""
     clean_weight: float
     """Mean final weight of the others."""
+    noise_taken: float
+    """Part of the run that its weights gave to corrupted samples, over their part of all samples: 1 as in `uniform`."""
     auroc: float
     """At the end of the run."""
     passed_step: int | None
@@ -130,7 +132,8 @@ def judge(run: Run, truth: Truth, suite: str) -> NoiseReport:
     last = course[-1] if course else (0, math.nan, math.nan, math.nan)
     passed = next((step for step, score, _, _ in course if score >= PASSED), None)
     clean, dirty = _held_out(run, truth, suite)
-    return NoiseReport(run.name, history.policy, noisy, last[2], last[3], last[1], passed, clean, dirty, course)
+    taken = noise_taken(truth, history.topics)
+    return NoiseReport(run.name, history.policy, noisy, last[2], last[3], taken, last[1], passed, clean, dirty, course)
 
 
 def _course(history: History, truth: Truth, noisy: Sequence[str]) -> list[tuple[int, float, float, float]]:
@@ -146,14 +149,34 @@ def _course(history: History, truth: Truth, noisy: Sequence[str]) -> list[tuple[
     return found
 
 
+def noise_taken(truth: Truth, courses: TopicCourses | None) -> float:
+    """Weights of corrupted samples over those of all, mean over the updates, over the same without weights."""
+    natural = truth.corrupted.total() / max(truth.corrupted.total() + truth.clean.total(), 1)
+    if courses is None or not natural:
+        return math.nan
+    parts = []
+    for of_topics in courses.weight.tolist():
+        weights = dict(zip(courses.topics, of_topics, strict=True))
+        clean, noisy = (
+            sum(number * weight_of(topics, weights) for topics, number in counts.items())
+            for counts in (truth.clean, truth.corrupted)
+        )
+        parts.append(noisy / (clean + noisy))
+    return float(np.mean(parts)) / natural
+
+
+def weight_of(topics: Topics, weights: dict[str, float]) -> float:
+    """Mean weight of a sample's topics, by its parts; 1 where it has none."""
+    parts = sum(part for _, part in topics)
+    return sum(part * weights.get(topic, 1.0) for topic, part in topics) / parts if topics else 1.0
+
+
 def auroc(truth: Truth, weights: dict[str, float]) -> float:
     """Chance that a corrupted sample weighs less than a clean one; nan where there is only one kind."""
     groups: dict[float, list[int]] = {}
     for position, counts in enumerate((truth.clean, truth.corrupted)):
         for topics, number in counts.items():
-            parts = sum(part for _, part in topics)
-            weight = sum(part * weights.get(topic, 1.0) for topic, part in topics) / parts if topics else 1.0
-            groups.setdefault(round(weight, 12), [0, 0])[position] += number
+            groups.setdefault(round(weight_of(topics, weights), 12), [0, 0])[position] += number
     num_clean, num_corrupted = truth.clean.total(), truth.corrupted.total()
     if not num_clean or not num_corrupted:
         return math.nan
