@@ -164,13 +164,15 @@ def test_alarms_are_those_of_the_trainer(tmp_path):
     assert "learning rate" not in alarms_of(run), "the weights decide what is drawn"
 
 
-@pytest.mark.parametrize(("intervals", "is_told"), [(9, False), (10, True), (14, True)])
-def test_topics_that_are_seen_no_more_are_told_after_ten_intervals(tmp_path, intervals, is_told):
+@pytest.mark.parametrize(
+    ("intervals", "weight", "is_told"), [(9, 0.1, False), (10, 0.1, True), (14, 0.1, True), (14, 0.0, False)]
+)
+def test_topics_that_are_seen_no_more_are_told_after_ten_intervals(tmp_path, intervals, weight, is_told):
     run = make_recorded_run(tmp_path, "toremi-2", ["a", "b"])
     rows = TableReader(run / "weights", WEIGHTS).read().to_pylist()
     for row in rows:
         if row["topic"] == "b" and row["step"] > 900 - 50 * intervals:
-            row.update(loss=None, num_samples=0)
+            row.update(loss=None, num_samples=0, weight=weight)
     shard = run / "weights" / "part-00000.parquet"
     write_table(shard, WEIGHTS, rows, provenance_of(WEIGHTS, "toremi pretrain", {}, {}))
     assert ("'b' has not been seen for 10 intervals" in alarms_of(run)) == is_told

@@ -275,6 +275,15 @@ def test_frozen_replays_another_run(train):
     assert [r["weight"] for r in weights(again)] == [r["weight"] for r in weights(first)]
 
 
+def test_a_topic_that_shall_not_be_drawn_is_not_missed(train, tmp_path):
+    pq.write_table(pa.table({"topic": ["web", "wire"], "weight": [0.0, 1.0]}), tmp_path / "w.parquet")
+    policy = {"name": "frozen", "apply": "sampling", "sampling_floor": 0.0}
+    run = train("without", policy, topics="source", weights_from=str(tmp_path / "w.parquet"), checkpoint_every=16)
+    assert {row["num_samples"] for row in weights(run) if row["topic"] == "web"} == {0}
+    state = json.loads((run / "checkpoint-16" / "trainer_state.json").read_text())
+    assert state["unseen_intervals"] == [0, 0]
+
+
 def test_reference_losses_are_those_of_the_last_tenth(tmp_path, capsys):
     rows = [(80, "a", 9.0, 5), (80, "b", 5.0, 5), (90, "a", 8.0, 5), (95, "a", 3.0, 1), (100, "a", 1.0, 3)]
     rows += [(100, "b", None, 0), (100, "never met", None, 0)]

@@ -68,7 +68,8 @@ def _weight_alarms(history: History) -> list[str]:
         recorded = history.metrics.get((name, ALL_DOMAINS))
         if recorded is not None:
             health[name] = float(recorded.values[-1])
-    unseen = np.isnan(courses.loss[::-1]).cumprod(axis=0).sum(axis=0)  # intervals up to the last, by topic
+    missed = np.isnan(courses.loss) & (courses.weight != 0)
+    unseen = missed[::-1].cumprod(axis=0).sum(axis=0)  # intervals up to the last, by topic
     found = reweight.alarms(health, config, courses.topics, np.minimum(unseen, LONG_UNSEEN_INTERVALS).tolist())
     shown = [f"{text[0].upper()}{text[1:]}." for text in found[:MOST_ALARMS]]
     return shown + ([f"And {len(found) - MOST_ALARMS:,} more of the kind."] if len(found) > MOST_ALARMS else [])

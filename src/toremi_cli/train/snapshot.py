@@ -19,7 +19,7 @@ MOST_WARNINGS = 5
 
 def snapshot(run: Training, weights: Tensor, stats: IntervalStats, stage: int) -> None:
     """Write an interval to `weights` and `metrics`; warn where the weights call for it."""
-    seen = stats.seen.tolist()
+    seen = (stats.seen | (weights == 0)).tolist()  # what weighs nothing isn't missed
     run.unseen_intervals = [0 if s else n + 1 for s, n in zip(seen, run.unseen_intervals, strict=True)]
     if not run.is_main:
         return
