@@ -24,7 +24,19 @@ ADAMW_ARMS = {
     "clean, sources as topics": "mixed-source-clean",
     "characters, sources as topics": "mixed-source-shuffle-chars25",
 }
-LARGER_ARMS = {"real junk, 8M parameters": "junk-fine-mark"}
+LARGER = {"real junk, 8M parameters": "10m", "real junk, 25M parameters": "30m"}
+RIVALS = {
+    "`toremi`": ("toremi",),
+    "`toremi-1`": ("toremi-1",),
+    "`toremi-2`": ("toremi-2",),
+    "DoReMi, three runs": ("doremi",),
+    "`ado`": ("ado",),
+    "`stratified`, `odm`": ("stratified", "odm"),
+    "`temperature`": ("temperature",),
+    "`shuffled-topics`": ("shuffled-topics",),
+    "`random-weights`": ("random-weights",),
+    "*bound*: all junk dropped by its label": ("without-junk",),
+}
 README_ARMS = {
     "23% of the text real junk": "junk-fine-mark",
     "clean text": "mixed-fine-clean",
@@ -32,12 +44,13 @@ README_ARMS = {
 }
 
 
-def results(name):
-    """Rows of a file of results by arm, in the order of seeds."""
+def results(name, policy="toremi"):
+    """Rows of a policy in a file of results, by arm, in the order of seeds."""
     found = defaultdict(list)
     with (TABLES / f"{name}.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            found[row["arm"]].append(row)
+            if row["policy"] == policy:
+                found[row["arm"]].append(row)
     return {arm: sorted(rows, key=lambda row: int(row["seed"])) for arm, rows in found.items()}
 
 
@@ -51,35 +64,56 @@ def saved(row, column="saved"):
     return "never" if row[column] == "nan" else f"{float(row[column]):.0%}"
 
 
-@pytest.mark.parametrize(
-    ("table", "arm", "label"),
-    [
-        *(("beside-uniform", arm, label) for label, arm in ARMS.items()),
-        *(("beside-uniform-8m", arm, label) for label, arm in LARGER_ARMS.items()),
-    ],
-)
-def test_the_page_of_results_shows_each_seed(table, arm, label):
-    rows, shown = results(table)[arm], cells("docs/results.md")
-    first = next(n for n, row in enumerate(shown) if row[0] == label)
-    assert len(shown) >= first + len(rows)
-    for row, line in zip(rows, shown[first:], strict=False):
-        assert line[1:] == [
-            row["seed"],
-            f"{float(row['uniform']):.3f}",
-            f"{float(row['difference']):+.3f}",
-            saved(row),
-            f"{float(row['test_micro_difference']):+.3f}",
-            saved(row, "test_saved"),
-            f"{float(row['worst_source']):+.1%}",
-            f"{float(row['auroc']):.2f}" if row["auroc"] else "",
-        ], label
+def line_of(page, label):
+    """The row of a page's tables that begins with a label, without it."""
+    return next(row for row in cells(page) if row[0] == label)[1:]
+
+
+def each(rows, column, form):
+    return ", ".join(format(float(row[column]), form) for row in rows)
+
+
+def shown(rows):
+    """The cells of an arm's row."""
+    return [
+        each(rows, "uniform", ".3f"),
+        each(rows, "difference", "+.3f"),
+        ", ".join(map(saved, rows)),
+        each(rows, "test_micro_difference", "+.3f"),
+        f"{max(float(row['worst_source']) for row in rows):+.1%}",
+        min(row["auroc"] for row in rows),
+    ]
+
+
+@pytest.mark.parametrize("label", ARMS)
+def test_the_page_of_results_shows_each_seed(label):
+    assert line_of("docs/results.md", label) == shown(results("beside-uniform")[ARMS[label]])
+
+
+@pytest.mark.parametrize("label", LARGER)
+def test_the_page_of_results_shows_larger_models(label):
+    rows = [row for row in results("beside-uniform-larger")["junk-fine-mark"] if row["model"] == LARGER[label]]
+    assert line_of("docs/results.md", label) == shown(rows)
+
+
+@pytest.mark.parametrize("label", RIVALS)
+def test_the_page_of_results_shows_the_rivals(label):
+    for policy in RIVALS[label]:
+        found = results("beside-uniform", policy)
+        (junk, *_), (clean, *_) = found["junk-fine-mark"], found.get("mixed-fine-clean", [None])
+        assert junk["seed"] == "0" == (clean or junk)["seed"]
+        expected = [f"{float(junk['difference']):+.3f}", saved(junk), f"{float(junk['noise_taken']):.2f}"]
+        if clean is None:
+            expected += [""] * 3
+        else:
+            expected += [f"{float(clean['difference']):+.3f}", saved(clean), f"{float(clean['worst_source']):+.1%}"]
+        assert line_of("docs/results.md", label) == expected
 
 
 @pytest.mark.parametrize("label", ADAMW_ARMS)
-def test_the_page_of_results_shows_those_of_adamw(label):
+def test_the_log_shows_those_of_adamw(label):
     rows = results("beside-uniform-adamw")[ADAMW_ARMS[label]]
-    line = next(row for row in cells("docs/results.md") if row[0] == label)
-    assert line[1:] == [
+    assert line_of("docs/log/2026-11-30-muon.md", label) == [
         ", ".join(saved(row) for row in rows),
         f"{max(float(row['worst_source']) for row in rows):+.1%}",
         f"{min(float(row['auroc']) for row in rows):.2f}" if rows[0]["auroc"] else "",
@@ -93,3 +127,12 @@ def test_the_readme_shows_them(label):
     assert re.findall(r"\d+%", line[1]) == [saved(row) for row in rows]
     worst = max(float(row["worst_source"]) for row in rows)
     assert line[2] == ("none loses" if worst <= 0 else f"{worst:.1%}")
+
+
+def test_the_readme_shows_the_bound_and_that_rivals_save_nothing_with_junk():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    bound = results("beside-uniform", "without-junk")["junk-fine-mark"]
+    assert f"dropping all of it by its label ({', '.join(map(saved, bound))})" in text
+    assert "DoReMi, ADO, ODM and equal shares save nothing there" in text
+    for policy in ("doremi", "ado", "odm", "stratified"):
+        assert {saved(row) for row in results("beside-uniform", policy)["junk-fine-mark"]} == {"never"}
