@@ -174,9 +174,9 @@ def hf_trainer(
         data = [row for row in data if row["topic_ids"][0] >= 0]
     whole = read_rows(hf_rows(cache, pairs, samples), names, cache.meta["eos_id"])
     known = whole.policy_data(pairs.crowding)
-    rows: Any = replace(read_rows(data, names), fingerprint=cache.fingerprint) if kind != "streamed" else None
+    rows: Any = replace(read_rows(data, names), fingerprint=cache.order_key) if kind != "streamed" else None
     if kind == "streamed":
-        rows = data = streamed(data, names, policy_config, cache.fingerprint)
+        rows = data = streamed(data, names, policy_config, cache.order_key)
     made = make_policy(policy_config, names, known)
     switch = StageSwitch(policy_config.stage_switch, STEPS, policy_config.plateau_threshold)
     model = build_model(config, plan.shape)
