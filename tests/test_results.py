@@ -13,6 +13,8 @@ ARMS = {
     "real junk, 23% of the text": "junk-fine-mark",
     "clean text": "mixed-fine-clean",
     "shuffled words, 25% of the text": "mixed-fine-shuffle-words25",
+    "shuffled characters, 25% of the text": "mixed-fine-shuffle-chars25",
+    "random tokens, 25% of the text": "mixed-fine-random-tokens25",
 }
 ADAMW_ARMS = {
     "real junk": "junk-fine-mark",
