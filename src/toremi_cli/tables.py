@@ -126,7 +126,7 @@ def _check_columns(path: Path, found: pa.Schema, table: Table) -> None:
         raise TableError(
             f"{path}: not {table.shown}: without {', '.join(missing)} (found {', '.join(found.names) or 'no columns'})"
         )
-    for column in (c for c in table.columns if c.name in found.names):
+    for column in (c for c in (*table.columns, *table.optional) if c.name in found.names):
         actual = found.field(column.name).type
         if not _compatible(actual, column.type):
             expected = column.type if column.type is not None else "fixed-size list of float"

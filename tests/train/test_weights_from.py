@@ -113,6 +113,7 @@ def test_the_table_has_words_and_centres_and_serves_its_own_clustering_by_name(f
     [
         ({"topic": ["ball", "vote", "court"], "weight": [1, 0.0, 2.5]}, None),
         ({"topic": ["ball", "vote", "court"], "share": [1, 0.0, 2.5]}, "not a 'topic weights' table: without weight"),
+        ({"topic": ["ball"], "weight": [1.0], "step": ["first"]}, "column 'step' has type string, expected int64"),
         ({"topic": ["ball", "vote"], "weight": [1.0, 2.0]}, "no row for topic 'court' at step 0"),
         ({"topic": ["ball", "vote", "court"], "weight": [1, -0.5, 2]}, "weight of topic 'vote' is -0.5; expected a"),
         ({"topic": ["ball", "vote", "court"], "weight": [1, None, 2]}, "weight of topic 'vote' is None; expected a"),

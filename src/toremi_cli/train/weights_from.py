@@ -38,7 +38,7 @@ def course_from(config: TrainConfig, topics: list[str]) -> WeightCourse | None:
     rows = reader.read().to_pylist()
     if not _is_of_other_topics(config, reader, {row["topic"] for row in rows}, topics):
         try:
-            return weight_course(((row.get("step", 0), row["topic"], row["weight"]) for row in rows), topics)
+            return weight_course(((row.get("step") or 0, row["topic"], row["weight"]) for row in rows), topics)
         except ValueError as problem:
             raise ValueError(
                 f"--weights-from {config.weights_from}: {problem}; where they are of another clustering, give what "
