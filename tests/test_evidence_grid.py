@@ -1,10 +1,13 @@
 """The grid of the evidence: what it runs, and how it chooses learning rates. The runs themselves take hours."""
 
+import csv
 import math
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from benchmarks.evidence.beside import draw, write_beside
 from benchmarks.evidence.grid import ABLATIONS, JUNK, PRESETS, TUNING_SEED, Arm, Cell, cells
 from benchmarks.evidence.rates import chosen_rate, record_rate, tried_rates
 from benchmarks.evidence.report import arm_section
@@ -13,6 +16,7 @@ from benchmarks.evidence.runs import train, weights_without
 from benchmarks.evidence.tuning import next_rate
 
 from tests.train.smallrun import weights, write_workdir
+from toremi_cli.evaluate.bootstrap import DocumentScores
 from toremi_cli.export.shares import learnt_weights
 from toremi_cli.reweight import POLICIES
 from toremi_cli.runs.history import read_history
@@ -106,7 +110,9 @@ def test_no_two_runs_share_a_folder_and_all_policies_exist(name):
 def test_the_table_pairs_seeds_and_tells_the_time_a_token(tmp_path):
     def result(policy, seed, bits, speed):
         curve = [(100, bits + 1), (200, bits)]
-        measured = Measured({"news": bits, "macro": bits, "micro": bits}, curve)
+        nats = np.array([0.9, 1.0, 1.1]) * bits * math.log(2)
+        scores = DocumentScores(np.array(["news"] * 3), np.arange(3), nats, np.ones(3), np.ones(3))
+        measured = Measured({"news": bits, "macro": bits, "micro": bits}, curve, scores)
         return Result(Cell(Arm(), policy, seed), 0.004, measured, 200, speed)
 
     results = [result("uniform", seed, 2 + seed / 10, 1000) for seed in range(3)]
@@ -121,3 +127,12 @@ def test_the_table_pairs_seeds_and_tells_the_time_a_token(tmp_path):
     ]  # fmt: skip
     assert "Time a token, over `uniform`'s: `toremi` 1.11." in text
     assert (tmp_path / "page" / "mixed-fine-clean-curves.svg").stat().st_size > 0
+
+    write_beside(results, tmp_path / "beside.csv")
+    first, *_ = rows = list(csv.DictReader((tmp_path / "beside.csv").open(encoding="utf-8")))
+    assert [(row["policy"], row["seed"]) for row in rows] == [("toremi", "0"), ("toremi", "1"), ("toremi", "2")]
+    assert first["difference"] == "-0.1"
+    assert (first["worst_source"], first["worst_name"]) == ("-0.05", "news")
+    # Three documents: by t, with two degrees of freedom. They lose 0.045, 0.05 and 0.055 of the baseline's bits.
+    assert (first["worst_low"], first["worst_high"]) == ("-0.065", "-0.035")
+    assert draw(rows).axes[1].get_lines()[1].get_xdata() == pytest.approx([-0.1] * 3)

@@ -15,11 +15,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.evidence.beside import write_beside
 from benchmarks.evidence.corpora import prepare, unseen_text
 from benchmarks.evidence.grid import PRESETS, Arm, Preset, cells
 from benchmarks.evidence.rates import chosen_rate
 from benchmarks.evidence.report import write_report
-from benchmarks.evidence.results import collect, write_beside, write_results
+from benchmarks.evidence.results import collect, write_results
 from benchmarks.evidence.runs import measure, train
 from benchmarks.evidence.tuning import tune
 

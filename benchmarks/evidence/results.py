@@ -1,8 +1,7 @@
-"""What the runs came to: in one table, a number a row; and beside the baseline, a run a row."""
+"""What the runs came to, in one table, a number a row."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from benchmarks.evidence.rates import chosen_rate
 from benchmarks.evidence.runs import is_measured
 from benchmarks.evidence.scores import clean_bits, noisy_sources, run_of
 
-from toremi_cli.evaluate.bootstrap import tokens_to_reach
+from toremi_cli.evaluate.bootstrap import DocumentScores, tokens_to_reach
 from toremi_cli.evaluate.noise import NoiseReport, judge
 from toremi_cli.evaluate.run_facts import RunFacts, read_facts
 from toremi_cli.schemas import TEST
@@ -34,6 +33,8 @@ class Measured:
     """By source; 'macro' and 'micro' over the clean ones."""
     curve: list[tuple[int, float]]
     """Tokens and 'macro' of each measured checkpoint."""
+    scores: DocumentScores
+    """What `final` sums up."""
 
 
 @dataclass
@@ -113,7 +114,7 @@ def _result(cell: Cell, out: Path, learning_rate: float) -> Result:
 def _measured(facts: RunFacts, noisy: set[str]) -> Measured:
     assert facts.final is not None
     curve = [(tokens, clean_bits(scores, noisy)["macro"]) for tokens, scores in facts.series]
-    return Measured(clean_bits(facts.final, noisy), curve)
+    return Measured(clean_bits(facts.final, noisy), curve, facts.final)
 
 
 def _validation(facts: RunFacts) -> list[tuple[int, float]]:
@@ -152,40 +153,3 @@ def write_results(results: list[Result], path: Path) -> None:
     """Write the one table of all results."""
     table = pa.Table.from_pylist([row for result in results for row in rows_of(result)])
     pq.write_table(table, path, compression="zstd")
-
-
-def write_beside(results: list[Result], path: Path) -> None:
-    """Write what each run came to beside the baseline at the same seed, as CSV: what docs/results.md shows."""
-    baseline = baseline_label([result.cell.label for result in results])
-    base = {(r.cell.arm, r.cell.seed): r for r in results if r.cell.label == baseline}
-    pairs = ((r, base.get((r.cell.arm, r.cell.seed))) for r in results if r.cell.label != baseline)
-    rows = [beside(result, partner) for result, partner in pairs if partner is not None]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0] if rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def beside(result: Result, base: Result) -> dict[str, object]:
-    """A run beside the baseline's of the same arm and seed; AUROC and weight are empty where nothing is noise."""
-    ours, theirs, noise = result.headline, base.headline, result.noise
-    test, base_test = result.test.final, base.test.final
-    clean = [name for name in test if name not in {"macro", "micro"} | result.noisy_sources]
-    return {
-        "arm": result.cell.arm.name,
-        "policy": result.cell.policy,
-        "seed": result.cell.seed,
-        "learning_rate": result.learning_rate,
-        "uniform_learning_rate": base.learning_rate,
-        "tokens": result.num_tokens,
-        "text": "test" if result.unseen is None else UNSEEN,
-        "uniform": round(theirs.final["macro"], 3),
-        "difference": round(ours.final["macro"] - theirs.final["macro"], 3),
-        "saved": round(result.saved, 2),
-        "test_difference": round(test["macro"] - base_test["macro"], 3),
-        "test_micro_difference": round(test["micro"] - base_test["micro"], 3),
-        "test_saved": round(saved(result, base, attrgetter("test")), 2),
-        "worst_source": round(max(test[name] / base_test[name] - 1 for name in clean), 3),
-        "auroc": "" if noise is None else round(noise.auroc, 2),
-        "noise_taken": "" if noise is None else round(noise.noise_taken, 2),
-    }
