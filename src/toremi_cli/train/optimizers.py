@@ -124,7 +124,7 @@ def orthogonalised(matrix: Tensor, coefficients: tuple[float, float, float], num
     x = x / x.norm().clamp_min(1e-7)
     for _ in range(num_steps):
         gram = x @ x.t()
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.t() if is_tall else x
 
 
