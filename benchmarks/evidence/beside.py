@@ -19,7 +19,7 @@ from benchmarks.evidence.results import Result, baseline_label, saved
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from toremi_cli.evaluate.intervals import paired_differences
+from toremi_cli.evaluate.intervals import paired_differences, surely_different
 from toremi_cli.report.figures import write_image
 from toremi_cli.report.style import COLOURS, RC
 
@@ -43,13 +43,15 @@ def beside(result: Result, base: Result) -> dict[str, object]:
     """A run beside the baseline's of the same arm and seed; AUROC and weight are empty where nothing is noise.
 
     The worst source is the clean one that loses most on the test split, as a share of the baseline's bits per byte. Its
-    interval (95%) is that of its own documents: that it was picked is not made up for.
+    interval (95%) is that of its own documents: that it was picked is not made up for. Surely worse are the clean
+    sources that lose for certain, corrected for the number of sources, as `toremi compare` marks them.
     """
     ours, theirs, noise = result.headline, base.headline, result.noise
     test, base_test = result.test.final, base.test.final
     clean = [name for name in test if name not in {"macro", "micro"} | result.noisy_sources]
     worst = max(clean, key=lambda name: test[name] / base_test[name])
-    loss = paired_differences(result.test.scores, base.test.scores)[worst]
+    differences = paired_differences(result.test.scores, base.test.scores)
+    loss, told_apart = differences[worst], surely_different(differences)
     return {
         "arm": result.cell.arm.name,
         "policy": result.cell.policy,
@@ -68,6 +70,7 @@ def beside(result: Result, base: Result) -> dict[str, object]:
         "worst_low": round(loss.low / base_test[worst], 3),
         "worst_high": round(loss.high / base_test[worst], 3),
         "worst_name": worst,
+        "surely_worse": " ".join(name for name in clean if name in told_apart and differences[name].value > 0),
         "auroc": "" if noise is None else round(noise.auroc, 2),
         "noise_taken": "" if noise is None else round(noise.noise_taken, 2),
     }
