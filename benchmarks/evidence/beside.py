@@ -15,7 +15,7 @@ import matplotlib as mpl
 import numpy as np
 from benchmarks.evidence.corpora import UNSEEN
 from benchmarks.evidence.grid import CLEAN, JUNK, WITHOUT
-from benchmarks.evidence.results import Result, baseline_label, saved
+from benchmarks.evidence.results import Measured, Result, baseline_label, saved
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -42,16 +42,16 @@ def write_beside(results: list[Result], path: Path) -> None:
 def beside(result: Result, base: Result) -> dict[str, object]:
     """A run beside the baseline's of the same arm and seed; AUROC and weight are empty where nothing is noise.
 
-    The worst source is the clean one that loses most on the test split, as a share of the baseline's bits per byte. Its
-    interval (95%) is that of its own documents: that it was picked is not made up for. Surely worse are the clean
-    sources that lose for certain, corrected for the number of sources, as `toremi compare` marks them.
+    The worst source is the clean one that loses most, as a share of the baseline's bits per byte, on the text that is
+    reported first. Its interval (95%) is that of its own documents: that it was picked is not made up for. Surely worse
+    are the sources that lose for certain, corrected for their number, as `toremi compare` marks them.
     """
     ours, theirs, noise = result.headline, base.headline, result.noise
     test, base_test = result.test.final, base.test.final
-    clean = [name for name in test if name not in {"macro", "micro"} | result.noisy_sources]
-    worst = max(clean, key=lambda name: test[name] / base_test[name])
-    differences = paired_differences(result.test.scores, base.test.scores)
+    differences = paired_differences(ours.scores, theirs.scores)
+    worst = _worst(result, ours, theirs)
     loss, told_apart = differences[worst], surely_different(differences)
+    surely_worse = sorted(d for d in told_apart - result.noisy_sources if d in theirs.scores.domains)
     return {
         "arm": result.cell.arm.name,
         "policy": result.cell.policy,
@@ -63,17 +63,28 @@ def beside(result: Result, base: Result) -> dict[str, object]:
         "uniform": round(theirs.final["macro"], 3),
         "difference": round(ours.final["macro"] - theirs.final["macro"], 3),
         "saved": round(result.saved, 2),
+        "worst_source": round(loss.value / theirs.final[worst], 3),
+        "worst_low": round(loss.low / theirs.final[worst], 3),
+        "worst_high": round(loss.high / theirs.final[worst], 3),
+        "worst_name": worst,
+        "surely_worse": " ".join(name for name in surely_worse if differences[name].value > 0),
         "test_difference": round(test["macro"] - base_test["macro"], 3),
         "test_micro_difference": round(test["micro"] - base_test["micro"], 3),
         "test_saved": round(saved(result, base, attrgetter("test")), 2),
-        "worst_source": round(loss.value / base_test[worst], 3),
-        "worst_low": round(loss.low / base_test[worst], 3),
-        "worst_high": round(loss.high / base_test[worst], 3),
-        "worst_name": worst,
-        "surely_worse": " ".join(name for name in clean if name in told_apart and differences[name].value > 0),
+        "test_worst_source": round(_change(_worst(result, result.test, base.test), result.test, base.test), 3),
         "auroc": "" if noise is None else round(noise.auroc, 2),
         "noise_taken": "" if noise is None else round(noise.noise_taken, 2),
     }
+
+
+def _worst(result: Result, ours: Measured, theirs: Measured) -> str:
+    """The clean source that loses most."""
+    clean = set(ours.scores.domains) - result.noisy_sources
+    return max(sorted(clean), key=lambda name: _change(name, ours, theirs))
+
+
+def _change(name: str, ours: Measured, theirs: Measured) -> float:
+    return ours.final[name] / theirs.final[name] - 1
 
 
 def draw(rows: Sequence[dict[str, str]]) -> Figure:
