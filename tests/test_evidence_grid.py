@@ -135,4 +135,7 @@ def test_the_table_pairs_seeds_and_tells_the_time_a_token(tmp_path):
     assert (first["worst_source"], first["worst_name"]) == ("-0.05", "news")
     # Three documents: by t, with two degrees of freedom. They lose 0.045, 0.05 and 0.055 of the baseline's bits.
     assert (first["worst_low"], first["worst_high"]) == ("-0.065", "-0.035")
-    assert draw(rows).axes[1].get_lines()[1].get_xdata() == pytest.approx([-0.1] * 3)
+    worse = {**first, "policy": "group-dro", "difference": "0.5"}
+    junk, clean = draw([*rows, worse]).axes
+    assert [label.get_text() for label in junk.get_yticklabels()] == ["toremi"]
+    assert clean.get_lines()[1].get_xdata() == pytest.approx([-0.1] * 3)

@@ -25,6 +25,8 @@ from toremi_cli.report.style import COLOURS, RC
 
 DRAWN = ((JUNK, "real junk, 23% of the text"), (CLEAN, "clean text"))
 """Arms of the figure, and what they are called there."""
+FAR = 0.25
+"""A policy that is so much worse on average is named, not drawn: it would flatten all others."""
 
 
 def write_beside(results: list[Result], path: Path) -> None:
@@ -95,6 +97,8 @@ def draw(rows: Sequence[dict[str, str]]) -> Figure:
             by_arm[row["arm"]].setdefault(row["policy"], []).append(float(row["difference"]))
     first, second = (by_arm[arm.name] for arm, _ in DRAWN)
     order = sorted({*first, *second}, key=lambda p: -np.mean(first.get(p) or second[p]))
+    far = [policy for policy in order if max(np.mean(arm.get(policy) or 0) for arm in (first, second)) > FAR]
+    order = [policy for policy in order if policy not in far]
     with mpl.rc_context(RC):
         figure = Figure(figsize=(7.2, 0.9 + 0.2 * len(order)), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, len(DRAWN), sharex=True, sharey=True)
@@ -106,7 +110,8 @@ def draw(rows: Sequence[dict[str, str]]) -> Figure:
                 axes.plot(values, [place] * len(values), "o", color=colour, markersize=4.5, alpha=0.8)
             axes.set(title=title, yticks=range(len(order)), yticklabels=[_called(p) for p in order])
             axes.set(ylim=(-0.6, len(order) - 0.4))
-        figure.supxlabel("bits per byte of unseen documents, less uniform's: left is better", fontsize=8.5)
+        absent = f" (far right, not drawn: {', '.join(far)})" if far else ""
+        figure.supxlabel(f"bits per byte of unseen documents, less uniform's: left is better{absent}", fontsize=8.5)
     return figure
 
 
