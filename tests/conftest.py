@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from toremi_cli import console
 # Busy machines are slow and still right; the same examples every time, so that a failure comes back.
 settings.register_profile("toremi", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("toremi")
+
+# A shell starts what runs in its background with Ctrl-C ignored, and processes hand that down: not to those tested here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONG = ("integrations", "test_killed.py", "test_gpu_benchmark.py", "train", "topics", "commands")
 """Parts of the tests in which single ones take up to a minute, the longest first."""
