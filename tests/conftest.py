@@ -11,7 +11,7 @@ from toremi_cli import console
 settings.register_profile("toremi", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("toremi")
 
-# A shell starts what runs in its background with Ctrl-C ignored, and processes hand that down: not to those tested here.
+# A shell starts what runs in its background with Ctrl-C ignored, and processes hand that down: not to those here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONG = ("integrations", "test_killed.py", "test_gpu_benchmark.py", "train", "topics", "commands")
