@@ -126,7 +126,7 @@ def shown_beside_others(junk, clean):
 def compared(policy, arm):
     """The runs of a policy that stand beside those of the others: seed 1, then seed 0 with the first annotation.
 
-    Of the two that stand apart seed 0 is the newest; all seeds of `toremi` and of the bounds have a row of their own.
+    Where a policy has neither, all that there are.
     """
     rows = results("beside-uniform", policy).get(arm, [])
     wanted = [row for row in rows if (row["annotation"], row["seed"]) in {("second", "1"), ("first", "0")}]
@@ -180,3 +180,13 @@ def test_the_readme_shows_the_bound_and_that_rivals_save_nothing_with_junk():
     assert "DoReMi, ADO, ODM, `temperature` and equal shares save nothing there" in text
     for policy in ("doremi", "ado", "odm", "odm every step", "temperature", "stratified"):
         assert {saved(row) for row in results("beside-uniform", policy)["junk-fine-mark"]} == {"never"}
+
+
+def test_the_readme_shows_the_largest_model():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    found = results("beside-uniform-larger")
+    (junk,) = (row for row in found["junk-fine-mark"] if row["model"] == "30m")
+    (clean,) = found["mixed-fine-clean"]
+    assert clean["worst_name"] == "bug_titles"
+    loss = f"(titles of bugs lose {float(clean['worst_source']):.1%})"
+    assert f"25M parameters: {saved(junk)} with junk, {saved(clean)} on clean text {loss}" in text
