@@ -1,4 +1,4 @@
-"""What is run: corpora, noise, topics, policies and seeds, in three sizes."""
+"""What is run: corpora, noise, topics, policies and seeds, in several sizes."""
 
 from __future__ import annotations
 
@@ -118,6 +118,7 @@ ALL_ARMS = (
     JUNK,
     Arm(topics="source"),
     Arm(topics="source", noise=NOISE),
+    replace(JUNK, topics="source"),
     Arm("demo"),
     Arm("demo", noise=NOISE),
     INSTALL,
@@ -173,6 +174,17 @@ PRESETS = {
         ablations=(),
     ),
     "cpu": _CPU,
+    # Ten times the tokens of "small": one epoch of the mixed corpus.
+    "long": replace(
+        _CPU,
+        steps=4000,
+        interval=50,
+        seeds=(0,),
+        arms=(JUNK, CLEAN),
+        policies=("uniform", "toremi", "stratified"),
+        ablations=(),
+        tune=False,
+    ),
     "medium": _MEDIUM,
     # 25M parameters: an hour.
     "large": replace(_MEDIUM, model="30m", learning_rate=2e-3, flags=(*_MEDIUM.flags, "--compile")),
