@@ -128,10 +128,12 @@ def test_the_table_pairs_seeds_and_tells_the_time_a_token(tmp_path):
     assert "Time a token, over `uniform`'s: `toremi` 1.11." in text
     assert (tmp_path / "page" / "mixed-fine-clean-curves.svg").stat().st_size > 0
 
-    write_beside(results, tmp_path / "beside.csv")
+    write_beside(results, tmp_path / "beside.csv", PRESETS["small"], "first")
     first, *_ = rows = list(csv.DictReader((tmp_path / "beside.csv").open(encoding="utf-8")))
     assert [(row["policy"], row["seed"]) for row in rows] == [("toremi", "0"), ("toremi", "1"), ("toremi", "2")]
-    assert first["difference"] == "-0.1"
+    assert [first[column] for column in ("annotation", "model", "rate", "difference")] == [
+        "first", "1m", "searched", "-0.1",
+    ]  # fmt: skip
     assert (first["worst_source"], first["worst_name"]) == ("-0.05", "news")
     # Three documents: by t, with two degrees of freedom. They lose 0.045, 0.05 and 0.055 of the baseline's bits.
     assert (first["worst_low"], first["worst_high"]) == ("-0.065", "-0.035")

@@ -1,26 +1,13 @@
 """What README and docs/results.md say of `toremi` is what the committed results say."""
 
 import csv
-import re
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from benchmarks.evidence.summary import CORPORA, JUNK, PAGES, SHORT, TABLE, read_runs, saved, select, with_tables, worst
 
 ROOT = Path(__file__).parents[1]
-TABLES = ROOT / "docs/tables"
-ARMS = {
-    "real junk, 23% of the text": ("junk-fine-mark", "second"),
-    "clean text": ("mixed-fine-clean", "second"),
-    "shuffled words, 25%": ("mixed-fine-shuffle-words25", "second"),
-    "shuffled characters, 25%": ("mixed-fine-shuffle-chars25", "second"),
-    "random tokens, 25%": ("mixed-fine-random-tokens25", "second"),
-    "boilerplate, 25%": ("mixed-fine-boilerplate25", "second"),
-    "clean, sources as topics": ("mixed-source-clean", "second"),
-    "real junk, first topics": ("junk-fine-mark", "first"),
-    "clean text, first topics": ("mixed-fine-clean", "first"),
-}
-"""Rows of the page: the arm, and which of the two annotations of the corpus."""
 ADAMW_ARMS = {
     "real junk": "junk-fine-mark",
     "clean": "mixed-fine-clean",
@@ -31,162 +18,87 @@ ADAMW_ARMS = {
     "clean, sources as topics": "mixed-source-clean",
     "characters, sources as topics": "mixed-source-shuffle-chars25",
 }
-LARGER = {
-    "real junk, 8M parameters": ("junk-fine-mark", "10m"),
-    "real junk, 25M parameters": ("junk-fine-mark", "30m"),
-    "clean text, 25M parameters": ("mixed-fine-clean", "30m"),
-}
-RIVALS = {
-    "`toremi`": "toremi",
-    "`toremi-1`": "toremi-1",
-    "`toremi-2`": "toremi-2",
-    "DoReMi, three runs": "doremi",
-    "`ado`": "ado",
-    "`stratified`": "stratified",
-    "`odm`": "odm every step",
-    "`temperature`": "temperature",
-    "`group-dro`": "group-dro",
-    "`linupper`": "linupper",
-    "`shuffled-topics`": "shuffled-topics",
-    "`random-weights`": "random-weights",
-    "*bound*: all junk dropped by its label": "without-junk",
-}
-README_ARMS = {
-    "23% of the text real junk": "junk-fine-mark",
-    "clean text": "mixed-fine-clean",
-    "a quarter of the text with its words shuffled": "mixed-fine-shuffle-words25",
-}
 
 
-def results(name, policy="toremi"):
-    """Rows of a policy in a file of results, by arm, in the order of seeds; those with the first annotation follow."""
-    found = defaultdict(list)
-    with (TABLES / f"{name}.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["policy"] == policy:
-                found[row["arm"]].append(row)
-
-    def order(row):
-        return (row.get("annotation") == "first", int(row["seed"]))
-
-    return {arm: sorted(rows, key=order) for arm, rows in found.items()}
+@pytest.fixture(scope="module")
+def runs():
+    return read_runs()
 
 
-def cells(page):
-    """The cells of each row of a page's tables."""
-    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_are_written_from_the_runs(page, runs):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert TABLE.search(text)
+    assert with_tables(text, runs) == text, "python -m benchmarks.evidence.summary writes them anew"
 
 
-def saved(row, column="saved"):
-    return "never" if row[column] == "nan" else f"{float(row[column]):.0%}"
+def test_a_table_is_written_between_its_comments(runs):
+    page = "Before.\n<!-- table: corpora -->\nof old\n<!-- end -->\nAfter.\n"
+    lines = with_tables(page, runs).splitlines()
+    assert (lines[:2], lines[-2:]) == (["Before.", "<!-- table: corpora -->"], ["<!-- end -->", "After."])
+    labels = [label for label, where in CORPORA.items() if select(runs, "toremi", *where)]
+    assert [line.split("|")[1].strip() for line in lines[4:-2]] == labels
+    assert "of old" not in lines
 
 
-def line_of(page, label):
-    """The row of a page's tables that begins with a label, without it."""
-    return next(row for row in cells(page) if row[0] == label)[1:]
+def test_several_runs_are_shown_by_their_median_and_range():
+    def run(share, loss="", low="", high=""):
+        found = {"saved": share, "test_worst_source": "0.05", "worst_source": loss, "worst_name": "bug_titles"}
+        return {**found, "worst_low": low, "worst_high": high}
+
+    assert saved([run("0.2")]) == "20%"
+    assert saved([run("0.2"), run("nan"), run("0.1")]) == "10% (never to 20%)"
+    assert saved([run("nan"), run("nan")]) == "never"
+    assert worst([run("0.2")]) == "+5.0% (test split)"
+    assert worst([run("0.2", "-0.01", "-0.02", "0"), run("0.1", "0.03", "0.01", "0.04")]) == (
+        "+3.0% (bug titles, +1.0% to +4.0%)"
+    )
 
 
-def each(rows, column, form):
-    return ", ".join(format(float(row[column]), form) for row in rows)
-
-
-def worst(rows):
-    """The largest loss of a source at any seed, on unseen documents with its interval, where the runs know it."""
-    known = [row for row in rows if row["worst_source"]]
-    if not known:
-        return f"{max(float(row['test_worst_source']) for row in rows):+.1%} (test split)" if rows else ""
-    row = max(known, key=lambda row: float(row["worst_source"]))
-    value, low, high = (f"{float(row[f'worst_{name}']):+.1%}" for name in ("source", "low", "high"))
-    return f"{value} ({row['worst_name'].replace('_', ' ')}, {low} to {high})"
-
-
-def shown(rows):
-    """The cells of an arm's row."""
-    return [
-        each(rows, "difference", "+.3f"),
-        ", ".join(map(saved, rows)),
-        each(rows, "test_micro_difference", "+.3f"),
-        worst(rows),
-        min(row["auroc"] for row in rows),
-    ]
-
-
-def shown_beside_others(junk, clean):
-    """The cells of a policy's row: what it does with junk, and on clean text."""
-    return [
-        each(junk, "difference", "+.3f"),
-        each(junk, "noise_taken", ".2f"),
-        each(clean, "difference", "+.3f"),
-        each(clean, "test_micro_difference", "+.3f"),
-        worst(clean),
-    ]
-
-
-def compared(policy, arm):
-    """The runs of a policy that stand beside those of the others: seed 1, then seed 0 with the first annotation.
-
-    Where a policy has neither, all that there are.
-    """
-    rows = results("beside-uniform", policy).get(arm, [])
-    wanted = [row for row in rows if (row["annotation"], row["seed"]) in {("second", "1"), ("first", "0")}]
-    return sorted(wanted or rows, key=lambda row: row["annotation"], reverse=True)
-
-
-@pytest.mark.parametrize("label", ARMS)
-def test_the_page_of_results_shows_each_seed(label):
-    arm, annotation = ARMS[label]
-    rows = [row for row in results("beside-uniform")[arm] if row["annotation"] == annotation]
-    assert line_of("docs/results.md", label) == shown(rows)
-
-
-@pytest.mark.parametrize("label", LARGER)
-def test_the_page_of_results_shows_larger_models(label):
-    arm, model = LARGER[label]
-    rows = [row for row in results("beside-uniform-larger")[arm] if row["model"] == model]
-    assert line_of("docs/results.md", label) == shown(rows)
-
-
-@pytest.mark.parametrize("label", RIVALS)
-def test_the_log_shows_the_rivals(label):
-    junk, clean = (compared(RIVALS[label], arm) for arm in ("junk-fine-mark", "mixed-fine-clean"))
-    assert junk
-    assert line_of("docs/log/2026-11-30-second-annotation.md", label) == shown_beside_others(junk, clean)
+def test_runs_are_selected_by_their_learning_rate():
+    same = {"policy": "toremi", "model": "1m", "tokens": SHORT, "arm": JUNK, "uniform_learning_rate": "0.008"}
+    given, searched, both = (
+        {**same, "rate": rate, "learning_rate": value}
+        for rate, value in (("given", "0.008"), ("searched", "0.016"), ("searched", "0.008"))
+    )
+    runs = [given, searched, both, {**given, "policy": "ado"}]
+    assert select(runs, "toremi", "1m", SHORT, JUNK) == [given, both]
+    assert select(runs, "toremi", "1m", SHORT, JUNK, "searched") == [searched, both]
 
 
 @pytest.mark.parametrize("label", ADAMW_ARMS)
 def test_the_log_shows_those_of_adamw(label):
-    rows = results("beside-uniform-adamw")[ADAMW_ARMS[label]]
-    assert line_of("docs/log/2026-11-30-muon.md", label) == [
-        ", ".join(saved(row) for row in rows),
+    with (ROOT / "docs/tables/beside-uniform-adamw.csv").open(encoding="utf-8") as file:
+        found = defaultdict(list)
+        for row in csv.DictReader(file):
+            found[row["arm"]].append(row)
+    rows = found[ADAMW_ARMS[label]]
+    lines = (ROOT / "docs/log/2026-11-30-muon.md").read_text(encoding="utf-8").splitlines()
+    line = next(line for line in lines if line.startswith(f"| {label} |"))
+    assert [cell.strip() for cell in line.strip("|").split("|")[1:]] == [
+        ", ".join("never" if row["saved"] == "nan" else f"{float(row['saved']):.0%}" for row in rows),
         f"{max(float(row['worst_source']) for row in rows):+.1%}",
         f"{min(float(row['auroc']) for row in rows):.2f}" if rows[0]["auroc"] else "",
     ]
 
 
-@pytest.mark.parametrize("label", README_ARMS)
-def test_the_readme_shows_them(label):
-    rows = results("beside-uniform")[README_ARMS[label]]
-    line = next(row for row in cells("README.md") if row[0].startswith(label))
-    assert re.findall(r"\d+%", line[1]) == [saved(row) for row in rows]
-    most = max(float(row["worst_source"]) for row in rows if row["worst_source"])
-    assert line[2] == ("none loses" if most <= 0 else f"{most:.1%}")
-
-
-def test_the_readme_shows_the_bound_and_that_rivals_save_nothing_with_junk():
+def test_the_readme_says_what_rivals_and_the_bound_save_with_junk(runs):
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    bound = [saved(row) for row in results("beside-uniform", "without-junk")["junk-fine-mark"]]
-    assert f"dropping all of it by its label ({min(bound)} to {max(bound)})" in text
+    bound = saved(select(runs, "without-junk", "1m", SHORT, JUNK))
+    assert f"dropping all of it by its label: {bound}" in text
     assert "DoReMi, ADO, ODM, `temperature` and equal shares save nothing there" in text
     for policy in ("doremi", "ado", "odm", "odm every step", "temperature", "stratified"):
-        assert {saved(row) for row in results("beside-uniform", policy)["junk-fine-mark"]} == {"never"}
+        assert saved(select(runs, policy, "1m", SHORT, JUNK)) in {"never", "never (never to 0%)"}
 
 
-def test_the_readme_shows_the_largest_model():
+def test_the_readme_says_what_the_largest_model_saves(runs):
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    found = results("beside-uniform-larger")
-    (junk,) = (row for row in found["junk-fine-mark"] if row["model"] == "30m")
-    (clean,) = found["mixed-fine-clean"]
-    assert clean["worst_name"] == "bug_titles"
-    loss = f"(titles of bugs lose {float(clean['worst_source']):.1%})"
-    assert f"25M parameters: {saved(junk)} with junk, {saved(clean)} on clean text {loss}" in text
+    junk, clean = (select(runs, "toremi", *CORPORA[f"{text}, 25M parameters"]) for text in ("junk", "clean"))
+    assert worst(clean).startswith("+3.6% (bug titles")
+    assert f"25M parameters: {saved(junk)} with junk, {saved(clean)} on clean text (titles of bugs lose 3.6%)" in text
+
+
+def test_the_readme_says_what_ten_times_the_tokens_save(runs):
+    junk, clean = (select(runs, "toremi", *CORPORA[f"{text}, ten times the tokens"]) for text in ("junk", "clean"))
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"One seed with ten times the tokens: {saved(junk)} and {saved(clean)}." in text

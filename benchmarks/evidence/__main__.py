@@ -40,7 +40,7 @@ def main() -> None:
         run_grid(preset, options.out, options.domains, options.junk, time.monotonic() + 60 * options.until)
     results = collect(preset, options.out)
     write_results(results, options.out / "results.parquet")
-    write_beside(results, options.out / "beside-uniform.csv")
+    write_beside(results, options.out / "beside-uniform.csv", preset, options.annotation)
     write_report(options.preset, preset, results, options.out, options.report or options.out / "evidence.md")
 
 
@@ -79,6 +79,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--arms", help="only these, separated by commas; names as in the runs' folders")
     parser.add_argument("--seeds", help="only these, separated by commas")
     parser.add_argument("--until", type=float, default=1e9, metavar="MINUTES", help="start no run after that")
+    parser.add_argument(
+        "--annotation", default="", metavar="NAME", help="what its annotation is called in the CSV file"
+    )
     parser.add_argument("--only-report", action="store_true", help="run nothing; report what is there")
     parser.add_argument("--report", type=Path, help="Markdown file to write; default: under --out")
     return parser.parse_args()

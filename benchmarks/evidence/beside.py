@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from benchmarks.evidence.corpora import UNSEEN
-from benchmarks.evidence.grid import CLEAN, JUNK, WITHOUT
+from benchmarks.evidence.grid import CLEAN, JUNK, WITHOUT, Preset
 from benchmarks.evidence.results import Measured, Result, baseline_label, saved
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,12 +29,20 @@ FAR = 0.25
 """A policy that is so much worse on average is named, not drawn: it would flatten all others."""
 
 
-def write_beside(results: list[Result], path: Path) -> None:
-    """Write what each run came to beside the baseline at the same seed, as CSV: what docs/results.md shows."""
+def write_beside(results: list[Result], path: Path, preset: Preset, annotation: str) -> None:
+    """Write what each run came to beside the baseline at the same seed, as CSV: what docs/results.md shows.
+
+    Rows of several grids may be put into one file: they say their model and what their annotation is called.
+    """
+    head = {"annotation": annotation, "model": preset.model}
     baseline = baseline_label([result.cell.label for result in results])
     base = {(r.cell.arm, r.cell.seed): r for r in results if r.cell.label == baseline}
     pairs = ((r, base.get((r.cell.arm, r.cell.seed))) for r in results if r.cell.label != baseline)
-    rows = [beside(result, partner) for result, partner in pairs if partner is not None]
+    rows = []
+    for result, partner in pairs:
+        if partner is not None:
+            rate = {"rate": "searched" if preset.tune and not result.cell.rate else "given"}
+            rows.append({**head, **beside(result, partner), **rate})
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0] if rows else [], lineterminator="\n")
         writer.writeheader()

@@ -68,13 +68,13 @@ def pretrain(config: TrainConfig, *, resume: bool = False, overwrite: bool = Fal
     Raises:
         ToremiError: settings that can't work, or what stopped the run.
     """
-    from toremi_cli.train.start import start_run
+    from toremi_cli.train.start import configure, start_run
 
     default = TrainConfig()
     given = {f.name: getattr(config, f.name) for f in fields(TrainConfig)}
     given = {name: value for name, value in given.items() if value != getattr(default, name)}
+    folder = Workdir(Path(config.workdir)).run(configure(given).run_name)  # a decay is named after its origin
     outcome = start_run(given, resume=resume, overwrite=overwrite)
-    folder = Workdir(Path(config.workdir)).run(config.run_name)
     if outcome["signal"]:
         raise TrainingError(f"{folder}: stopped by signal {outcome['signal']}; go on with resume=True")
     return folder

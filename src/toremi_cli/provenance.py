@@ -71,7 +71,8 @@ def explain_difference(old: Mapping[str, Any], new: Provenance) -> str:
     before, after = old.get("config", {}), new.config
     for key in sorted({*before, *after}):
         if before.get(key) != after.get(key):
-            reasons.append(f"{key} was {before.get(key)!r}, is {after.get(key)!r}")
+            was, now = ("auto" if side.get(key) is None else repr(side[key]) for side in (before, after))
+            reasons.append(f"{key} was {was}, is {now}")
     before, after = old.get("inputs", {}), new.inputs
     reasons += [f"{key} changed" for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     return "; ".join(reasons) or "written by another version"

@@ -81,7 +81,7 @@ def read_losses(path: Path) -> tuple[LossCourse, str]:
     switch_step = min(own_switch, default=None)
     matrices = {}
     for name in ("loss", *measured):
-        matrices[name] = np.full(shape, np.nan)
+        matrices[name] = np.full(shape, 0.0 if name.startswith("num_") else np.nan)  # counts are 0, as in a run
         matrices[name].flat[seen_cell] = table[name].cast(pa.float64()).to_numpy()[~unseen]
     course = LossCourse(list(topics), steps, matrices.pop("loss"), counts, tokens, switch_step, matrices)
     return course, reader.fingerprint

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toremi_cli.errors import UsageError
+from toremi_cli.errors import TableError, UsageError
 from toremi_cli.policy_config import TOPIC_MODES
 from toremi_cli.schemas import NO_TOPIC, TOPICS
 from toremi_cli.tables import TableReader
@@ -39,6 +39,22 @@ def read_fine_topics(table: Path) -> FineTopics:
     return FineTopics(names, crowding if len(crowding) == len(names) else None)
 
 
+def check_belongs(annotated: TableReader, topics: Path) -> None:
+    """Make sure that topic 3 of the annotated table is topic 3 of the table `topics`, as far as their records tell.
+
+    Raises:
+        TableError: clustered anew since, but not annotated.
+    """
+    if not topics.is_file():
+        return
+    clusters, others = (
+        ((reader.record or {}).get("inputs") or {}).get("clusters")
+        for reader in (annotated, TableReader(topics, TOPICS))
+    )
+    if None not in (clusters, others) and clusters != others:
+        raise TableError(f"{annotated.path}: of other clusters than {topics}; run `toremi annotate` again")
+
+
 class SampleTopics:
     """Reads a sample's topics off a row of the annotated table."""
 
@@ -50,7 +66,7 @@ class SampleTopics:
         """
         if mode not in TOPIC_MODES:
             raise UsageError(f"topics by '{mode}': expected one of {', '.join(TOPIC_MODES)}")
-        self.mode = mode
+        self.mode, self.table = mode, table
         self.names = read_fine_topics(table).names if mode == "fine" else []
 
     @property

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from tests.realtext import news_articles
-from tests.shell import assert_one_line_error, times, toremi
+from tests.shell import assert_one_line_error, call, times, toremi
 from toremi_cli.layout import Workdir
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, SAMPLES
 from toremi_cli.tables import TableReader
@@ -118,6 +118,19 @@ def test_a_changed_corpus_is_annotated_anew(finished):
     rows = rows_of(place)
     assert len(rows) >= NUM_ARTICLES + 20 - 5
     assert all(len(row["probs"]) == 4 for row in rows), "flags that are not given stay as they were"
+
+
+def test_nothing_trains_on_samples_of_other_clusters_than_the_topics_are_of(finished):
+    """Topic 3 of the one is not topic 3 of the other."""
+    _, place, _ = finished
+    workdir = place.clusters.parent
+    assert call("cluster", "--workdir", workdir, "--num-topics", "6").returncode == 0
+    stale = ("annotated: of other clusters than", "run `toremi annotate` again")
+    assert_one_line_error(call("pretrain", "-w", workdir, "--gpus", "0", "--max-steps", "2"), *stale)
+    to_yaml = ("export", "-w", workdir, "--policy", "stratified", "--topics", "fine", "--to", "yaml")
+    assert_one_line_error(call(*to_yaml), *stale)
+    annotate(place)
+    assert call(*to_yaml).returncode == 0
 
 
 def test_relabel_takes_stale_clusters_as_they_are(finished):

@@ -157,6 +157,11 @@ def test_groups_that_share_fewer_than_two_seeds_are_compared_by_their_means(work
     assert note == "toremi-2 and uniform share 2 seeds: what is said of their difference is of these alone"
 
 
+def test_a_suite_that_no_run_was_measured_on_is_refused(workdir):
+    process = toremi("compare", "-w", workdir, "--suite", "foo")
+    assert_one_line_error(process, "--suite foo: no run was measured on it, but on test")
+
+
 def test_what_makes_a_comparison_unfair_is_said(workdir):
     path = workdir / "runs" / "toremi-2" / "run.json"
     record = json.loads(path.read_text())

@@ -170,6 +170,34 @@ def test_null_loss_and_no_samples_mean_unseen(tmp_path):
     assert list(weights_of(tmp_path / "w.parquet").values()) == [0.5, 1.5, 1.0, 1.0, 1.0]
 
 
+def test_a_topic_unseen_for_an_interval_keeps_what_was_measured_of_it(tmp_path):
+    """By the policy `toremi`, whose counts of tokens add up: of what isn't seen they are 0, not unknown."""
+    steps, topics = range(1, 9), ["noise", "text", "more", "other"]
+    rows = [(step, topic, 3.0, 5) for step in steps for topic in topics]
+    found = {}
+    for kind, unseen in (("all seen", None), ("one unseen", (2, "text"))):
+        seen = [(step, topic, None if (step, topic) == unseen else loss, n) for step, topic, loss, n in rows]
+        mask = [(step, topic) == unseen for step, topic, *_ in rows]
+        measured = {
+            name: pa.array(
+                [None if gone else value(row[1]) for row, gone in zip(rows, mask, strict=True)], pa.float64()
+            )
+            for name, value in {
+                "token_loss": lambda topic: 3.0,
+                "shuffled_loss": lambda topic: 3.01 if topic == "noise" else 6.0,
+                "word_gain": lambda topic: 0.01 if topic == "noise" else 3.0,
+                "num_tokens": lambda topic: 640.0,
+                "num_words": lambda topic: 400.0,
+            }.items()
+        }
+        source = write(tmp_path / f"{kind}.parquet", seen, **measured)
+        process = call("replay", source, "--policy", "toremi", "-o", tmp_path / f"{kind}-w.parquet")
+        assert process.returncode == 0, process.stderr
+        found[kind] = weights_of(tmp_path / f"{kind}-w.parquet")
+    assert found["all seen"][8, "noise"] < 0.1 < 1 < found["all seen"][8, "text"]
+    assert found["one unseen"] == pytest.approx(found["all seen"], rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["toremi-1-multiplicative", "toremi-2-multiplicative", "toremi-2-additive"])
 def test_golden_trajectory(name, tmp_path):
     case = json.loads((GOLDEN / f"{name}.json").read_text())

@@ -46,6 +46,13 @@ def test_what_speaks_of_the_data_is_left_out(tmp_path):
     assert names(tmp_path / "alone") == ["README.md"]
 
 
+def test_what_tools_keep_beside_data_is_left_out_and_told(tmp_path):
+    for name in ("_drafts/a.md", "sub/_b.txt", "c.md", "_SUCCESS", ".git/d.md", "_lib/e.py"):
+        put(tmp_path / name, b"Text.")
+    assert names(tmp_path) == ["_lib/e.py", "c.md"]
+    assert left_out(tmp_path) == dict.fromkeys(["_drafts/a.md", "sub/_b.txt"], "named _…, or in a folder so named")
+
+
 def test_git_lfs_pointers_are_left_out_or_named(tmp_path):
     put(tmp_path / "a.txt", POINTER)
     put(tmp_path / "b.parquet", POINTER)

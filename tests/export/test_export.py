@@ -17,7 +17,7 @@ from tests.runs.synthetic import make_recorded_run
 from tests.shell import assert_one_line_error, call
 from toremi_cli.commands.replay import policy_config
 from toremi_cli.corpus.hashing import keyed_hash
-from toremi_cli.errors import UsageError
+from toremi_cli.errors import TableError, UsageError
 from toremi_cli.export.config import CONFIGS
 from toremi_cli.export.corpus import copies_of, write_corpus
 from toremi_cli.export.formats import decimal, file_names, missing_data, render
@@ -118,6 +118,28 @@ def test_a_run_on_another_table_counts_that_table(workdir, history):
     write_corpus(mixture, weigher, workdir / "mix", 0, "parquet", 0)
     rows = ds.dataset(workdir / "mix", exclude_invalid_files=True).to_table(["source"]).to_pylist()
     assert {row["source"] for row in rows} == {"radio"}
+
+
+def test_a_table_without_the_topics_of_the_run_is_not_passed_off_as_its_mixture(workdir, history, capsys):
+    """As after clustering anew: shares of 1 everywhere would look like what the run found."""
+    weights, folder = ds.dataset(history.run.folder / "weights").to_table(), history.run.folder / "weights"
+
+    def learnt_of(rename):
+        topics = [rename.get(name, name) for name in weights["topic"].to_pylist()]
+        for part in folder.iterdir():
+            part.unlink()
+        at = weights.schema.get_field_index("topic")
+        pq.write_table(weights.set_column(at, weights.schema.field(at), [topics]), folder / "part-00000.parquet")
+        return read_history(history.run)
+
+    some = learnt_of({"Sports": "Games"})
+    mixture_of(some, Workdir(workdir), "final")
+    warning = " ".join(capsys.readouterr().err.split())
+    assert "has no sample of 1 of the 3 topics of run toremi-2, such as 'Games'" in warning
+    assert "topics that the run didn't know weigh 1" in warning
+    none = learnt_of({"Sports": "Games", "Politics": "Power", "People": "Persons"})
+    with pytest.raises(TableError, match="no sample of 3 of the 3 topics of run toremi-2, such as 'Games'"):
+        mixture_of(none, Workdir(workdir), "final")
 
 
 def test_stratified_and_tempered_mixtures_need_no_run(workdir):

@@ -13,7 +13,7 @@ def test_equal_weights_are_healthy():
 
 
 def test_alarms_say_what_is_wrong():
-    config = PolicyConfig()
+    config = PolicyConfig(name="toremi-2")
     weights = torch.tensor([5.0, 5.0, 0.1, 1.0], dtype=torch.float64)
     share = torch.tensor([1.0, 1.0, 1.0, 0.0]).double()
     stats = IntervalStats(1, weights, torch.ones(4).long(), share=share, num_unlabelled=1.0)
@@ -26,6 +26,21 @@ def test_alarms_say_what_is_wrong():
     assert "75%" in found[0]
     assert "normalize=true" in found[1]
     assert "topic 'c' has not been seen for 10 intervals" in found[2]
+
+
+def test_no_advice_that_the_policy_would_refuse():
+    """`toremi` knows no alpha, and its bounds are those of equal shares: weights beyond them are as they should be."""
+    weights, natural = torch.tensor([5.0, 0.0, 0.0, 0.0], dtype=torch.float64), torch.full((4,), 0.25).double()
+    found = {
+        name: alarms(weight_health(weights, config, natural=natural), config, list("abcd"), [0] * 4)
+        for name in ("toremi", "toremi-2")
+        for config in [PolicyConfig(name=name, normalize=True)]
+    }
+    assert [text.partition(":")[0] for text in found["toremi"]] == [
+        "the weights have drawn training together on few topics"
+    ]
+    assert "alpha" not in found["toremi"][0]
+    assert all("a smaller alpha" in text for text in found["toremi-2"]) and len(found["toremi-2"]) == 2
 
 
 def test_topics_that_are_not_seen_are_told_of_once_and_together():

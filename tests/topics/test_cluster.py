@@ -43,7 +43,7 @@ def test_rows_are_those_of_the_samples_in_shards_of_the_same_names(fused):
     assert probs.shape == (samples.num_rows, 3) and np.allclose(probs.sum(axis=1), 1, atol=1e-5)
     assert np.array_equal(probs.argmax(axis=1), rows["topic"].to_numpy())
     assert pq.read_schema(clusters.shards[0]).field("probs").type == pa.list_(pa.float32())
-    assert manifest["num_topics"] == 3 and manifest["coverage"] == 1.0 and "as asked for" in manifest["reason"]
+    assert manifest["num_topics"] == 3 and manifest["coverage"] == 1.0 and "3 asked for" in manifest["reason"]
 
 
 def test_topics_tell_sizes_tokens_sources_and_keywords(fused):

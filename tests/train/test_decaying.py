@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from safetensors.torch import load_file
@@ -39,6 +39,18 @@ def test_a_later_decay_equals_one_that_was_planned(runs):
     assert metrics(later) == [row for row in metrics(planned) if row["step"] > 12]
 
 
+@pytest.mark.parametrize("log_every", [1, 20])
+def test_a_decay_may_log_at_other_steps_than_its_origin(runs, log_every):
+    """Its settings, as they stand in its config file, make the same run again."""
+    name = f"logged-{log_every}"
+    settings = decay(runs, "stable-toremi-2/checkpoint-12", max_steps=0, name=name, log_every=log_every)
+    assert decay_settings(settings, {field.name for field in fields(settings)}) == settings
+    run_worker(settings, resume=False)
+    planned, later = (runs / "runs" / run / "checkpoint-15" for run in ("planned-toremi-2", name))
+    a, b = (load_file(checkpoint / "model.safetensors") for checkpoint in (planned, later))
+    assert a.keys() == b.keys() and all(a[key].equal(b[key]) for key in a)
+
+
 def test_the_last_checkpoint_at_the_peak_is_taken(runs):
     assert decay(runs, "stable-toremi-2", max_steps=0).decay_from == "stable-toremi-2/checkpoint-16"
     assert decay(runs, "stable-toremi-2", name="").run_name == "stable-toremi-2-decay"
@@ -50,7 +62,7 @@ def test_the_last_checkpoint_at_the_peak_is_taken(runs):
     [
         ("planned-toremi-2/checkpoint-15", {}, r"not between the warm-up \(step 1\) and the decay \(step 12\)"),
         ("planned-toremi-2/checkpoint-13", {}, "no such checkpoint; there are checkpoint-4, checkpoint-8"),
-        ("stable-toremi-2", {"given": ["beta1"]}, "settings of stable-toremi-2; leave out --beta1"),
+        ("stable-toremi-2", {"given": ["beta1"], "beta1": 0.5}, "settings of stable-toremi-2; leave out --beta1"),
         ("cosine-uniform", {}, r"it decays from step 1 on \(cosine\)"),
     ],
 )

@@ -13,7 +13,7 @@ from tests.bpe import make_tokenizer
 from tests.shell import assert_one_line_error, toremi
 from toremi_cli.errors import TrainingError, UsageError
 from toremi_cli.export.token_files import write_tokens
-from toremi_cli.lm.token_files import MAGIC
+from toremi_cli.lm.token_files import MAGIC, write_index
 from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import TRAIN
 from toremi_cli.train.foreign import open_foreign_cache
@@ -106,6 +106,15 @@ def test_another_tokenizer_is_told_by_the_record_and_by_ids(exported, tmp_path):
     (tmp_path / "tokens" / "_tokens.json").unlink()
     with pytest.raises(TrainingError, match=r"has token \d+, the tokenizer at .* ids from 0 to \d+; name the one"):
         open_foreign_cache(tmp_path, tmp_path / "tokens", tmp_path / "tokenizer")
+
+
+@pytest.mark.parametrize("lengths", [[0, 0], [1, 1]])
+def test_documents_of_nothing_or_an_end_alone_are_nothing_to_train_on(workdir, tmp_path, lengths):
+    end = json.loads((workdir / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"]["<|endoftext|>"]
+    np.full(sum(lengths), end, np.uint16).tofile(tmp_path / "empty.bin")
+    write_index(tmp_path / "empty.idx", np.array(lengths), np.dtype(np.uint16))
+    with pytest.raises(TrainingError, match="no sample to train on"):
+        open_foreign_cache(tmp_path, tmp_path / "empty", workdir / "tokenizer")
 
 
 def test_a_run_trains_on_them(workdir, exported, pretrain):

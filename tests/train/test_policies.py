@@ -275,6 +275,14 @@ def test_frozen_replays_another_run(train):
     assert [r["weight"] for r in weights(again)] == [r["weight"] for r in weights(first)]
 
 
+def test_given_weights_are_normalized_from_the_first_step_on(train, tmp_path):
+    pq.write_table(pa.table({"topic": ["web", "wire"], "weight": [3.0, 3.0]}), tmp_path / "w.parquet")
+    given = {"topics": "source", "weights_from": str(tmp_path / "w.parquet"), "log_every": 1}
+    found = metrics(train("normalized", {"name": "frozen", "normalize": True}, **given))
+    value = {(row["step"], row["name"]): row["value"] for row in found if row["domain"] == "all"}
+    assert value[1, "objective"] == pytest.approx(value[1, "train_loss"], rel=0.1)
+
+
 def test_a_topic_that_shall_not_be_drawn_is_not_missed(train, tmp_path):
     pq.write_table(pa.table({"topic": ["web", "wire"], "weight": [0.0, 1.0]}), tmp_path / "w.parquet")
     policy = {"name": "frozen", "apply": "sampling", "sampling_floor": 0.0}

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -153,6 +155,19 @@ def test_ctrl_c_saves_and_exits_130(workdir):
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert list(run.glob("checkpoint-*"))
+
+
+def test_ctrl_c_before_the_first_step_is_one_line(workdir, tmp_path):
+    """While the worker still imports what it needs."""
+    command = [sys.executable, "-m", "toremi_cli.cli", "pretrain", "-w", workdir, "--model", workdir / "model.json"]
+    env = environment(TMPDIR=str(tmp_path))
+    process = subprocess.Popen([*command, *ARGUMENTS, "--name", "early"], stderr=subprocess.PIPE, text=True, env=env)
+    wait_until(lambda: list(tmp_path.glob("*/pid-0")), seconds=300)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "error: " in errors
 
 
 def test_by_default_the_last_two_checkpoints_stay(workdir, pretrain):

@@ -86,8 +86,13 @@ def test_the_learning_rate_of_a_model_of_ones_own_follows_its_width():
     assert rate(512) == pytest.approx(7.9e-4, rel=0.02)
     assert rate(4096) == pytest.approx(1.2e-4, rel=0.1) and rate(12288) == pytest.approx(6e-5, rel=0.1)  # GPT-3's
     assert rate(64, learning_rate=0.02) == 0.02
+    assert rate(64, learning_rate=0.0) == 0  # as a control that learns nothing
     assert rate(64, init_from="checkpoint") == 3e-4 and rate(4096, init_from="checkpoint") == rate(4096)
     assert TrainConfig(model="1m").preset.learning_rate == plan().learning_rate == 8e-3
+
+
+def test_muons_rate_is_the_other_one_unless_it_is_given():
+    assert [plan(muon_learning_rate=rate).muon_learning_rate for rate in (None, 0.5, 0.0)] == [8e-3, 0.5, 0]
 
 
 def test_a_run_updates_the_weights_80_times():

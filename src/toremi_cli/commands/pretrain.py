@@ -98,7 +98,8 @@ def _print_plan(plan: dict[str, Any]) -> None:
 
     for key, value in plan.items():
         if key != "sources":
-            text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else value
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            text = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if is_number else value
             console.say(f"{key.replace('_', ' '):<24}{text}")
     table = RichTable("source", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("samples", "tokens", "epochs"):

@@ -35,6 +35,7 @@ ABOUT = "about the data"
 SCRIPTS = "code beside the data"
 ATTRIBUTES = "attributes of Dolma documents"
 OURS = "written by toremi"
+PRIVATE = "named _…, or in a folder so named"
 POINTERS = "Git LFS pointers, the files themselves come with `git lfs pull`"
 
 Paths = str | Sequence[str]
@@ -204,8 +205,11 @@ def _candidates(
         stem, kind, compression = split_name(name, as_text)
         if info.get("type") == WORKDIR:
             left_out[OURS].append(_readable(name))
-        elif names.is_hidden(name, kind) or info.get("type") == "directory":
+        elif info.get("type") == "directory" or names.is_hidden(name):
             continue
+        elif names.is_private(name, kind):
+            if kind is not None and info.get("type") != NOT_A_FILE:
+                left_out[PRIVATE].append(name)
         elif info.get("type") == NOT_A_FILE:
             passed_over[NOT_A_FILE] += 1
         elif kind is None:
@@ -244,7 +248,7 @@ def _choose(candidates: list[_Candidate], left_out: defaultdict[str, list[str]])
             left_out[SCRIPTS].append(candidate.name)
         else:
             chosen.append(candidate)
-    if not chosen and not any(left_out.values()):
+    if not chosen and not any(own for what, own in left_out.items() if what != PRIVATE):
         return about
     left_out[ABOUT] += [candidate.name for candidate in about]
     return chosen

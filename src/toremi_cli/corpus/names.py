@@ -152,10 +152,14 @@ def language_of(name: str) -> str | None:
     return LANGUAGE_OF.get(PurePosixPath(packed).suffix)
 
 
-def is_hidden(name: str, kind: str | None) -> bool:
-    """Whether a path is left alone without a word: '.x' and '_x'; of source code '_x' are modules like others."""
-    signs = (".",) if kind == "code" else (".", "_")
-    return any(part.startswith(signs) for part in name.split("/"))
+def is_hidden(name: str) -> bool:
+    """Whether a path is left alone without a word: '.x', '.x/y'."""
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def is_private(name: str, kind: str | None) -> bool:
+    """Whether a path is '_x' or '_x/y', as what tools keep beside data; in source code these are modules."""
+    return kind != "code" and any(part.startswith("_") for part in name.split("/"))
 
 
 def describes_data(name: str) -> bool:

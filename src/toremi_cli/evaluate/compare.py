@@ -18,7 +18,7 @@ from toremi_cli.evaluate.savings import Saving, saving_of
 from toremi_cli.evaluate.seeds import difference_of_means, group_by_seed, over_seeds, seed_pairs, what_pairs_leave_out
 from toremi_cli.evaluate.task_values import Value, task_values
 from toremi_cli.runs.run import Run, policy_of
-from toremi_cli.schemas import MACRO, MICRO
+from toremi_cli.schemas import MACRO, MICRO, TEST
 
 TASKS = "tasks"
 """Suite under which the right answers of tasks are kept."""
@@ -112,9 +112,12 @@ def compare_runs(runs: Sequence[Run], suite: str, baseline: str = "", sources: S
         sources: of the text; none: all.
 
     Raises:
-        UsageError: the baseline is none of the runs, or a run knows none of a source.
+        UsageError: the baseline is none of the runs, a run knows none of a source, or no run was measured on the text.
     """
     facts = [read_facts(run, suite, sources=sources) for run in runs]
+    known = sorted(set().union(*(run.suites for run in facts)) - {TASKS})
+    if known and suite not in {*known, TEST}:
+        raise UsageError(f"--suite {suite}: no run was measured on it, but on {', '.join(known)}")
     groups = group_by_policy(facts)
     base = _find_baseline(groups, baseline)
     groups = [base, *(g for g in groups if g is not base)]

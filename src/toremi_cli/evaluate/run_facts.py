@@ -41,6 +41,9 @@ class RunFacts:
     measured: dict[str, dict[int, DocumentScores]] = field(default_factory=dict)
     """All that was measured on the suite: by conditions, the newest last, and step."""
 
+    suites: set[str] = field(default_factory=set)
+    """All that it was measured on."""
+
     @property
     def name(self) -> str:
         """The run's name."""
@@ -113,6 +116,7 @@ def read_facts(run: Run, suite: str, history: History | None = None, sources: Se
     facts = RunFacts(run, history or read_history(run), suite)
     known = set(facts.history.domains(CURVE))
     for (name, checkpoint, conditions), scores in read_scores(run).items():
+        facts.suites.add(name)
         step = step_of(checkpoint)
         if name == suite and step is not None:
             known |= set(scores.domains)

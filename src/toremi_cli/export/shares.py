@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from toremi_cli import __version__
+from toremi_cli import __version__, console
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.runs.history import History
-from toremi_cli.sample_topics import SampleTopics
+from toremi_cli.sample_topics import SampleTopics, check_belongs
 from toremi_cli.schemas import ANNOTATED, TRAIN
 from toremi_cli.tables import TableReader
 
@@ -152,8 +152,17 @@ def mixture_of(history: History, workdir: Workdir, which: str) -> tuple[Mixture,
         TableError: no weights, or no annotated corpus.
     """
     weigher = SampleWeigher(SampleTopics(history.run.topic_mode, workdir.topics), learnt_weights(history, which))
-    origin = {"run": history.name, "weights": which}
-    return _counted(weigher, history.run.annotated(workdir), origin), weigher
+    annotated = history.run.annotated(workdir)
+    mixture = _counted(weigher, annotated, {"run": history.name, "weights": which})
+    if gone := sorted(weigher.weights.keys() - mixture.by_topic.keys()):  # each had a training sample in the run
+        found = (
+            f"{annotated}: has no sample of {len(gone)} of the {len(weigher.weights)} topics of run {history.name}, "
+            f"such as {gone[0]!r}: clustered or labelled anew since, or not what the run trained on"
+        )
+        if len(gone) == len(weigher.weights):
+            raise TableError(f"{found}; give back that table and its topics")
+        console.warn(f"{found}; topics that the run didn't know weigh 1")
+    return mixture, weigher
 
 
 def static_mixture(config: PolicyConfig, mode: str, workdir: Workdir) -> tuple[Mixture, SampleWeigher]:
@@ -184,7 +193,10 @@ def static_mixture(config: PolicyConfig, mode: str, workdir: Workdir) -> tuple[M
 
 
 def _counted(weigher: SampleWeigher, annotated: Path, origin: dict[str, Any]) -> Mixture:
-    made_of = {"annotated": TableReader(annotated, ANNOTATED).fingerprint, "toremi": __version__}
+    reader = TableReader(annotated, ANNOTATED)
+    if weigher.topics.mode == "fine":
+        check_belongs(reader, weigher.topics.table)
+    made_of = {"annotated": reader.fingerprint, "toremi": __version__}
     mixture = Mixture({**origin, **made_of}, annotated, weigher.weights)
     for row in training_rows(annotated, weigher.columns):
         tokens, weight = row["num_tokens"], weigher.weigh(row)

@@ -1,6 +1,7 @@
 """Runs as the points of a regression from mixtures to losses: the two CSV files that olmix fits.
 
-`ratios.csv` has a row a run: `run`, and the share of each topic or source in what it trained on, by its mean weights.
+`ratios.csv` has a row a run: `run`, and the share of each topic or source by its mean weights: the mixture aimed at.
+What is drawn differs by the sampling's floor, a tenth of the natural share, and by its limit on repeats.
 `metrics.csv` has the same runs with their last validation bits per byte of each source. See
 https://github.com/allenai/olmix, "Fitting from CSV data".
 """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from toremi_cli.policy_config import PolicyConfig
+from toremi_cli.policy_config import PolicyConfig, settings_read
 from toremi_cli.reweight.stats import IntervalStats
 
 LONG_UNSEEN_INTERVALS = 10
@@ -74,7 +74,9 @@ def alarms(
     stays unseen: in a short run many small topics are late.
     """
     found = []
-    if health["weight_at_bound"] > AT_BOUND_ALARM:
+    reads = settings_read(config.name, config.of)
+    steps = "alpha" in reads  # weights that go on from what they were, between bounds
+    if steps and health["weight_at_bound"] > AT_BOUND_ALARM:
         found.append(
             f"{health['weight_at_bound']:.0%} of the topics stand at a bound ({config.w_min:g} or {config.w_max:g}): "
             "the weights say little more; a smaller alpha keeps them apart"
@@ -88,8 +90,8 @@ def alarms(
     spread = health["mixture_effective_topics"]
     if spread < CONCENTRATION_ALARM:
         found.append(
-            f"the weights have drawn training together on few topics: as spread as {spread:.0%} of the corpus's; "
-            "a smaller alpha or tighter bounds keep more in play"
+            f"the weights have drawn training together on few topics: as spread as {spread:.0%} of the corpus's"
+            + ("; a smaller alpha or tighter bounds keep more in play" if steps else "")
         )
     if max(unseen_intervals, default=0) == LONG_UNSEEN_INTERVALS:
         found.append(_unseen([t for t, n in zip(topics, unseen_intervals, strict=True) if n == LONG_UNSEEN_INTERVALS]))

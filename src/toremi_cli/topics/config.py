@@ -78,9 +78,12 @@ class ClusterConfig:
             choices=("fused", "kmeans", "lda", "top2vec"),
         ),
     ] = "fused"
-    num_topics: Annotated[int | None, Setting("Number of topics.", _TOPICS, least=1, unset="as many as are found")] = (
-        None
-    )
+    num_topics: Annotated[
+        int | None,
+        Setting(
+            "Number of topics, before they are cut by kind of text.", _TOPICS, least=1, unset="as many as are found"
+        ),
+    ] = None
     num_clusters: Annotated[
         int | None,
         Setting("Clusters of --method kmeans.", _TOPICS, least=1, unset="10000, fewer where samples are few"),

@@ -178,7 +178,7 @@ def _fit_kmeans(
     counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, config: ClusterConfig
 ) -> TopicModel:
     wanted = config.num_clusters or config.num_topics
-    reason = "as asked for"
+    reason = f"{wanted} asked for"
     if wanted is None:
         wanted = max(1, min(PAPER_NUM_CLUSTERS, len(vectors) // SAMPLES_PER_CLUSTER))
         reason = f"the paper's {PAPER_NUM_CLUSTERS:,} clusters, at least {SAMPLES_PER_CLUSTER} samples to fit on each"
@@ -190,7 +190,7 @@ def _fit_kmeans(
 
 def _fit_lda(counts: sp.csr_matrix, vectors: np.ndarray, vocabulary: Vocabulary, config: ClusterConfig) -> TopicModel:
     wanted = config.num_topics or min(DEFAULT_LDA_TOPICS, _fallback_number(len(vectors)))
-    reason = "as asked for" if config.num_topics else "LDA finds no number itself; set one with --num-topics"
+    reason = f"{wanted} asked for" if config.num_topics else "LDA finds no number itself; set one with --num-topics"
     lda = fit_lda(counts, vocabulary, wanted, config.seed)
     return TopicModel("lda", wanted, reason, vocabulary, lda=lda)
 
@@ -201,7 +201,7 @@ def _choose_number(areas: DenseAreas, vectors: np.ndarray, config: ClusterConfig
     if config.num_topics is not None:
         if config.num_topics > different:
             return different, f"asked for {config.num_topics}, but only {different} samples differ"
-        return config.num_topics, "as asked for"
+        return config.num_topics, f"{config.num_topics} asked for"
     if len(areas.centres):
         return len(areas.centres), f"{_found(areas)} of at least {config.min_topic_samples} samples"
     console.note(f"{areas.reason}; falling back to k-means")

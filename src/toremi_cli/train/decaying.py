@@ -42,10 +42,6 @@ def decay_settings(config: TrainConfig, given: Set[str]) -> TrainConfig:
     record = read_run(folder)
     if record is None:
         raise TrainingError(f"--decay-from {asked}: {folder} holds no run; expected a name below runs/")
-    known = {f.name for f in fields(TrainConfig)} | set(config.policy)
-    if changed := sorted((given & known) - OWN):
-        flags = ", ".join("--" + key.replace("_", "-") for key in changed)
-        raise UsageError(f"--decay-from {asked}: goes on with the settings of {name}; leave out {flags}")
     checkpoint = _choose(asked, list_checkpoints(folder), record["schedule"], chosen)
     length = {key: getattr(config, key) for key in LENGTHS}
     if not any(length.values()):
@@ -56,7 +52,13 @@ def decay_settings(config: TrainConfig, given: Set[str]) -> TrainConfig:
     own = {key: getattr(config, key) for key in OWN - LENGTHS - {"decay_from"}}
     own["name"] = config.name or f"{name}-decay"
     origin = f"{name}/{checkpoint.name}"
-    return replace(TrainConfig.from_json(record["config"]), **own, **length, **pace, schedule="wsd", decay_from=origin)
+    found = replace(TrainConfig.from_json(record["config"]), **own, **length, **pace, schedule="wsd", decay_from=origin)
+    known = {f.name for f in fields(TrainConfig)}
+    # A config.toml that an earlier decay wrote names all settings, as they are.
+    if changed := sorted(key for key in (given & known) - OWN if getattr(config, key) != getattr(found, key)):
+        flags = ", ".join("--" + key.replace("_", "-") for key in changed)
+        raise UsageError(f"--decay-from {asked}: goes on with the settings of {name}; leave out {flags}")
+    return found
 
 
 def decay_step(decay_from: str) -> int:

@@ -43,7 +43,7 @@ def open_foreign_cache(workdir: Path, path: Path, tokenizer_folder: Path, build:
     cache = TokenCache(folder, read_json(folder / "meta.json"), tokenizer_folder)
     if not cache.meta["num_samples"]:
         raise TrainingError(f"--tokens {path}: no document in it")
-    return cache
+    return cache.check_trainable()
 
 
 def _write(files: TokenFiles, tokenizer: TokenizerFolder, folder: Path) -> dict[str, object]:
@@ -91,7 +91,8 @@ class ForeignWriter(PartWriter):
         facts, number = documents.facts, len(documents.length)
         end = np.cumsum(documents.length)
         tokens, length = documents.tokens.astype(np.int64), documents.length
-        has_end = (length > 0) & (tokens[np.maximum(end - 1, 0)] == self.eos_id)
+        has_end = length > 0
+        has_end[has_end] = tokens[end[has_end] - 1] == self.eos_id
         kept = np.ones(len(tokens), bool)
         kept[end[has_end] - 1] = False
         length = length - has_end

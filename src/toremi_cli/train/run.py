@@ -284,6 +284,10 @@ def assemble(
     )
     if sampling is not None:
         sampling.update(run.policy.weights, run.remaining_tokens, run.interval_tokens)
+    elif run.policy.config.normalize and bool((run.policy.weights != 1).any()):
+        by_token = config.loss_average == "token"
+        sizes = run.index.stratum_tokens if by_token else run.index.strata.num_samples
+        run.loss_scale = float(sizes.sum() / (run.index.strata.weights(run.policy.weights.numpy()) @ sizes))
     put_in_force(run)
     return run, last
 

@@ -141,7 +141,9 @@ def plan_schedule(
             f"--decay-from {config.decay_from}: has {begun} steps, the whole run {max_steps}; expected more"
         )
     decay_steps = max_steps - begun if config.decay_from else round(config.decay_fraction * max_steps)
-    learning_rate = config.learning_rate or default_learning_rate(config, width)
+    learning_rate, muon = config.learning_rate, config.muon_learning_rate  # 0 is a rate
+    if learning_rate is None:
+        learning_rate = default_learning_rate(config, width)
     return Schedule(
         context_length=context_length,
         batch_size=batch_size,
@@ -152,7 +154,7 @@ def plan_schedule(
         epoch_tokens=epoch_tokens,
         interval=interval,
         eval_every=config.eval_every or _evaluation_steps(max_steps, interval, batch_tokens, eval_tokens),
-        muon_learning_rate=config.muon_learning_rate or learning_rate,
+        muon_learning_rate=learning_rate if muon is None else muon,
         kind=config.schedule,
         floor=config.min_learning_rate,
         decay_steps=decay_steps,

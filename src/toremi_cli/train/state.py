@@ -117,8 +117,12 @@ def restore(run: Training, checkpoint: Path) -> None:
         ckpt.restore_model(run.model, shards)
     ckpt.restore_optimizer(run.model, run.optimizer, shards)
     for name, buffer in _buffers(run).items():
-        _restore_sums(shards, ckpt.ACCUMULATORS + name, buffer, int(state["num_ranks"]), run.accelerator)
-    run.window.count = int(state["window_steps"])
+        key = ckpt.ACCUMULATORS + name
+        if name == "window" and shards.shapes.get(key, buffer[None].shape)[1:] != buffer.shape:
+            continue  # a decay that logs at other steps than its origin: its first window begins here
+        _restore_sums(shards, key, buffer, int(state["num_ranks"]), run.accelerator)
+        if name == "window":
+            run.window.count = int(state["window_steps"])
     run.stream_state = state["stream"]
     run.builder.stream.load_state_dict(run.stream_state)
     run.policy.load_state_dict(state["policy"])

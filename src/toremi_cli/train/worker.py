@@ -185,6 +185,8 @@ def _register() -> None:
     folder = os.environ.get(outcome.LAUNCH_FOLDER_ENV)
     if not folder:
         return
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the first step: the launcher says that it was interrupted
     (Path(folder) / f"pid-{os.environ.get('LOCAL_RANK', '0')}").write_text(str(os.getpid()))
 
     def watch() -> None:
