@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.evidence.corpora import UNSEEN
 from benchmarks.evidence.grid import CLEAN, JUNK, WITHOUT, Preset
 from benchmarks.evidence.results import Measured, Result, baseline_label, saved
+from benchmarks.evidence.summary import SHORT, Run, read_runs
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -97,7 +98,7 @@ def _change(name: str, ours: Measured, theirs: Measured) -> float:
     return ours.final[name] / theirs.final[name] - 1
 
 
-def draw(rows: Sequence[dict[str, str]]) -> Figure:
+def draw(rows: Sequence[Run]) -> Figure:
     """Each run's difference to the baseline as a dot, by policy; policies in the order of what they gain with junk."""
     by_arm: dict[str, dict[str, list[float]]] = {arm.name: {} for arm, _ in DRAWN}
     for row in rows:
@@ -128,5 +129,5 @@ def _called(policy: str) -> str:
 
 
 if __name__ == "__main__":
-    with Path(sys.argv[1]).open(encoding="utf-8") as file:
-        write_image(draw(list(csv.DictReader(file))), Path(sys.argv[2]), Path(sys.argv[2]).suffix[1:])
+    small = [run for run in read_runs(Path(sys.argv[1])) if (run["model"], run["tokens"]) == ("1m", SHORT)]
+    write_image(draw(small), Path(sys.argv[2]), Path(sys.argv[2]).suffix[1:])
