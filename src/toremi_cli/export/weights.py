@@ -52,7 +52,8 @@ def write_weights(history: History, which: str, out: Path, workdir: Workdir) -> 
         inputs |= {ANNOTATED.name: TableReader(annotated, ANNOTATED).fingerprint, "vectors": seen.space}
         _add_portraits(rows, seen)
     else:
-        console.note(f"{annotated}: no annotated corpus there; the weights are told by the topics' names alone")
+        why = f"{annotated}: no annotated corpus there" if not annotated.exists() else "trained on --tokens"
+        console.note(f"{why}; the weights are told by the topics' names alone")
     provenance = provenance_of(made, "toremi export", {**settings, "topics": mode}, inputs)
     write_table(out, made, pa.Table.from_pylist(list(rows.values()), schema=made.arrow_schema()), provenance)
     return {"output": str(out), **settings, "topics": weights}
