@@ -61,6 +61,14 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
     wait_until(lambda: not any(map(is_running, pids)))
 
 
+def test_a_script_that_calls_us_is_not_called_again_by_its_workers(tmp_path):
+    """It needs no `if __name__ == "__main__"`."""
+    code = "import math\nfrom toremi_cli.engine import in_processes\nprint('main runs')\n"
+    (tmp_path / "script.py").write_text(code + "print(sorted(in_processes(math.factorial, [1, 2, 3], 2)))\n")
+    found = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert found.stdout.splitlines() == ["main runs", "[(0, 1), (1, 2), (2, 6)]"], found.stderr
+
+
 def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,4 +1,5 @@
 import json
+import resource
 
 import numpy as np
 import pyarrow as pa
@@ -142,6 +143,19 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
         raise RuntimeError("the power went out")
     assert TableReader(path, SAMPLES).num_rows == 1
     assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_a_table_has_more_shards_than_files_may_be_open(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    row = pa.table({"sample_id": ["a"], "vector": pa.array([[1.0]], pa.list_(pa.float32(), 1))})
+    (tmp_path / "many").mkdir()
+    for number in range(150):
+        pq.write_table(row, tmp_path / "many" / f"part-{number:05d}.parquet")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
+    try:
+        assert TableReader(tmp_path / "many", EMBEDDINGS).num_rows == 150
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_the_wrong_table_is_named_with_what_is_missing(tmp_path):

@@ -8,9 +8,12 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -76,13 +79,33 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers:
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(items)), mp_context=spawn, initializer=_end_with_parent) as pool:
-        jobs = {pool.submit(work, item): number for number, item in enumerate(items)}
+        with nullcontext() if _is_of_main(work) else _without_main():
+            jobs = {pool.submit(work, item): number for number, item in enumerate(items)}
         try:
             for job in as_completed(jobs):
                 yield jobs[job], job.result()
         except BaseException:
             _stop(pool)
             raise
+
+
+def _is_of_main(work: Callable[..., Any]) -> bool:
+    while isinstance(work, partial):
+        work = work.func
+    return getattr(work, "__module__", "") == "__main__"
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Start processes that don't import the script that was started, which would call us again (work is of modules)."""
+    main = sys.modules["__main__"].__dict__
+    before = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    try:
+        main.pop("__file__", None)
+        main["__spec__"] = None
+        yield
+    finally:
+        main.update(before)
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:

@@ -7,6 +7,7 @@ finished when its `_manifest.json` stands beside them; Parquet readers ignore na
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,9 +113,10 @@ def open_shard(path: Path, table: Table) -> pq.ParquetFile:
     except FileNotFoundError:
         raise TableError(f"{path}: no such file; expected {table.shown}") from None
     except (pa.ArrowInvalid, OSError) as problem:
-        raise TableError(
-            f"{path}: not a whole Parquet file ({reason(problem)}); delete it and run the command that writes it again"
-        ) from None
+        if getattr(problem, "errno", None):  # the file may be well: no permission, a disk that fails
+            raise TableError(f"{path}: cannot be opened ({os.strerror(problem.errno)})") from None
+        advice = "delete it and run the command that writes it again"
+        raise TableError(f"{path}: not a whole Parquet file ({reason(problem)}); {advice}") from None
     _check_columns(path, file.schema_arrow, table)
     return file
 
@@ -158,15 +160,19 @@ class TableReader:
         """
         self.path, self.table = path, table
         self.shards = list_shards(path, table)
-        files = [open_shard(shard, table) for shard in self.shards]
-        self.rows_per_shard = [file.metadata.num_rows for file in files]
+        self.rows_per_shard: list[int] = []
+        schemas: list[pa.Schema] = []
+        for shard in self.shards:
+            with open_shard(shard, table) as file:  # closed at once: there are more shards than files may be open
+                self.rows_per_shard.append(file.metadata.num_rows)
+                schemas.append(file.schema_arrow)
         self.num_rows = sum(self.rows_per_shard)
-        self._there: list[str] = files[0].schema_arrow.names
-        self.schema: pa.Schema = completed(files[0].schema_arrow, table.column_names if table.enough else ())
+        self._there: list[str] = schemas[0].names
+        self.schema: pa.Schema = completed(schemas[0], table.column_names if table.enough else ())
         record = read_record(self.schema.metadata)
         # What others make of one of our tables may carry that one's provenance along.
         self.record = record if record and (table.grows or record.get("table") == table.name) else None
-        _check_finished(path, table, files)
+        _check_finished(path, table, schemas)
 
     @property
     def absent(self) -> list[str]:
@@ -230,15 +236,15 @@ def list_shards(path: Path, table: Table) -> list[Path]:
     return shards
 
 
-def _check_finished(path: Path, table: Table, files: Sequence[pq.ParquetFile]) -> None:
+def _check_finished(path: Path, table: Table, schemas: Sequence[pa.Schema]) -> None:
     """Refuse a folder that one of our stages left half-written."""
-    records = [read_record(file.schema_arrow.metadata) for file in files]
+    records = [read_record(schema.metadata) for schema in schemas]
     ours = [r for r in records if r is not None and r.get("table") == table.name]
     if not ours or path.is_file() or table.grows:
         return
     manifest = read_manifest(path)
     fingerprints = {r["fingerprint"] for r in ours}
-    if manifest is None or fingerprints != {manifest["fingerprint"]} or manifest["num_shards"] != len(files):
+    if manifest is None or fingerprints != {manifest["fingerprint"]} or manifest["num_shards"] != len(schemas):
         command = ours[0].get("command", "the command that writes it").split(" ")[0:2]
         raise TableError(f"{path}: this '{table.name}' table is unfinished; run `{' '.join(command)}` again to go on")
 

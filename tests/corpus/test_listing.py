@@ -53,6 +53,15 @@ def test_what_tools_keep_beside_data_is_left_out_and_told(tmp_path):
     assert left_out(tmp_path) == dict.fromkeys(["_drafts/a.md", "sub/_b.txt"], "named _…, or in a folder so named")
 
 
+def test_what_the_user_names_is_read_whatever_its_name(tmp_path):
+    for name in ("_raw/a.txt", "_raw/_b.txt", "clean/c.txt", "_x.jsonl"):
+        put(tmp_path / name, LINE)
+    both = list_corpus([str(tmp_path / "_raw"), str(tmp_path / "clean")])
+    assert [file.name for file in both.files] == ["_raw/a.txt", "clean/c.txt"]
+    assert names(tmp_path / "_x.jsonl") == ["_x.jsonl"]
+    assert names(tmp_path) == ["clean/c.txt"]
+
+
 def test_git_lfs_pointers_are_left_out_or_named(tmp_path):
     put(tmp_path / "a.txt", POINTER)
     put(tmp_path / "b.parquet", POINTER)

@@ -99,6 +99,15 @@ def test_a_rerun_and_a_change(corpus, tmp_path, capsys):
         draw(corpus, tmp_path / "mine")
 
 
+def test_nothing_else_in_the_folder_goes_with_a_mixture(corpus, tmp_path):
+    draw(corpus, tmp_path / "mix")
+    (tmp_path / "mix" / "toremi-out").mkdir()
+    (tmp_path / "mix" / "toremi-out" / "notes").write_text("precious")
+    with pytest.raises(UsageError, match=r"mix: holds toremi-out.* beside a mixture; name a new folder"):
+        draw(corpus, tmp_path / "mix", tokens="4K")
+    assert (tmp_path / "mix" / "toremi-out" / "notes").read_text() == "precious"
+
+
 def test_an_unknown_source_is_named(corpus, tmp_path):
     with pytest.raises(CorpusError, match=r"no document of source 'boks' \(found books, chat, web\)"):
         draw(corpus, tmp_path / "mix", ratios="boks:1,web:1")

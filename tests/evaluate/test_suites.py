@@ -51,6 +51,15 @@ def test_other_text_with_a_repeated_id_is_refused(folder):
         corpus_texts(str(folder / "broken.jsonl"))
 
 
+@pytest.mark.parametrize("name", ["test", "tasks"])
+def test_other_text_does_not_take_the_place_of_a_split_or_of_tasks(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.txt").write_text("A stone.")
+    (tmp_path / f"{name}.toml").write_text(f'[[domain]]\nname = "stones"\ndata = "{name}"\n')
+    assert suite_texts(load_suite(str(tmp_path / f"{name}.toml"))).suite == f"suite:{name}"
+    assert corpus_texts(str(tmp_path / name)).suite == f"data:{name}"
+
+
 def test_yaml_says_the_same(folder):
     (folder / "mine.yaml").write_text("name: mine\ndomain:\n  - {name: notes, data: notes}\n")
     assert load_suite(str(folder / "mine.yaml")).domains == load_suite(str(folder / "mine.toml")).domains[:1]

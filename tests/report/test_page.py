@@ -15,7 +15,7 @@ from toremi_cli.evaluate.config import EvalConfig
 from toremi_cli.evaluate.texts import evaluate_runs
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
-from toremi_cli.report.page_data import run_data
+from toremi_cli.report.page_data import map_data, run_data
 from toremi_cli.report.run_alarms import run_alarms
 from toremi_cli.report.seed_groups import seed_groups
 from toremi_cli.runs.history import read_history
@@ -146,6 +146,18 @@ def add_metrics(run, values):
     number = len(list((run / "metrics").iterdir()))
     plan = provenance_of(METRICS, "toremi pretrain", {}, {})
     write_table(run / "metrics" / f"part-{number:05d}.parquet", METRICS, rows, plan)
+
+
+@pytest.mark.parametrize("by", ["labels", "names"])
+def test_the_map_shows_what_the_run_weighs(tmp_path, by):
+    """Labelled topics, too, where the run weighs topics by name."""
+    add_topic_map(tmp_path)
+    known = TOPICS_OF_RUN[:6] if by == "labels" else [f"name-{i}" for i in range(6)]
+    make_recorded_run(tmp_path, "toremi-2", known)
+    courses = read_history(Run("toremi-2", tmp_path / "runs" / "toremi-2")).topics
+    discs = {disc["name"]: disc["weight"] for disc in map_data(Workdir(tmp_path), courses)}
+    last = dict(zip(courses.topics, courses.weight[-1].tolist(), strict=True))
+    assert discs == {f"name-{i}": pytest.approx(last[known[i]], rel=1e-3) for i in range(6)}
 
 
 def test_alarms_are_those_of_the_trainer(tmp_path):

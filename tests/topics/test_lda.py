@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
+import scipy.sparse as sp
 
 from tests.topics.planted import KINDS, planted_texts
 from toremi_cli.topics.lda import fit_lda, learn_vocabulary
-from toremi_cli.topics.vectors.bags import word_lists
+from toremi_cli.topics.vectors.bags import Vocabulary, word_lists
 
 
 def planted_counts():
@@ -55,3 +57,8 @@ def test_a_text_without_known_words_gets_the_prior():
     vocabulary, counts = planted_counts()
     lda = fit_lda(counts, vocabulary, 4, seed=0)
     assert np.allclose(lda.infer(vocabulary.count([[], ["qqqq"]])), 0.25)
+
+
+def test_texts_without_a_word_have_the_prior():
+    lda = fit_lda(sp.csr_matrix((5, 0)), Vocabulary([]), 4, seed=0)
+    assert lda.infer(sp.csr_matrix((2, 0))) == pytest.approx(np.full((2, 4), 0.25))

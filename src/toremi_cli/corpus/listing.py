@@ -140,7 +140,7 @@ def list_corpus(corpus: Paths, as_text: Collection[str] = (), workdir: Path | No
     is_one_file = len(roots) == 1 and list(entries) == roots
     base = os.path.dirname(roots[0]) if is_one_file else os.path.commonpath(roots)  # noqa: PTH120
     protocol = paths[0].partition("://")[0] + "://" if "://" in paths[0] else ""
-    candidates, passed_over, left_out = _candidates(entries.items(), base, as_text)
+    candidates, passed_over, left_out = _candidates(entries.items(), base, set(roots), as_text)
     if not is_one_file:
         pointers = {c.name for c in candidates if is_local(filesystem) and _is_pointer(c)}
         left_out[POINTERS] += sorted(pointers)
@@ -194,7 +194,7 @@ def tell_left_out(listing: Listing) -> None:
 
 
 def _candidates(
-    entries: Iterable[Entry], base: str, as_text: Collection[str]
+    entries: Iterable[Entry], base: str, roots: Collection[str], as_text: Collection[str]
 ) -> tuple[list[_Candidate], Counter[str], defaultdict[str, list[str]]]:
     """The files that can be read, how many can't by extension, and what is left out by what it is."""
     candidates: list[_Candidate] = []
@@ -205,9 +205,9 @@ def _candidates(
         stem, kind, compression = split_name(name, as_text)
         if info.get("type") == WORKDIR:
             left_out[OURS].append(_readable(name))
-        elif info.get("type") == "directory" or names.is_hidden(name):
+        elif info.get("type") == "directory" or names.is_hidden(_below(path, roots)):
             continue
-        elif names.is_private(name, kind):
+        elif names.is_private(_below(path, roots), kind):
             if kind is not None and info.get("type") != NOT_A_FILE:
                 left_out[PRIVATE].append(name)
         elif info.get("type") == NOT_A_FILE:
@@ -217,6 +217,14 @@ def _candidates(
         else:
             candidates.append(_Candidate(path, name, info, stem, kind, compression))
     return candidates, passed_over, left_out
+
+
+def _below(path: str, roots: Collection[str]) -> str:
+    """What of a path stands below the one that the user has named; empty where it is that itself."""
+    above = path
+    while above and above not in roots:
+        above = above.rpartition("/")[0]
+    return path[len(above) :].lstrip("/")
 
 
 def _is_pointer(candidate: _Candidate) -> bool:

@@ -68,6 +68,8 @@ def build_mixture(corpus: Paths, out: Path, config: MixtureConfig, reading: Corp
         return finished
     if out.exists() and not finished and (out.is_file() or any(out.iterdir())):
         raise UsageError(f"-o {out}: is there already and is no mixture; name a new folder, or move it away")
+    if other := _not_ours(out, finished):
+        raise UsageError(f"-o {out}: holds {some(other, 3)} beside a mixture; name a new folder, or move it away")
     tell_left_out(source.listing)
     report = ReadReport()
     histograms = count_tokens(source, config, report)
@@ -89,6 +91,15 @@ def build_mixture(corpus: Paths, out: Path, config: MixtureConfig, reading: Corp
     }
     _write(source, out, config, thresholds, histograms.num_read, record)
     return record
+
+
+def _not_ours(out: Path, record: dict[str, Any] | None) -> list[str]:
+    """What stands in the folder of a mixture and would go with it."""
+    if not record:
+        return []
+    ours = {RECORD, *record["mixtures"]}
+    inside = (path.relative_to(out) for path in out.rglob("*"))
+    return sorted(str(path) for path in inside if str(path) not in ours and not path.match("part-*.jsonl.zst"))
 
 
 def bucket_of(seed: int, document: Document) -> int:

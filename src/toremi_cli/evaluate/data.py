@@ -15,6 +15,9 @@ from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import ANNOTATED, TEST, TRAIN, VALIDATION, source_domain
 from toremi_cli.tables import TableReader
 
+TASK_SUITES = ("tasks", "glue")
+"""Names of suites that are results of tasks."""
+
 
 @dataclass
 class EvalSet:
@@ -52,6 +55,11 @@ class EvalSet:
     def domains(self) -> list[str]:
         """The sources, by name."""
         return sorted(set(self.sources))
+
+
+def suite_name(name: str, kind: str) -> str:
+    """The name under which other text stands: numbers of a split or of tasks are not to be replaced by it."""
+    return f"{kind}:{name}" if name in (TRAIN, VALIDATION, TEST, *TASK_SUITES) else name
 
 
 def held_out(workdir: Workdir, split: str, topics: str) -> EvalSet:
@@ -97,8 +105,7 @@ def corpus_texts(path: str, workdir: Path | None = None) -> EvalSet:
     from toremi_cli.corpus.scan import batches
 
     name = Path(path).name or path
-    suite = f"data:{name}" if name in (TRAIN, VALIDATION, TEST) else name  # a split's numbers are not to be replaced
-    result = EvalSet(suite=suite, fingerprint="")
+    result = EvalSet(suite=suite_name(name, "data"), fingerprint="")
     corpus = Corpus(path, CorpusConfig(), workdir=workdir, has_flags=False)
     ids = DistinctIds(corpus)
     for batch in batches(corpus.documents()):

@@ -96,7 +96,8 @@ def map_data(workdir: Workdir, courses: TopicCourses | None) -> list[dict[str, A
     found = []
     for (x, y), index in zip(places.tolist(), shown, strict=True):
         topic = topics[index]
-        known = [weights[n] for n in (topic["labels"] or [topic["name"]]) if n in weights]
+        own = [topic["name"]] if topic["name"] in weights else topic["labels"] or []  # by what the run weighs
+        known = [weights[name] for name in own if name in weights]
         found.append(
             {
                 "name": topic["name"],

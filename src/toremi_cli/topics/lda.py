@@ -88,6 +88,8 @@ def fit_lda(
     """
     from gensim.models.ldamodel import LdaModel
 
+    if not counts.shape[1]:  # no word to tell topics by, and gensim refuses: every text's mixture is the prior
+        return Lda(np.zeros((num_topics, 0)), np.full(num_topics, 1 / num_topics))
     corpus = [
         list(zip(row.indices.tolist(), row.data.tolist(), strict=True))
         for row in (counts[i] for i in range(counts.shape[0]))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from toremi_cli.errors import CorpusError, UsageError, reason
-from toremi_cli.evaluate.data import EvalSet
+from toremi_cli.evaluate.data import EvalSet, suite_name
 from toremi_cli.provenance import digest
 
 KEYS = frozenset({"name", "data", "text_field", "most_bytes"})
@@ -110,7 +110,7 @@ def suite_texts(suite: Suite) -> EvalSet:
     from toremi_cli.corpus.config import CorpusConfig
     from toremi_cli.corpus.readers import Corpus
 
-    texts = EvalSet(suite=suite.name, fingerprint="")
+    texts = EvalSet(suite=suite_name(suite.name, "suite"), fingerprint="")
     for domain in suite.domains:
         num_bytes = 0
         config = CorpusConfig(text_field=domain.text_field)
