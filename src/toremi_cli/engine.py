@@ -99,7 +99,7 @@ def _is_of_main(work: Callable[..., Any]) -> bool:
 def _without_main() -> Iterator[None]:
     """Start processes that don't import the script that was started, which would call us again (work is of modules)."""
     main = sys.modules["__main__"].__dict__
-    before = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    before: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
     try:
         main.pop("__file__", None)
         main["__spec__"] = None
