@@ -36,24 +36,28 @@ def test_an_error_in_a_worker_is_the_users(tmp_path, workers):
 
 
 SLEEPING = """
-import os, sys, time
-from functools import partial
+import os, time
 from pathlib import Path
-from toremi_cli.engine import run_shards
 
 def sleep(folder, shard):
     (Path(folder) / str(os.getpid())).touch()
     time.sleep(600)
+"""
+STARTING_IT = """
+import sys
+from functools import partial
+from sleeping import sleep
+from toremi_cli.engine import run_shards
 
-if __name__ == "__main__":
-    list(run_shards(partial(sleep, sys.argv[1]), [0, 1], workers=2))
+list(run_shards(partial(sleep, sys.argv[1]), [0, 1], workers=2))
 """
 
 
 def test_workers_end_with_a_process_that_is_killed(tmp_path):
     (tmp_path / "sleeping.py").write_text(SLEEPING)
+    (tmp_path / "starting_it.py").write_text(STARTING_IT)
     (tmp_path / "pids").mkdir()
-    parent = subprocess.Popen([sys.executable, tmp_path / "sleeping.py", tmp_path / "pids"], env=environment())
+    parent = subprocess.Popen([sys.executable, tmp_path / "starting_it.py", tmp_path / "pids"], env=environment())
     wait_until(lambda: len(list((tmp_path / "pids").iterdir())) == 2)
     pids = [int(path.name) for path in (tmp_path / "pids").iterdir()]
     parent.kill()

@@ -5,7 +5,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from benchmarks.evidence.summary import CORPORA, JUNK, PAGES, SHORT, TABLE, read_runs, saved, select, with_tables, worst
+from benchmarks.evidence.grid import JUNK
+from benchmarks.evidence.summary import CORPORA, PAGES, TABLE, read_runs, saved, select, with_tables, worst
 
 ROOT = Path(__file__).parents[1]
 ADAMW_ARMS = {
@@ -56,14 +57,14 @@ def test_several_runs_are_shown_by_their_median_and_range():
 
 
 def test_runs_are_selected_by_their_learning_rate():
-    same = {"policy": "toremi", "model": "1m", "tokens": SHORT, "arm": JUNK, "uniform_learning_rate": "0.008"}
+    same = {"policy": "toremi", "model": "1m", "tokens": "819200", "arm": JUNK.name, "uniform_learning_rate": "0.008"}
     given, searched, both = (
         {**same, "rate": rate, "learning_rate": value}
         for rate, value in (("given", "0.008"), ("searched", "0.016"), ("searched", "0.008"))
     )
     runs = [given, searched, both, {**given, "policy": "ado"}]
-    assert select(runs, "toremi", "1m", SHORT, JUNK) == [given, both]
-    assert select(runs, "toremi", "1m", SHORT, JUNK, "searched") == [searched, both]
+    assert select(runs, "toremi", "small", JUNK) == [given, both]
+    assert select(runs, "toremi", "small", JUNK, "searched") == [searched, both]
 
 
 @pytest.mark.parametrize("label", ADAMW_ARMS)
@@ -84,11 +85,11 @@ def test_the_log_shows_those_of_adamw(label):
 
 def test_the_readme_says_what_rivals_and_the_bound_save_with_junk(runs):
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    bound = saved(select(runs, "without-junk", "1m", SHORT, JUNK))
+    bound = saved(select(runs, "without-junk", "small", JUNK))
     assert f"dropping all of it by its label: {bound}" in text
     assert "DoReMi, ADO, ODM, `temperature` and equal shares save nothing there" in text
     for policy in ("doremi", "ado", "odm", "odm every step", "temperature", "stratified"):
-        assert saved(select(runs, policy, "1m", SHORT, JUNK)) in {"never", "never (never to 0%)"}
+        assert saved(select(runs, policy, "small", JUNK)) in {"never", "never (never to 0%)"}
 
 
 def test_the_readme_says_what_the_largest_model_saves(runs):

@@ -14,9 +14,9 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from benchmarks.evidence.corpora import UNSEEN
-from benchmarks.evidence.grid import CLEAN, JUNK, WITHOUT, Preset
+from benchmarks.evidence.grid import CLEAN, JUNK, PRESETS, WITHOUT, Preset
 from benchmarks.evidence.results import Measured, Result, baseline_label, saved
-from benchmarks.evidence.summary import SHORT, Run, read_runs
+from benchmarks.evidence.summary import Run, read_runs
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -129,5 +129,7 @@ def _called(policy: str) -> str:
 
 
 if __name__ == "__main__":
-    small = [run for run in read_runs(Path(sys.argv[1])) if (run["model"], run["tokens"]) == ("1m", SHORT)]
-    write_image(draw(small), Path(sys.argv[2]), Path(sys.argv[2]).suffix[1:])
+    size = PRESETS["small"]
+    small = (size.model, str(size.num_tokens))
+    runs = [run for run in read_runs(Path(sys.argv[1])) if (run["model"], run["tokens"]) == small]
+    write_image(draw(runs), Path(sys.argv[2]), Path(sys.argv[2]).suffix[1:])

@@ -103,6 +103,11 @@ class Preset:
     eval_flags: tuple[str, ...] = ()
     """For measuring every run."""
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens a run."""
+        return self.steps * self.batch_size * self.context_length
+
 
 CLEAN, NOISY = Arm(), Arm(noise=NOISE)
 JUNK = Arm("junk", noise=NOISE, kind="mark")

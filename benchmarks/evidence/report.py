@@ -37,9 +37,12 @@ differ by several percent for that alone. Learning rates were chosen on the vali
 def write_report(name: str, preset: Preset, results: list[Result], out: Path, path: Path) -> None:
     """Write the page, and its figures beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tokens = preset.steps * preset.batch_size * preset.context_length
     head = HEAD.format(
-        name=name, date=date.today(), model=preset.model, tokens=f"{tokens / 1e6:.1f}M", interval=preset.interval
+        name=name,
+        date=date.today(),
+        model=preset.model,
+        tokens=f"{preset.num_tokens / 1e6:.1f}M",
+        interval=preset.interval,
     )
     parts = [head]
     for arm in preset.arms:

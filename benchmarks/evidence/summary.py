@@ -15,36 +15,36 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from benchmarks.evidence.grid import CLEAN, JUNK, NOISE, PRESETS, Arm
+
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "docs/tables/beside-uniform.csv"
 PAGES = ("README.md", "docs/results.md", "docs/tables/policies.md")
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 Run = Mapping[str, str]
 
-SHORT, LONG = "819200", "8192000"
-"""Tokens a run."""
-JUNK, CLEAN = "junk-fine-mark", "mixed-fine-clean"
+WORDS, CHARACTERS, RANDOM, BOILERPLATE = (
+    Arm(noise=NOISE, kind=kind) for kind in ("shuffle-words", "shuffle-chars", "random-tokens", "boilerplate")
+)
 CORPORA = {
-    "real junk, 23% of the text": ("1m", SHORT, JUNK),
-    "clean text": ("1m", SHORT, CLEAN),
-    "shuffled words, 25%": ("1m", SHORT, "mixed-fine-shuffle-words25"),
-    "shuffled characters, 25%": ("1m", SHORT, "mixed-fine-shuffle-chars25"),
-    "random tokens, 25%": ("1m", SHORT, "mixed-fine-random-tokens25"),
-    "boilerplate, 25%": ("1m", SHORT, "mixed-fine-boilerplate25"),
-    "clean, sources as topics": ("1m", SHORT, "mixed-source-clean"),
-    "junk, ten times the tokens": ("1m", LONG, JUNK),
-    "clean, ten times the tokens": ("1m", LONG, CLEAN),
-    "junk, 8M parameters": ("10m", "2048000", JUNK),
-    "junk, 25M parameters": ("30m", "2048000", JUNK),
-    "clean, 25M parameters": ("30m", "2048000", CLEAN),
+    "real junk, 23% of the text": ("small", JUNK),
+    "clean text": ("small", CLEAN),
+    "shuffled words, 25%": ("small", WORDS),
+    "shuffled characters, 25%": ("small", CHARACTERS),
+    "random tokens, 25%": ("small", RANDOM),
+    "boilerplate, 25%": ("small", BOILERPLATE),
+    "clean, sources as topics": ("small", Arm(topics="source")),
+    "junk, ten times the tokens": ("long", JUNK),
+    "clean, ten times the tokens": ("long", CLEAN),
+    "junk, 8M parameters": ("medium", JUNK),
+    "junk, 25M parameters": ("large", JUNK),
+    "clean, 25M parameters": ("large", CLEAN),
 }
-"""Rows of the table of `toremi`: model, tokens a run, arm."""
+"""Rows of the table of `toremi`: preset and arm."""
 IN_README = {
-    "23% of the text real junk: logs, menus, minified code, encoded files, tables, mojibake": CORPORA[
-        "real junk, 23% of the text"
-    ],
-    "clean text": CORPORA["clean text"],
-    "a quarter of the text with its words shuffled": CORPORA["shuffled words, 25%"],
+    "23% of the text real junk: logs, menus, minified code, encoded files, tables, mojibake": ("small", JUNK),
+    "clean text": ("small", CLEAN),
+    "a quarter of the text with its words shuffled": ("small", WORDS),
 }
 POLICIES = {
     "`toremi`": "toremi",
@@ -82,9 +82,10 @@ def with_tables(text: str, runs: Sequence[Run]) -> str:
     return TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]](runs)}\n{found[4]}", text)
 
 
-def select(runs: Sequence[Run], policy: str, model: str, tokens: str, arm: str, rate: str = "uniform's") -> list[Run]:
+def select(runs: Sequence[Run], policy: str, preset: str, arm: Arm, rate: str = "uniform's") -> list[Run]:
     """The runs of a policy: those at the learning rate of `uniform`, or at the one `searched` for it on validation."""
-    wanted = {"policy": policy, "model": model, "tokens": tokens, "arm": arm}
+    size = PRESETS[preset]
+    wanted = {"policy": policy, "model": size.model, "tokens": str(size.num_tokens), "arm": arm.name}
     own = [run for run in runs if wanted.items() <= run.items()]
     if rate == "searched":
         return [run for run in own if run["rate"] == "searched"]
@@ -119,8 +120,7 @@ def policies_table(runs: Sequence[Run]) -> str:
     rows = []
     for label, policy in POLICIES.items():
         (junk, own_junk), (clean, own_clean) = (
-            [select(runs, policy, "1m", SHORT, arm, rate) for rate in ("uniform's", "searched")]
-            for arm in (JUNK, CLEAN)
+            [select(runs, policy, "small", arm, rate) for rate in ("uniform's", "searched")] for arm in (JUNK, CLEAN)
         )
         drawn, by_byte = _spread(junk, "noise_taken", "{:.2f}"), _spread(clean, "test_micro_difference")
         with_junk = (_counted(junk), _at_own_rate(own_junk), drawn)

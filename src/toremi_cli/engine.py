@@ -12,8 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -79,7 +78,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers:
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(items)), mp_context=spawn, initializer=_end_with_parent) as pool:
-        with nullcontext() if _is_of_main(work) else _without_main():
+        with _without_main():
             jobs = {pool.submit(work, item): number for number, item in enumerate(items)}
         try:
             for job in as_completed(jobs):
@@ -89,15 +88,12 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers:
             raise
 
 
-def _is_of_main(work: Callable[..., Any]) -> bool:
-    while isinstance(work, partial):
-        work = work.func
-    return getattr(work, "__module__", "") == "__main__"
-
-
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Start processes that don't import the script that was started, which would call us again (work is of modules)."""
+    """Start processes that don't import the script that was started: it would call us again, unless it is guarded.
+
+    So work has to be a function of a module, as all of ours is.
+    """
     main = sys.modules["__main__"].__dict__
     before: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
     try:

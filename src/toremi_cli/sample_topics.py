@@ -9,7 +9,7 @@ from typing import Any
 
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.policy_config import TOPIC_MODES
-from toremi_cli.schemas import NO_TOPIC, TOPICS
+from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TOPICS
 from toremi_cli.tables import TableReader
 
 
@@ -39,34 +39,42 @@ def read_fine_topics(table: Path) -> FineTopics:
     return FineTopics(names, crowding if len(crowding) == len(names) else None)
 
 
-def check_belongs(annotated: TableReader, topics: Path) -> None:
-    """Make sure that topic 3 of the annotated table is topic 3 of the table `topics`, as far as their records tell.
-
-    Raises:
-        TableError: clustered anew since, but not annotated.
-    """
+def belong_together(annotated: TableReader, topics: Path) -> bool:
+    """Whether topic 3 of the annotated table is topic 3 of the table `topics`, as far as their records tell."""
     if not topics.is_file():
-        return
+        return True
     clusters, others = (
         ((reader.record or {}).get("inputs") or {}).get("clusters")
         for reader in (annotated, TableReader(topics, TOPICS))
     )
-    if None not in (clusters, others) and clusters != others:
+    return clusters is None or others is None or clusters == others
+
+
+def check_together(annotated: TableReader, topics: Path) -> None:
+    """Refuse tables that don't belong together.
+
+    Raises:
+        TableError: clustered anew since, but not annotated.
+    """
+    if not belong_together(annotated, topics):
         raise TableError(f"{annotated.path}: of other clusters than {topics}; run `toremi annotate` again")
 
 
 class SampleTopics:
     """Reads a sample's topics off a row of the annotated table."""
 
-    def __init__(self, mode: str, table: Path) -> None:
-        """`mode` is one of `policy_config.TOPIC_MODES`, `table` the workdir's `topics`.
+    def __init__(self, mode: str, table: Path, annotated: Path | None = None) -> None:
+        """`mode` is one of `policy_config.TOPIC_MODES`, `table` the workdir's `topics`, `annotated` what has the rows.
 
         Raises:
             UsageError: no such mode (a run of an earlier version may have one).
+            TableError: topics by name, and the two tables don't belong together.
         """
         if mode not in TOPIC_MODES:
             raise UsageError(f"topics by '{mode}': expected one of {', '.join(TOPIC_MODES)}")
-        self.mode, self.table = mode, table
+        if mode == "fine" and annotated is not None and annotated.exists():
+            check_together(TableReader(annotated, ANNOTATED), table)
+        self.mode = mode
         self.names = read_fine_topics(table).names if mode == "fine" else []
 
     @property

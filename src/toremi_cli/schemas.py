@@ -16,6 +16,8 @@ VALIDATION = "validation"
 """Held-out split that may steer a run (stage switch, tuning)."""
 TEST = "test"
 """Held-out split that only reports."""
+TASKS, GLUE = "tasks", "glue"
+"""Suites of table `eval` that are no text: right answers of tasks, and those after fine-tuning."""
 NO_TOPIC = -1
 """`topic` of a sample on which no topic is settled: it stays unlabelled and trains with weight 1."""
 END_OF_TEXT = "<|endoftext|>"

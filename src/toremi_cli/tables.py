@@ -113,11 +113,11 @@ def open_shard(path: Path, table: Table) -> pq.ParquetFile:
     except FileNotFoundError:
         raise TableError(f"{path}: no such file; expected {table.shown}") from None
     except (pa.ArrowInvalid, OSError) as problem:
-        number = getattr(problem, "errno", None)
-        if number:  # the file may be well: no permission, a disk that fails
+        if number := getattr(problem, "errno", None):  # the file may be well: no permission, a disk that fails
             raise TableError(f"{path}: cannot be opened ({os.strerror(number)})") from None
-        advice = "delete it and run the command that writes it again"
-        raise TableError(f"{path}: not a whole Parquet file ({reason(problem)}); {advice}") from None
+        raise TableError(
+            f"{path}: not a whole Parquet file ({reason(problem)}); delete it and run the command that writes it again"
+        ) from None
     _check_columns(path, file.schema_arrow, table)
     return file
 

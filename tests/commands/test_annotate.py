@@ -129,6 +129,8 @@ def test_nothing_trains_on_samples_of_other_clusters_than_the_topics_are_of(fini
     assert_one_line_error(call("pretrain", "-w", workdir, "--gpus", "0", "--max-steps", "2"), *stale)
     to_yaml = ("export", "-w", workdir, "--policy", "stratified", "--topics", "fine", "--to", "yaml")
     assert_one_line_error(call(*to_yaml), *stale)
+    to_tokens = ("export", "-w", workdir, "--topics", "fine", "--to", "tokens", "--by", "topic")
+    assert_one_line_error(call(*to_tokens, "-o", workdir / "tokens-of-topics"), *stale)
     annotate(place)
     assert call(*to_yaml).returncode == 0
 

@@ -44,6 +44,8 @@ def test_what_speaks_of_the_data_is_left_out(tmp_path):
     assert names(tmp_path / "README.md") == ["README.md"], "named alone"
     put(tmp_path / "alone" / "README.md", b"The only text.")
     assert names(tmp_path / "alone") == ["README.md"]
+    put(tmp_path / "alone" / "_notes.md", b"Of a tool.")
+    assert names(tmp_path / "alone") == ["README.md"]
 
 
 def test_what_tools_keep_beside_data_is_left_out_and_told(tmp_path):

@@ -10,7 +10,8 @@ from tests import shell
 from tests.train.smallrun import ARGUMENTS, weights
 from tests.train.test_policies import free_ports
 from toremi_cli.errors import UsageError
-from toremi_cli.train.config import TrainConfig, check_config
+from toremi_cli.train.check_config import check_config
+from toremi_cli.train.config import TrainConfig
 
 MACHINE = """\
 compute_environment: LOCAL_MACHINE

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from toremi_cli.errors import UsageError
-from toremi_cli.train.config import TrainConfig, check_config
+from toremi_cli.train.check_config import check_config
+from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.schedule import activation_floats, fraction_of_peak, plan_schedule
 from toremi_cli.train.shapes import PRESETS
 

@@ -166,7 +166,7 @@ def _token_files(config: ExportConfig, place: layout.Workdir, runs: list[str], o
         (found,) = find_runs(runs, place)
         topics, annotated = found.topic_mode, found.annotated(place)
     by, form = config.by or "source", config.file_format or "megatron"
-    return write_tokens(annotated, SampleTopics(topics, place.topics), place.tokenizer, by, form, out)
+    return write_tokens(annotated, SampleTopics(topics, place.topics, annotated), place.tokenizer, by, form, out)
 
 
 def _weights_table(config: ExportConfig, place: layout.Workdir, runs: list[str], out: Path) -> dict[str, Any]:

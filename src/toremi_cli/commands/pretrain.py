@@ -98,9 +98,7 @@ def _print_plan(plan: dict[str, Any]) -> None:
 
     for key, value in plan.items():
         if key != "sources":
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            text = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if is_number else value
-            console.say(f"{key.replace('_', ' '):<24}{text}")
+            console.say(f"{key.replace('_', ' '):<24}{_shown(value)}")
     table = RichTable("source", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("samples", "tokens", "epochs"):
         table.add_column(heading, justify="right")
@@ -108,6 +106,12 @@ def _print_plan(plan: dict[str, Any]) -> None:
         row = f"{source['num_samples']:,}", f"{source['num_tokens']:,}", f"{source['epochs']:.2f}"
         table.add_row(Text(source["source"]), *row)
     console.out.print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _finish(outcome: dict[str, Any], as_json: bool) -> None:

@@ -36,6 +36,8 @@ SCRIPTS = "code beside the data"
 ATTRIBUTES = "attributes of Dolma documents"
 OURS = "written by toremi"
 PRIVATE = "named _…, or in a folder so named"
+NO_DATA = (OURS, PRIVATE)
+"""Beside these, what speaks of the data is all there is, and is read."""
 POINTERS = "Git LFS pointers, the files themselves come with `git lfs pull`"
 
 Paths = str | Sequence[str]
@@ -256,7 +258,7 @@ def _choose(candidates: list[_Candidate], left_out: defaultdict[str, list[str]])
             left_out[SCRIPTS].append(candidate.name)
         else:
             chosen.append(candidate)
-    if not chosen and not any(own for what, own in left_out.items() if what != PRIVATE):
+    if not chosen and not any(own for what, own in left_out.items() if what not in NO_DATA):
         return about
     left_out[ABOUT] += [candidate.name for candidate in about]
     return chosen

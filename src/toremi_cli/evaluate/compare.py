@@ -18,10 +18,8 @@ from toremi_cli.evaluate.savings import Saving, saving_of
 from toremi_cli.evaluate.seeds import difference_of_means, group_by_seed, over_seeds, seed_pairs, what_pairs_leave_out
 from toremi_cli.evaluate.task_values import Value, task_values
 from toremi_cli.runs.run import Run, policy_of
-from toremi_cli.schemas import MACRO, MICRO, TEST
+from toremi_cli.schemas import MACRO, MICRO, TASKS, TEST
 
-TASKS = "tasks"
-"""Suite under which the right answers of tasks are kept."""
 MAX_NAMED = 5
 """Most names listed in a note."""
 

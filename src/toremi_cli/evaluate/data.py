@@ -12,11 +12,8 @@ from toremi_cli.errors import CorpusError, TableError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest
 from toremi_cli.sample_topics import SampleTopics
-from toremi_cli.schemas import ANNOTATED, TEST, TRAIN, VALIDATION, source_domain
+from toremi_cli.schemas import ANNOTATED, GLUE, TASKS, TEST, TRAIN, VALIDATION, source_domain
 from toremi_cli.tables import TableReader
-
-TASK_SUITES = ("tasks", "glue")
-"""Names of suites that are results of tasks."""
 
 
 @dataclass
@@ -59,7 +56,7 @@ class EvalSet:
 
 def suite_name(name: str, kind: str) -> str:
     """The name under which other text stands: numbers of a split or of tasks are not to be replaced by it."""
-    return f"{kind}:{name}" if name in (TRAIN, VALIDATION, TEST, *TASK_SUITES) else name
+    return f"{kind}:{name}" if name in (TRAIN, VALIDATION, TEST, TASKS, GLUE) else name
 
 
 def held_out(workdir: Workdir, split: str, topics: str) -> EvalSet:
@@ -74,7 +71,7 @@ def held_out(workdir: Workdir, split: str, topics: str) -> EvalSet:
             "or name other text with --data"
         )
     reader = TableReader(workdir.annotated, ANNOTATED)
-    of_sample = None if topics == "none" else SampleTopics(topics, workdir.topics)
+    of_sample = None if topics == "none" else SampleTopics(topics, workdir.topics, workdir.annotated)
     result = EvalSet(suite=split, fingerprint=digest(reader.fingerprint, split))
     seen: set[str] = set()
     columns = ("sample_id", "doc_id", "source", "split", "text", *(of_sample.columns if of_sample else ()))

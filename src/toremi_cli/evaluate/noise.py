@@ -109,7 +109,7 @@ def noise_reports(runs: Sequence[Run], workdir: Workdir, suite: str) -> list[Noi
 
 def read_truth(path: Path, run: Run, workdir: Workdir) -> Truth:
     """Count clean and corrupted training samples by the topics that the run gave them."""
-    of_sample = SampleTopics(run.topic_mode, workdir.topics)
+    of_sample = SampleTopics(run.topic_mode, workdir.topics, path)
     truth = Truth()
     sources: dict[str, list[int]] = {}
     columns = list(dict.fromkeys(["split", "source", *of_sample.columns, CORRUPTED]))

@@ -9,9 +9,9 @@ from toremi_cli.evaluate.footing import UNRECORDED
 from toremi_cli.evaluate.results import read_rows
 from toremi_cli.evaluate.run_facts import RunFacts
 from toremi_cli.runs.checkpoints import step_of
-from toremi_cli.schemas import CONDITIONS
+from toremi_cli.schemas import CONDITIONS, GLUE, TASKS
 
-TASK_SUITES = {"tasks": "", "glue": "glue/"}
+TASK_SUITES = {TASKS: "", GLUE: f"{GLUE}/"}
 """Suites of table `eval` that are tasks, and what their names get in front."""
 Value = tuple[float, float]
 """A value and its standard error, nan where there is none."""

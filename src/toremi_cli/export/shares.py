@@ -21,7 +21,7 @@ from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.runs.history import History
-from toremi_cli.sample_topics import SampleTopics, check_belongs
+from toremi_cli.sample_topics import SampleTopics
 from toremi_cli.schemas import ANNOTATED, TRAIN
 from toremi_cli.tables import TableReader
 
@@ -151,8 +151,9 @@ def mixture_of(history: History, workdir: Workdir, which: str) -> tuple[Mixture,
     Raises:
         TableError: no weights, or no annotated corpus.
     """
-    weigher = SampleWeigher(SampleTopics(history.run.topic_mode, workdir.topics), learnt_weights(history, which))
     annotated = history.run.annotated(workdir)
+    topics = SampleTopics(history.run.topic_mode, workdir.topics, annotated)
+    weigher = SampleWeigher(topics, learnt_weights(history, which))
     mixture = _counted(weigher, annotated, {"run": history.name, "weights": which})
     if gone := sorted(weigher.weights.keys() - mixture.by_topic.keys()):  # each had a training sample in the run
         found = (
@@ -182,7 +183,7 @@ def static_mixture(config: PolicyConfig, mode: str, workdir: Workdir) -> tuple[M
     if not policy_class(config.name).static:
         there = ", ".join(name for name, policy in POLICIES.items() if policy.static)
         raise UsageError(f"--policy {config.name}: its weights come of training; name a run, or one of {there}")
-    topics = SampleTopics(mode, workdir.topics)
+    topics = SampleTopics(mode, workdir.topics, workdir.annotated)
     corpus = _counted(SampleWeigher(topics, {}), workdir.annotated, {})
     sizes = {name: part.tokens for name, part in corpus.parts("topic").items() if name != NO_LABEL}
     if not sizes:
@@ -193,10 +194,7 @@ def static_mixture(config: PolicyConfig, mode: str, workdir: Workdir) -> tuple[M
 
 
 def _counted(weigher: SampleWeigher, annotated: Path, origin: dict[str, Any]) -> Mixture:
-    reader = TableReader(annotated, ANNOTATED)
-    if weigher.topics.mode == "fine":
-        check_belongs(reader, weigher.topics.table)
-    made_of = {"annotated": reader.fingerprint, "toremi": __version__}
+    made_of = {"annotated": TableReader(annotated, ANNOTATED).fingerprint, "toremi": __version__}
     mixture = Mixture({**origin, **made_of}, annotated, weigher.weights)
     for row in training_rows(annotated, weigher.columns):
         tokens, weight = row["num_tokens"], weigher.weigh(row)

@@ -48,11 +48,11 @@ def write_weights(history: History, which: str, out: Path, workdir: Workdir) -> 
     annotated, mode, made = history.run.annotated(workdir), history.run.topic_mode, WEIGHTS
     if annotated.exists() and not history.run.config.get("tokens"):
         made = EXPORTED_WEIGHTS
-        seen = paint(annotated, SampleTopics(mode, workdir.topics), workdir)
+        seen = paint(annotated, SampleTopics(mode, workdir.topics, annotated), workdir)
         inputs |= {ANNOTATED.name: TableReader(annotated, ANNOTATED).fingerprint, "vectors": seen.space}
         _add_portraits(rows, seen)
     else:
-        why = f"{annotated}: no annotated corpus there" if not annotated.exists() else "trained on --tokens"
+        why = "trained on --tokens" if history.run.config.get("tokens") else f"{annotated}: no annotated corpus there"
         console.note(f"{why}; the weights are told by the topics' names alone")
     provenance = provenance_of(made, "toremi export", {**settings, "topics": mode}, inputs)
     write_table(out, made, pa.Table.from_pylist(list(rows.values()), schema=made.arrow_schema()), provenance)

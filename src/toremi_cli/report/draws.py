@@ -10,7 +10,7 @@ import numpy as np
 
 from toremi_cli.layout import Workdir
 from toremi_cli.report.seed_groups import SeedGroup
-from toremi_cli.sample_topics import SampleTopics
+from toremi_cli.sample_topics import SampleTopics, belong_together
 from toremi_cli.schemas import ANNOTATED, TOPICS, TRAIN
 from toremi_cli.tables import TableReader
 
@@ -84,7 +84,7 @@ def shifts(baseline: Draws | None, own: Draws | None) -> list[Shift]:
 
 
 def with_texts(found: Sequence[Shift], workdir: Workdir, mode: str) -> list[Shift]:
-    """The same with a text each, as far as the annotated corpus is there.
+    """The same with a text each, as far as the annotated corpus is there and of these topics.
 
     Args:
         found: topics.
@@ -96,6 +96,8 @@ def with_texts(found: Sequence[Shift], workdir: Workdir, mode: str) -> list[Shif
     topics = SampleTopics(mode, workdir.topics)
     best: dict[str, tuple[float, str]] = {shift.topic: (-1.0, "") for shift in found}
     reader = TableReader(workdir.annotated, ANNOTATED)
+    if mode == "fine" and not belong_together(reader, workdir.topics):
+        return list(found)
     columns = {"text", *topics.columns, *({"split", "probs"} & set(reader.schema.names))}
     done = 0
     for batch in reader.iter_batches(sorted(columns)):

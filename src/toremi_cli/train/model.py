@@ -12,7 +12,8 @@ from torch import nn
 from toremi_cli.errors import TrainingError, UsageError, reason
 from toremi_cli.lm.streams import derive_seed
 from toremi_cli.runs.checkpoints import has_model, is_in_shards, what_is_wrong
-from toremi_cli.train.config import TrainConfig, model_config_path
+from toremi_cli.train.check_config import model_config_path
+from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.shapes import PRESETS
 
 VOCABULARY_MULTIPLE = 64

@@ -284,12 +284,16 @@ def assemble(
     )
     if sampling is not None:
         sampling.update(run.policy.weights, run.remaining_tokens, run.interval_tokens)
-    elif run.policy.config.normalize and bool((run.policy.weights != 1).any()):
-        by_token = config.loss_average == "token"
-        sizes = run.index.stratum_tokens if by_token else run.index.strata.num_samples
-        run.loss_scale = float(sizes.sum() / (run.index.strata.weights(run.policy.weights.numpy()) @ sizes))
+    elif run.policy.config.normalize:
+        run.loss_scale = _first_scale(run)
     put_in_force(run)
     return run, last
+
+
+def _first_scale(run: Training) -> float:
+    """What brings the mean weight to 1 before anything is measured: over the corpus, by what the loss averages over."""
+    sizes = run.index.stratum_tokens if run.config.loss_average == "token" else run.index.strata.num_samples
+    return float(sizes.sum() / (run.index.strata.weights(run.policy.weights.numpy()) @ sizes))
 
 
 def put_in_force(run: Training) -> None:

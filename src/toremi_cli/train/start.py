@@ -14,7 +14,8 @@ from toremi_cli.layout import Workdir
 from toremi_cli.policy_config import policy_settings
 from toremi_cli.runs.record import FINISHED, read_run
 from toremi_cli.train.accelerate_config import is_first_machine
-from toremi_cli.train.config import TrainConfig, check_config, differences
+from toremi_cli.train.check_config import check_config
+from toremi_cli.train.config import TrainConfig, differences
 from toremi_cli.train.decaying import decay_settings
 from toremi_cli.train.launch import launch
 from toremi_cli.train.machine import check_launched, resolve_devices

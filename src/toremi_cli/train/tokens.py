@@ -23,7 +23,7 @@ from toremi_cli.lm.fingerprint import data_fingerprint
 from toremi_cli.lm.tokenizer import open_tokenizer
 from toremi_cli.provenance import digest
 from toremi_cli.reweight.strata import chunks_of
-from toremi_cli.sample_topics import check_belongs, read_fine_topics
+from toremi_cli.sample_topics import check_together, read_fine_topics
 from toremi_cli.schemas import ANNOTATED, TRAIN
 from toremi_cli.tables import TableReader
 from toremi_cli.train.npy import read_npy
@@ -168,7 +168,7 @@ def open_cache(
         raise TrainingError(f"{annotated}: no such table; run `toremi annotate CORPUS --workdir {workdir}` first")
     reader = TableReader(annotated, ANNOTATED)
     tokenizer = open_tokenizer(tokenizer_folder)
-    check_belongs(reader, workdir / "topics.parquet")
+    check_together(reader, workdir / "topics.parquet")
     topics = read_fine_topics(workdir / "topics.parquet")
     fingerprint = data_fingerprint(reader, tokenizer, topics)
     folder = Workdir(workdir).tokens / fingerprint

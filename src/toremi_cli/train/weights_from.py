@@ -45,7 +45,7 @@ def course_from(config: TrainConfig, topics: list[str]) -> WeightCourse | None:
                 "`toremi export RUN --to weights` writes"
             ) from None
     workdir = Workdir(Path(config.workdir))
-    ours = paint(config.annotated_path, SampleTopics(config.topics, workdir.topics), workdir)
+    ours = paint(config.annotated_path, SampleTopics(config.topics, workdir.topics, config.annotated_path), workdir)
     theirs = _portraits(rows, (reader.record or {}).get("inputs", {}).get("vectors", ""))
     weights = _mapped(ours, theirs, [row["weight"] for row in rows], config.weights_from)
     return weight_course(((0, topic, weights.get(topic, 1.0)) for topic in topics), topics)

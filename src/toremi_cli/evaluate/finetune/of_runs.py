@@ -21,9 +21,7 @@ from toremi_cli.evaluate.texts import EvalResult, choose_checkpoints
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest
 from toremi_cli.runs.checkpoints import Checkpoint
-from toremi_cli.schemas import EVAL
-
-SUITE = "glue"
+from toremi_cli.schemas import EVAL, GLUE
 
 
 def evaluate_glue(config: EvalConfig, settings: FinetuneSettings, workdir: Workdir) -> TaskResult:
@@ -36,9 +34,9 @@ def evaluate_glue(config: EvalConfig, settings: FinetuneSettings, workdir: Workd
     """
     check_config(config)
     tasks = [read_glue(task, config.task_data, config.limit) for task in parse_glue(config.finetune or "")]
-    texts = EvalResult(suite=SUITE)
+    texts = EvalResult(suite=GLUE)
     chosen = choose_checkpoints(config, workdir, texts)
-    result = TaskResult(suite=SUITE, notes=texts.notes)
+    result = TaskResult(suite=GLUE, notes=texts.notes)
     for run, checkpoint in chosen:
         loaded = load(run, checkpoint, workdir, config.device, config.context_length)
         found = []
@@ -50,7 +48,7 @@ def evaluate_glue(config: EvalConfig, settings: FinetuneSettings, workdir: Workd
                 "checkpoint": checkpoint.name,
             }
             rows = [score.row(run.name, checkpoint.name) for score in scores]
-            here = (checkpoint.name, SUITE, conditions_of(**asdict(settings), limit=config.limit))
+            here = (checkpoint.name, GLUE, conditions_of(**asdict(settings), limit=config.limit))
             keep_rows(run, EVAL_FILE, EVAL, here, rows, inputs, sorted(data.evaluations))
             found += scores
         result.scores.append((run.name, checkpoint, found))
@@ -91,5 +89,5 @@ def _run_task(
         counts = (len(examples), sum(map(len, parts[index].ids)), num_bytes)
         for metric in data.task.metrics:
             value = metrics.score(metric, parts[index].labels, [seed[index] for seed in predictions])
-            found.append(TaskScore(name, metric, *value, *counts, suite=SUITE))
+            found.append(TaskScore(name, metric, *value, *counts, suite=GLUE))
     return found

@@ -10,19 +10,19 @@ from toremi_cli.evaluate.models import load
 from toremi_cli.evaluate.results import EVAL_FILE, SCORES_FILE, conditions_of, keep_rows, score_rows
 from toremi_cli.evaluate.tasks.files import parse_tasks, read_items
 from toremi_cli.evaluate.tasks.harness import PREFIX, run_harness
-from toremi_cli.evaluate.tasks.run import SUITE, TaskScore, run_task
+from toremi_cli.evaluate.tasks.run import TaskScore, run_task
 from toremi_cli.evaluate.texts import EvalResult, choose_checkpoints
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import digest
 from toremi_cli.runs.checkpoints import Checkpoint
-from toremi_cli.schemas import EVAL, SCORES
+from toremi_cli.schemas import EVAL, SCORES, TASKS
 
 
 @dataclass
 class TaskResult:
     """All numbers of one `toremi eval --tasks` (or --finetune): of each checkpoint, its scores."""
 
-    suite: str = SUITE
+    suite: str = TASKS
     scores: list[tuple[str, Checkpoint, list[TaskScore]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -50,7 +50,7 @@ def evaluate_tasks(config: EvalConfig, workdir: Workdir) -> TaskResult:
     own = ",".join(part for part in wanted if not part.startswith(PREFIX))
     files = parse_tasks(own, config.task_data) if own or not foreign else []
     tasks = [(task, read_items(task, path, config.limit)) for task, path in files]
-    texts = EvalResult(suite=SUITE)
+    texts = EvalResult(suite=TASKS)
     chosen = choose_checkpoints(config, workdir, texts)
     result = TaskResult(notes=texts.notes)
     for run, checkpoint in chosen:
@@ -65,10 +65,10 @@ def evaluate_tasks(config: EvalConfig, workdir: Workdir) -> TaskResult:
         conditions = conditions_of(
             context_length=loaded.context_length, limit=config.limit, precision=config.recorded_precision
         )
-        here = (checkpoint.name, SUITE, conditions)
+        here = (checkpoint.name, TASKS, conditions)
         keep_rows(run, EVAL_FILE, EVAL, here, rows, inputs, names)
         if done:
-            by_item = [row for _, right in done for row in score_rows(checkpoint.name, SUITE, right)]
+            by_item = [row for _, right in done for row in score_rows(checkpoint.name, TASKS, right)]
             keep_rows(run, SCORES_FILE, SCORES, here, by_item, inputs, [task.name for task, _ in tasks])
         result.scores.append((run.name, checkpoint, scores))
     return result

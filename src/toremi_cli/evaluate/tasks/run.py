@@ -16,8 +16,8 @@ from toremi_cli.evaluate.intervals import intervals
 from toremi_cli.evaluate.models import LoadedModel
 from toremi_cli.evaluate.tasks.items import Item, Task
 from toremi_cli.evaluate.tasks.likelihood import Answer, answer, encode_pairs
+from toremi_cli.schemas import TASKS
 
-SUITE = "tasks"
 BITS_PER_BYTE = "bits_per_byte"
 
 
@@ -32,7 +32,7 @@ class TaskScore:
     num_items: int
     num_tokens: int
     num_bytes: int
-    suite: str = SUITE
+    suite: str = TASKS
 
     def row(self, run: str, checkpoint: str) -> dict[str, Any]:
         """As a row of table `eval`."""
