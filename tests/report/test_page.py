@@ -148,6 +148,15 @@ def add_metrics(run, values):
     write_table(run / "metrics" / f"part-{number:05d}.parquet", METRICS, rows, plan)
 
 
+def test_next_to_nothing_does_not_stretch_the_axis_of_weights(tmp_path):
+    make_recorded_run(tmp_path, "toremi-2", ["a", "b"])
+    history = read_history(Run("toremi-2", tmp_path / "runs" / "toremi-2"))
+    history.topics.weight[:, 0], history.topics.weight[:, 1] = 1e-14, 2.0
+    (group,) = seed_groups([history])
+    low, high = run_data(group, [])["panels"][0]["values"]
+    assert set(low) == {0.002} and set(high) == {2.0}
+
+
 @pytest.mark.parametrize("by", ["labels", "names"])
 def test_the_map_shows_what_the_run_weighs(tmp_path, by):
     """Labelled topics, too, where the run weighs topics by name."""

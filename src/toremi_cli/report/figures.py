@@ -166,6 +166,7 @@ def _draw_lines(axes: Axes, group: SeedGroup, quantity: str, colours: dict[str, 
                 _draw_band(axes, courses.steps[seen], lows[seen, index], highs[seen, index], colour)
     if quantity == "weight" and courses.is_wide:  # updates multiply: 0.5 is as far from 1 as 2
         axes.set_yscale("log", subs=(1, 2, 5))
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], courses.least_shown))
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(compact)
         axes.yaxis.set_minor_locator(NullLocator())

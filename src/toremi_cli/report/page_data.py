@@ -44,7 +44,8 @@ def run_data(group: SeedGroup, chosen: Sequence[str]) -> dict[str, Any]:
     courses = group.topics
     assert courses is not None
     kept = thinned(len(courses.steps))
-    panels = [("weight", courses.weight, courses.is_wide), ("loss, nats a token", courses.loss, False)]
+    weight = np.maximum(courses.weight, courses.least_shown) if courses.is_wide else courses.weight
+    panels = [("weight", weight, courses.is_wide), ("loss, nats a token", courses.loss, False)]
     panels += [(name.replace("_", " "), values, False) for name, values in courses.extra.items()]
     return {
         "name": group.title,

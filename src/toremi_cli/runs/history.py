@@ -61,6 +61,11 @@ class TopicCourses:
         return low > 0 and high / low >= 3
 
     @property
+    def least_shown(self) -> float:
+        """Where a logarithmic axis begins: a thousandth of the highest weight, since 1e-14 is drawn as 0.01 is."""
+        return float(np.nanmax(self.weight)) / 1000
+
+    @property
     def is_constant(self) -> bool:
         """Whether no weight ever left its first value."""
         return bool(np.nanmax(self.weight) == np.nanmin(self.weight)) if self.weight.size else True
