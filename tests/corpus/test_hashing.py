@@ -68,6 +68,28 @@ def test_stratified_sample_is_fair_and_bounded():
     assert draw(items, 5000).total == 1010
 
 
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 4)), max_size=400), st.integers(1, 30))
+def test_stratified_sample_turns_out_of_the_fullest_source(offers, budget):
+    sample, kept = StratifiedSample(budget), []
+    for number, (source, key, cost) in enumerate(offers):
+        if sample.wants(source, key):
+            kept.append((source, key, -number, cost))
+        sample.add(source, key, cost, (source, key, -number, cost))
+        while sum(item[3] for item in kept) > budget and len(kept) > 1:
+            costs = {name: sum(item[3] for item in kept if item[0] == name) for name, *_ in kept}
+            fullest = max(costs, key=lambda name: (costs[name], name))
+            kept.remove(max(item for item in kept if item[0] == fullest))
+        assert sorted(sample.items()) == sorted(kept)
+
+
+def test_stratified_sample_of_many_sources_stays_small():
+    sample = StratifiedSample(20_000)
+    for number in range(60_000):
+        sample.add(f"source {number}", number, 1, number)
+    assert sample.total == len(sample.items()) == 20_000
+    assert len(sample._fullest) <= 2 * 20_000 + 101
+
+
 def test_stratified_sample_keeps_one_item_larger_than_the_budget():
     sample = StratifiedSample(10)
     sample.add("a", 1, 50, "huge")

@@ -204,8 +204,18 @@ def test_nothing_there(tmp_path):
     with pytest.raises(CorpusError, match=r"no readable file \(found 1 × .pdf, 1 × named _…, or in a folder"):
         read(tmp_path)
     (tmp_path / "link.txt").symlink_to(tmp_path / "gone")
-    with pytest.raises(CorpusError, match=r"link.txt: No such file"):
+    with pytest.raises(CorpusError, match=r"link.txt: No such file or directory \(--on-error skip passes"):
         read(tmp_path)
+
+
+def test_a_link_to_nothing_can_be_skipped(tmp_path):
+    put(tmp_path / "a.txt", b"a text")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "gone")
+    (tmp_path / "no data").symlink_to(tmp_path / "gone")
+    report = ReadReport()
+    documents = Corpus(str(tmp_path), CorpusConfig(on_error="skip")).documents(report)
+    assert [document.text for document in documents] == ["a text"]
+    assert report.num_skipped == 1
 
 
 @pytest.mark.parametrize(

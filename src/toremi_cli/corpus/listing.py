@@ -307,7 +307,7 @@ def _corpus_files(candidates: Sequence[_Candidate], base: str, protocol: str) ->
     for c in candidates:
         stamp = next((str(c.info[key]) for key in STAMPS if c.info.get(key) is not None), "")
         path, name, source = _readable(c.path), _readable(c.name), _readable(sources[c.name])
-        problem = "" if name == c.name else "its name is not UTF-8; rename it, e.g. with convmv"
+        problem = "its name is not UTF-8; rename it, e.g. with convmv" if name != c.name else c.info.get("problem", "")
         beside_code = c.holds_rows and c.group in trees
         files.append(
             CorpusFile(path, name, c.kind, c.compression, c.size, stamp, protocol + path, source, beside_code, problem)

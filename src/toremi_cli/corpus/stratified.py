@@ -8,6 +8,15 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
+class _Last(str):
+    """A name that sorts before those that sort before it."""
+
+    __slots__ = ()
+
+    def __lt__(self, other: str) -> bool:
+        return str.__gt__(self, other)
+
+
 class StratifiedSample(Generic[T]):
     """Keeps items of at most `budget` in all, each source as much as every other as far as it has it.
 
@@ -21,6 +30,8 @@ class StratifiedSample(Generic[T]):
         self._heaps: dict[str, list[tuple[int, int, int, T]]] = {}
         self._costs: dict[str, int] = {}
         self._ceiling: dict[str, int] = {}
+        self._fullest: list[tuple[int, _Last]] = []
+        """Each source under minus its cost, and under costs it had before."""
         self._num_seen = self._num_kept = 0
         self.total = 0
 
@@ -36,9 +47,10 @@ class StratifiedSample(Generic[T]):
         self._num_kept += 1
         heapq.heappush(self._heaps.setdefault(source, []), (-key, self._num_seen, cost, item))
         self._costs[source] = self._costs.get(source, 0) + cost
+        self._rank(source)
         self.total += cost
         while self.total > self.budget and self._num_kept > 1:
-            self._drop_from(max(self._costs, key=lambda name: (self._costs[name], name)))
+            self._drop_from(self._pop_fullest())
 
     def items(self) -> list[T]:
         """What was kept, source by source in the order of their names, by key within."""
@@ -50,5 +62,21 @@ class StratifiedSample(Generic[T]):
         self._costs[source] -= cost
         self._num_kept -= 1
         self.total -= cost
-        if not self._heaps[source]:
+        if self._heaps[source]:
+            self._rank(source)
+        else:
             del self._heaps[source], self._costs[source]
+
+    def _rank(self, source: str) -> None:
+        if len(self._fullest) > 2 * len(self._costs) + 100:
+            self._fullest = [(-cost, _Last(name)) for name, cost in self._costs.items()]
+            heapq.heapify(self._fullest)
+        else:
+            heapq.heappush(self._fullest, (-self._costs[source], _Last(source)))
+
+    def _pop_fullest(self) -> str:
+        """The source of most cost, of several the last by name."""
+        while True:
+            negative_cost, source = heapq.heappop(self._fullest)
+            if self._costs.get(source) == -negative_cost:
+                return source

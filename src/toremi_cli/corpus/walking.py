@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from toremi_cli import remote
-from toremi_cli.corpus.names import split_name
 from toremi_cli.errors import CorpusError
 from toremi_cli.layout import Workdir
 from toremi_cli.remote import is_local
@@ -98,10 +97,8 @@ def _entry(path: str, name: str) -> Entry:
         return path, {"size": 0, "type": "file"}
     try:
         status = os.stat(path)  # noqa: PTH116 - millions of files
-    except OSError:
-        if split_name(name)[1]:
-            raise
-        return path, {"size": 0, "type": "file"}
+    except OSError as problem:
+        return path, {"size": 0, "type": "file", "problem": problem.strerror}
     kind = "file" if stat.S_ISREG(status.st_mode) else NOT_A_FILE
     return path, {"size": status.st_size, "mtime": status.st_mtime_ns, "type": kind}
 
