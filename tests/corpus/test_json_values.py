@@ -17,6 +17,7 @@ WRITTEN = {
     "indented objects": "\n".join(json.dumps(row, indent=2) for row in ROWS),
     "objects on one line": " ".join(map(json.dumps, ROWS)),
     "lines that end in CR": "\r".join(map(json.dumps, ROWS)),
+    "array after a mark of UTF-8 and space": "\ufeff\n \t" + json.dumps(ROWS, ensure_ascii=False),
     "lines after blank ones": "\ufeff\n\n" + "\n".join(map(json.dumps, ROWS)),
 }
 
@@ -58,3 +59,18 @@ def test_a_broken_value_does_not_cost_the_memory_of_the_file(tmp_path):
         list(json_values.json_rows(file, "a.json", Wanted((), ())))
     assert os.lseek(opened, 0, os.SEEK_CUR) < 2 * json_values.CHUNK_CHARS, "the rest is not read"
     os.close(opened)
+
+
+def test_an_array_on_one_line_is_not_read_whole(tmp_path):
+    path = put(tmp_path / "a.json", json.dumps([{"text": "a"}] * 200_000).encode())
+    opened = os.open(path, os.O_RDONLY)
+    with os.fdopen(os.dup(opened), "rb") as file:
+        assert next(json_values.json_rows(file, "a.json", Wanted((), ()))) == (1, {"text": "a"})
+    assert os.lseek(opened, 0, os.SEEK_CUR) < 2 * json_values.CHUNK_CHARS
+    os.close(opened)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b" \n\t ", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
+def test_a_file_of_nothing_but_space_has_no_rows(tmp_path, data):
+    with put(tmp_path / "a.json", data).open("rb") as file:
+        assert list(json_values.json_rows(file, "a.json", Wanted((), ()))) == []

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import IO, Any
 
-from toremi_cli.corpus.json_values import json_row
+from toremi_cli.corpus.json_values import begin, json_row
 from toremi_cli.corpus.listing import CorpusFile
 from toremi_cli.corpus.rows import BadRow
 
@@ -37,8 +37,8 @@ def cut_file(filesystem: Any, file: CorpusFile, size: int) -> list[CorpusFile]:
 
 def _holds_lines(stream: IO[bytes]) -> bool:
     """Whether the first line that isn't empty is an object."""
-    first = next((line for line in stream if line.strip()), b"")
-    return not isinstance(json_row(first), BadRow)
+    begun = begin(stream)[1]
+    return begun.endswith(b"{") and not isinstance(json_row(begun + stream.readline()), BadRow)
 
 
 def _begins(stream: IO[bytes], size: int) -> Iterator[tuple[int, int]]:

@@ -24,18 +24,34 @@ def json_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
     Raises:
         CorpusError: what isn't one object a line is no valid JSON at some place.
     """
-    is_first = True
-    for number, line in enumerate(file, 1):
-        if number == 1:
-            line = line.removeprefix(BOM)
-        if not line.strip():
-            continue
-        row = json_row(line)
-        if is_first and (line.lstrip().startswith(b"[") or (isinstance(row, BadRow) and _goes_on(line))):
-            yield from _values(line, file, name, number)
-            return
-        is_first = False
-        yield number, row
+    number, begun = begin(file)
+    if begun.endswith(b"["):  # it may all stand on one line
+        yield from _values(begun, file, name, number)
+        return
+    if not begun:
+        return
+    first = begun + file.readline()
+    row = json_row(first)
+    if isinstance(row, BadRow) and _goes_on(first):
+        yield from _values(first, file, name, number)
+        return
+    yield number, row
+    yield from ((later, json_row(line)) for later, line in enumerate(file, number + 1) if line.strip())
+
+
+def begin(file: IO[bytes]) -> tuple[int, bytes]:
+    """Read a file up to its first sign; the number of that line, and the line as far as read, empty if there is none."""
+    number, read = 1, file.read(1)
+    if read == BOM[:1]:
+        read = (read + file.read(len(BOM) - 1)).removeprefix(BOM) or file.read(1)
+    while read.isspace():
+        if read.endswith(b"\n"):
+            number, read = number + 1, b""
+        sign = file.read(1)
+        if not sign:
+            return number, b""
+        read += sign
+    return number, read
 
 
 def json_lines(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
