@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -219,6 +220,15 @@ class TableReader:
         schema = pa.schema([self.schema.field(name) for name in names])
         batches = [batch.select(names).cast(schema) for batch in self.iter_batches(names)]
         return pa.Table.from_batches(batches, schema=schema)
+
+
+@lru_cache(maxsize=4)
+def opened_once(path: Path, table: Table, plan: str) -> TableReader:
+    """A table for work on one shard after another: it looks at the footer of each, so a process opens it once.
+
+    `plan` changes when the table does: the fingerprint of what is made of it.
+    """
+    return TableReader(path, table)
 
 
 def list_shards(path: Path, table: Table) -> list[Path]:

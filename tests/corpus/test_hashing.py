@@ -68,7 +68,9 @@ def test_stratified_sample_is_fair_and_bounded():
     assert draw(items, 5000).total == 1010
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 4)), max_size=400), st.integers(1, 30))
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 4)), max_size=400), st.integers(1, 30)
+)
 def test_stratified_sample_turns_out_of_the_fullest_source(offers, budget):
     sample, kept = StratifiedSample(budget), []
     for number, (source, key, cost) in enumerate(offers):

@@ -7,12 +7,13 @@ import pytest
 
 from tests.shell import toremi
 from tests.topics.planted import planted_texts, planted_vectors, write_planted, write_tables
+from toremi_cli import tables
 from toremi_cli.corpus.tokenizer import save_tokenizer, train_tokenizer
 from toremi_cli.errors import TableError, UsageError
 from toremi_cli.layout import Workdir
 from toremi_cli.provenance import provenance_of
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, END_OF_TEXT, NO_TOPIC, SAMPLES, TOPICS
-from toremi_cli.tables import MANIFEST, TableReader, read_manifest
+from toremi_cli.tables import MANIFEST, TableReader, open_shard, read_manifest
 from toremi_cli.topics import cluster
 from toremi_cli.topics.cluster import assign_shard, build_clusters, sample_to_fit
 from toremi_cli.topics.config import ClusterConfig
@@ -171,6 +172,19 @@ def test_shards_done_in_any_order_give_the_same_values(method, tmp_path):
     for number in (2, 0, 1):
         assign_shard(workdir, provenance, 0.0, number)
     assert sorted(workdir.clusters.glob("*.parquet")) == shards and values(workdir).equals(whole)
+
+
+def test_each_footer_is_read_once_for_all_shards(tmp_path, monkeypatch):
+    workdir = write_planted(tmp_path)
+    build_clusters(workdir, ClusterConfig(num_topics=3, workers=1))
+    record = read_manifest(workdir.clusters)
+    another = provenance_of(CLUSTERS, record["command"], record["config"], {"another": "plan"})
+    opened = []
+    monkeypatch.setattr(tables, "open_shard", lambda path, table: opened.append(path) or open_shard(path, table))
+    for number in range(3):
+        assign_shard(workdir, another, 0.0, number)
+    shards = [*workdir.samples.glob("*.parquet"), *workdir.embeddings.glob("*.parquet")]
+    assert sorted(opened) == sorted(2 * shards), "once for its footer, once for its rows"
 
 
 def test_samples_below_the_least_agreement_get_no_topic(fused, tmp_path):

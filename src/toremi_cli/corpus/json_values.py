@@ -40,7 +40,7 @@ def json_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
 
 
 def begin(file: IO[bytes]) -> tuple[int, bytes]:
-    """Read a file up to its first sign; the number of that line, and the line as far as read, empty if there is none."""
+    """Read up to the first sign; the number of its line, and the line so far, empty if there is none."""
     number, read = 1, file.read(1)
     if read == BOM[:1]:
         read = (read + file.read(len(BOM) - 1)).removeprefix(BOM) or file.read(1)

@@ -19,7 +19,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import ANNOTATED, CLUSTERS, NO_TOPIC, SAMPLES, TOPICS, Table
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import TableReader, read_manifest
+from toremi_cli.tables import TableReader, opened_once, read_manifest
 from toremi_cli.topics.config import AnnotateConfig
 from toremi_cli.topics.joining import BATCH_ROWS, rebatched
 from toremi_cli.topics.keywords import new_topic_name
@@ -77,7 +77,8 @@ def build_annotated(
 
 def label_shard(workdir: Workdir, provenance: Provenance, labels_of_topic: pa.Array, shard: int) -> None:
     """Write shard `shard` of `annotated`; runs in a process of its own or not."""
-    samples, clusters = TableReader(workdir.samples, SAMPLES), TableReader(workdir.clusters, CLUSTERS)
+    samples = opened_once(workdir.samples, SAMPLES, provenance.fingerprint)
+    clusters = opened_once(workdir.clusters, CLUSTERS, provenance.fingerprint)
     with StageFolder(workdir.annotated, annotated_with(clusters), provenance).writer(shard) as writer:
         for rows in _joined(samples, clusters, shard, labels_of_topic):
             writer.write(rows)

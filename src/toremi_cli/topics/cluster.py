@@ -25,7 +25,7 @@ from toremi_cli.lm.tokenizer import TextTokenizer, load_tokenizer
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import CLUSTERS, EMBEDDINGS, NO_TOPIC, SAMPLES, TRAIN
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import TableReader, read_manifest
+from toremi_cli.tables import TableReader, opened_once, read_manifest
 from toremi_cli.topics.config import ClusterConfig
 from toremi_cli.topics.fit import fit_model
 from toremi_cli.topics.joining import BATCH_ROWS, joined_batches
@@ -159,7 +159,8 @@ def assign_shard(workdir: Workdir, provenance: Provenance, min_agreement: float,
     """Write shard `shard` of `clusters`; runs in a process of its own or not."""
     model = load_model(workdir.clusters / MODEL_FOLDER)
     tokenizer = load_tokenizer(workdir.tokenizer) if model.view is not None else None
-    samples, embeddings = TableReader(workdir.samples, SAMPLES), TableReader(workdir.embeddings, EMBEDDINGS)
+    samples = opened_once(workdir.samples, SAMPLES, provenance.fingerprint)
+    embeddings = opened_once(workdir.embeddings, EMBEDDINGS, provenance.fingerprint)
     table = CLUSTERS.with_optional(*CLUSTERS.optional_names) if tokenizer is not None else CLUSTERS
     folder = StageFolder(workdir.clusters, table, provenance)
     batch_rows = max(1, min(BATCH_ROWS, BATCH_PROBS // model.num_pieces))

@@ -17,7 +17,7 @@ from toremi_cli.layout import Workdir
 from toremi_cli.provenance import Provenance, digest, provenance_of
 from toremi_cli.schemas import EMBEDDINGS, SAMPLES, TRAIN
 from toremi_cli.stage import StageFolder
-from toremi_cli.tables import TableReader
+from toremi_cli.tables import TableReader, opened_once
 from toremi_cli.topics.config import EmbedConfig
 from toremi_cli.topics.vectors import load_backend, make_backend, method_version, save_backend
 from toremi_cli.topics.vectors.base import VectorBackend
@@ -57,7 +57,7 @@ def build_embeddings(workdir: Workdir, config: EmbedConfig) -> dict[str, Any]:
 def encode_shard(workdir: Workdir, provenance: Provenance, shard: int) -> None:
     """Write shard `shard` of `embeddings`; runs in a process of its own or not."""
     backend = _loaded_backend(workdir.embeddings / MODEL, provenance.fingerprint)
-    samples = TableReader(workdir.samples, SAMPLES)
+    samples = opened_once(workdir.samples, SAMPLES, provenance.fingerprint)
     stage = StageFolder(workdir.embeddings, EMBEDDINGS, provenance)
     with stage.writer(shard, backend.dim) as writer:
         for batch in samples.iter_batches(["sample_id", "text"], BATCH_ROWS, shards=[shard]):

@@ -24,7 +24,7 @@ from toremi_cli.files import atomic_folder, read_json, write_json
 from toremi_cli.lm.tokenizer import TokenizerFolder, copy_tokenizer, open_tokenizer
 from toremi_cli.sample_topics import FineTopics, topic_name
 from toremi_cli.schemas import ANNOTATED, NO_TOPIC, TRAIN, VALIDATION
-from toremi_cli.tables import TableReader
+from toremi_cli.tables import TableReader, opened_once
 from toremi_cli.train.npy import NpyAppender, read_npy
 
 BATCH_ROWS = 1024
@@ -114,15 +114,10 @@ class ShardWriter:
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the other cores have shards of their own
         with atomic_folder(part_of(self.parts, shard)) as temporary:
             writer = PartWriter(temporary, _tokenizer(self.tokenizer, self.fingerprint))
-            for batch in _reader(self.annotated, self.fingerprint).iter_batches(COLUMNS, BATCH_ROWS, shards=[shard]):
+            reader = opened_once(self.annotated, ANNOTATED, self.fingerprint)
+            for batch in reader.iter_batches(COLUMNS, BATCH_ROWS, shards=[shard]):
                 writer.add(batch)
             write_json(temporary / "meta.json", writer.close())
-
-
-@lru_cache(maxsize=1)
-def _reader(annotated: Path, fingerprint: str) -> TableReader:
-    """Opened once for all shards of a cache: it looks at the footer of each."""
-    return TableReader(annotated, ANNOTATED)
 
 
 @lru_cache(maxsize=1)
