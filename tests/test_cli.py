@@ -1,8 +1,11 @@
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 
@@ -65,6 +68,15 @@ def test_inspect_shows_kind_provenance_and_rows(tmp_path):
         assert part in process.stdout
     assert max(len(line) for line in process.stdout.splitlines()) <= 80
     assert "d2#0" not in process.stdout
+
+
+def test_inspect_of_a_table_of_text_alone_says_what_is_filled_in(tmp_path):
+    pq.write_table(pa.table({"text": ["a b"], "url": ["u"]}), tmp_path / "t.parquet")
+    described = json.loads(toremi("inspect", tmp_path / "t.parquet", "--json").stdout)
+    assert (described["table"], described["num_rows"]) == ("annotated", 1)
+    meaning = {column["name"]: column["meaning"] for column in described["columns"]}
+    assert not meaning["text"].endswith("filled in") and meaning["url"] == "(not part of the contract)"
+    assert meaning["split"].endswith("; not there, filled in")
 
 
 def test_inspect_errors_are_one_line(tmp_path):

@@ -87,9 +87,11 @@ def test_the_readme_says_what_rivals_and_the_bound_save_with_junk(runs):
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     bound = saved(select(runs, "without-junk", "small", JUNK))
     assert f"dropping all of it by its label: {bound}" in text
-    assert "DoReMi, ADO, ODM, `temperature` and equal shares save nothing there" in text
-    for policy in ("doremi", "ado", "odm", "odm every step", "temperature", "stratified"):
-        assert saved(select(runs, policy, "small", JUNK)) in {"never", "never (never to 0%)"}
+    assert "There ADO, ODM, `temperature` and equal shares save nothing, DoReMi 1% in one run of four." in text
+    for policy in ("ado", "odm", "odm every step", "temperature", "stratified"):
+        for rate in ("uniform's", "searched"):
+            assert {run["saved"] for run in select(runs, policy, "small", JUNK, rate)} <= {"nan"}
+    assert sorted(run["saved"] for run in select(runs, "doremi", "small", JUNK)) == ["0.01", "nan", "nan", "nan"]
 
 
 def test_the_readme_says_what_the_largest_model_saves(runs):

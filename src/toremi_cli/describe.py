@@ -32,7 +32,8 @@ def describe_table(path: Path, num_rows: int) -> dict[str, Any]:
             "name": field.name,
             "type": str(field.type),
             "unit": known[field.name].unit if field.name in known else "",
-            "meaning": known[field.name].meaning if field.name in known else "(not part of the contract)",
+            "meaning": (known[field.name].meaning if field.name in known else "(not part of the contract)")
+            + ("; not there, filled in" if field.name in reader.absent else ""),
         }
         for field in reader.schema
     ]
@@ -62,7 +63,7 @@ def _tables_within(path: Path) -> list[str]:
 
 
 def _kind_of(path: Path) -> Table:
-    """The kind named in the file's provenance, else the kind with the most columns that are all there."""
+    """The kind named in the file's provenance, else that with the most columns, all of which or enough are there."""
     shards = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     if inner := _tables_within(path):
         shown = some(inner, MOST_SHOWN)
@@ -80,7 +81,9 @@ def _kind_of(path: Path) -> Table:
     record = read_record(schema.metadata)
     if record and record.get("table") in TABLES:
         return TABLES[record["table"]]
-    fitting = [table for table in TABLES.values() if set(table.column_names) <= set(schema.names)]
+    there = set(schema.names)
+    fitting = [table for table in TABLES.values() if there.issuperset(table.column_names)]
+    fitting = fitting or [table for table in TABLES.values() if table.enough and there.issuperset(table.enough)]
     if not fitting:
         raise TableError(
             f"{path}: columns {', '.join(schema.names)} fit no table of toremi; expected one of {', '.join(TABLES)}"

@@ -20,7 +20,6 @@ class JsonlShards(AbstractContextManager["JsonlShards"]):
         self._folder, self._shard_bytes = folder, shard_bytes
         self._num_shards = self._num_bytes = 0
         self._file: Any = None
-        self.num_documents = 0
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Append one object."""
@@ -28,7 +27,6 @@ class JsonlShards(AbstractContextManager["JsonlShards"]):
             self._open()
         line = json.dumps(document, ensure_ascii=False).encode() + b"\n"
         self._file.write(line)
-        self.num_documents += 1
         self._num_bytes += len(line)
         if self._num_bytes >= self._shard_bytes:
             self._close()

@@ -56,13 +56,6 @@ class IntervalStats:
     drawn_weights: Tensor | None = None
     """(num_topics,) float64: the weights that adaptive sampling drew the interval by, floor and cap included: rate over
     natural rate; None: the policy's own, or they acted on the loss."""
-    num_segments: Tensor | None = None
-    """(num_topics,) int64: parts of samples that carry the topic; None: each sample was seen whole."""
-
-    @property
-    def num_observations(self) -> Tensor:
-        """(num_topics,) int64: losses behind the topic's mean."""
-        return self.num_samples if self.num_segments is None else self.num_segments
 
     @property
     def seen(self) -> Tensor:
@@ -99,9 +92,9 @@ class IntervalStats:
         return float(share.sum()) + unlabelled, float((share * weights).sum()) + unlabelled
 
 
-_LOSS, _MASS, _COUNT, _SHARE, _TOKENS, _NATS, _BYTES, _SENSITIVITY, _TOKEN_SHARE, _BEGINS = range(10)
-_SHUFFLED, _WORD_GAIN, _WORDS = range(10, 13)
-NUM_COLUMNS = 13
+_LOSS, _MASS, _SHARE, _TOKENS, _NATS, _BYTES, _SENSITIVITY, _TOKEN_SHARE, _BEGINS = range(9)
+_SHUFFLED, _WORD_GAIN, _WORDS = range(9, 12)
+NUM_COLUMNS = 12
 
 
 class TopicStatistics:
@@ -166,19 +159,16 @@ class TopicStatistics:
         total_prob = zeros.index_add(0, pair_sample, prob)
         at_least_tiny = total_prob.clamp_min(torch.finfo(torch.float64).tiny)
         split, token_split = mass / at_least_tiny, tokens / at_least_tiny
-        counts = torch.ones_like(mass)
-        begins = counts if sample_begins is None else sample_begins.double()
-        columns = (loss, mass, counts, split, tokens, nats, bytes_, sensitivity, token_split, begins, *context)
-        # (S, NUM_COLUMNS); counts must not be scaled by the probability, so they are put in below.
+        begins = torch.ones_like(mass) if sample_begins is None else sample_begins.double()
+        columns = (loss, mass, split, tokens, nats, bytes_, sensitivity, token_split, begins, *context)
+        # (S, NUM_COLUMNS); what counts samples must not be scaled by the probability, so it is put in below.
         segments = torch.stack(columns, dim=1)
         pairs = segments[pair_sample] * prob.unsqueeze(1)
-        pairs[:, _COUNT] = (prob > 0).double()
-        pairs[:, _BEGINS] = begins[pair_sample] * pairs[:, _COUNT]
+        pairs[:, _BEGINS] = begins[pair_sample] * (prob > 0).double()
         self.buffer.index_add_(0, pair_topic, pairs)
         without_topic = (total_prob <= 0).double()
         # 0 * nan would spread a bad loss of a labelled sample to this row, which only counts anyway.
         self.buffer[self.num_topics, _MASS] += (mass * without_topic).sum()
-        self.buffer[self.num_topics, _COUNT] += without_topic.sum()
         self.buffer[self.num_topics, _TOKENS] += (tokens * without_topic).sum()
 
     def read(self, step: int) -> IntervalStats:
@@ -197,7 +187,6 @@ class TopicStatistics:
             step=step,
             loss=topics[:, _LOSS] / mass,
             num_samples=torch.where(seen, topics[:, _BEGINS].clamp_min(1), 0.0).round().long(),
-            num_segments=torch.where(seen, topics[:, _COUNT], 0.0).round().long(),
             loss_per_byte=topics[:, _NATS] / topics[:, _BYTES],
             token_loss=topics[:, _NATS] / topics[:, _TOKENS],
             shuffled_loss=topics[:, _SHUFFLED] / topics[:, _TOKENS] if self._has_context else None,

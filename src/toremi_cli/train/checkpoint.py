@@ -27,7 +27,7 @@ from toremi_cli.train.shards import Part, Shards, write_shard
 STATE = "trainer_state.json"
 MODEL, OPTIMIZER, ACCUMULATORS = "model/", "optimizer/", "accumulators/"
 """How the names of a shard's tensors begin."""
-STATE_VERSION = 11
+STATE_VERSION = 12
 """Of what `trainer_state.json` holds and of what a run does with it."""
 WRAPPERS = frozenset({"_checkpoint_wrapped_module", "_orig_mod"})
 """Parts of names that activation checkpointing and torch.compile add."""
