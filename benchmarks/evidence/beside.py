@@ -35,7 +35,7 @@ def write_beside(results: list[Result], path: Path, preset: Preset, annotation: 
 
     Rows of several grids may be put into one file: they say their model and what their annotation is called.
     """
-    head = {"annotation": annotation, "model": preset.model}
+    head = {"annotation": annotation, "model": preset.model_name}
     baseline = baseline_label([result.cell.label for result in results])
     base = {(r.cell.arm, r.cell.seed): r for r in results if r.cell.label == baseline}
     pairs = ((r, base.get((r.cell.arm, r.cell.seed))) for r in results if r.cell.label != baseline)
@@ -130,6 +130,6 @@ def _called(policy: str) -> str:
 
 if __name__ == "__main__":
     size = PRESETS["small"]
-    small = (size.model, str(size.num_tokens))
+    small = (size.model_name, str(size.num_tokens))
     runs = [run for run in read_runs(Path(sys.argv[1])) if (run["model"], run["tokens"]) == small]
     write_image(draw(runs), Path(sys.argv[2]), Path(sys.argv[2]).suffix[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 POLICIES = (
     "uniform", "stratified", "toremi", "toremi-2", "temperature", "toremi-1",
@@ -77,7 +78,7 @@ class Preset:
     """Size of the runs."""
 
     model: str
-    """A shape of `--model`."""
+    """A shape of `--model`, or the path of a transformers config."""
     context_length: int
     steps: int
     batch_size: int
@@ -102,6 +103,11 @@ class Preset:
     """For every run."""
     eval_flags: tuple[str, ...] = ()
     """For measuring every run."""
+
+    @property
+    def model_name(self) -> str:
+        """What tables call the model."""
+        return Path(self.model).stem
 
     @property
     def num_tokens(self) -> int:
@@ -193,6 +199,15 @@ PRESETS = {
     "medium": _MEDIUM,
     # 25M parameters: an hour.
     "large": replace(_MEDIUM, model="30m", learning_rate=2e-3, flags=(*_MEDIUM.flags, "--compile")),
+    # 15M parameters (proxies below that rank data poorly: Olmix) and twice the tokens of "large": an hour and a quarter.
+    "large-long": replace(
+        _MEDIUM,
+        model=str(Path(__file__).with_name("15m.json")),
+        steps=1000,
+        interval=12,
+        learning_rate=2e-3,
+        flags=(*_MEDIUM.flags, "--compile"),
+    ),
     # 24 runs and as many to choose rates: 25 minutes, if a GPU trains this model at a million tokens a second and a
     # process takes 10 seconds to start. Arithmetic: none has been at hand.
     "gpu": replace(

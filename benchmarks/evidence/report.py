@@ -40,7 +40,7 @@ def write_report(name: str, preset: Preset, results: list[Result], out: Path, pa
     head = HEAD.format(
         name=name,
         date=date.today(),
-        model=preset.model,
+        model=preset.model_name,
         tokens=f"{preset.num_tokens / 1e6:.1f}M",
         interval=preset.interval,
     )

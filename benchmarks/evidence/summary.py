@@ -85,7 +85,7 @@ def with_tables(text: str, runs: Sequence[Run]) -> str:
 def select(runs: Sequence[Run], policy: str, preset: str, arm: Arm, rate: str = "uniform's") -> list[Run]:
     """The runs of a policy: those at the learning rate of `uniform`, or at the one `searched` for it on validation."""
     size = PRESETS[preset]
-    wanted = {"policy": policy, "model": size.model, "tokens": str(size.num_tokens), "arm": arm.name}
+    wanted = {"policy": policy, "model": size.model_name, "tokens": str(size.num_tokens), "arm": arm.name}
     own = [run for run in runs if wanted.items() <= run.items()]
     if rate == "searched":
         return [run for run in own if run["rate"] == "searched"]
