@@ -206,7 +206,7 @@ PRESETS = {
         steps=1000,
         interval=12,
         learning_rate=2e-3,
-        flags=(*_MEDIUM.flags, "--compile"),
+        flags=(*_MEDIUM.flags, "--compile", "--optimizer", "muon"),
     ),
     # 24 runs and as many to choose rates: 25 minutes, if a GPU trains this model at a million tokens a second and a
     # process takes 10 seconds to start. Arithmetic: none has been at hand.
