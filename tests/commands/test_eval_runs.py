@@ -14,6 +14,7 @@ from tests.evaluate.workdirs import make_workdir as build_workdir
 from tests.realtext import news_articles
 from tests.shell import assert_one_line_error, toremi
 from toremi_cli.cli import app
+from toremi_cli.lm.bf16 import warn_of_slow_bf16
 from toremi_cli.schemas import EVAL
 
 
@@ -168,7 +169,9 @@ def test_two_processes_that_share_the_text_measure_what_one_does(own_workdir):
 
 def test_precision_is_recorded_unless_it_is_strict(own_workdir):
     strict, _ = run_json("plain", "-w", own_workdir, "--device", "cpu")
-    short, _ = run_json("plain", "-w", own_workdir, "--device", "cpu", "--precision", "bf16")
+    warn_of_slow_bf16.cache_clear()
+    short, told = run_json("plain", "-w", own_workdir, "--device", "cpu", "--precision", "bf16")
+    assert ("cannot multiply bf16" in told) is not torch.ops.mkldnn._is_mkldnn_bf16_supported()
     losses = [[row["loss"] for row in result["results"]] for result in (strict, short)]
     assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=1e-2)
     rows = pq.read_table(own_workdir / "runs" / "plain" / "eval.parquet").to_pylist()

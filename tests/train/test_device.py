@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from toremi_cli.errors import UsageError
+from toremi_cli.lm.bf16 import warn_of_slow_bf16
 from toremi_cli.reweight import sums_device
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.device import gpu_memory, make_accelerator, uses_bf16
@@ -37,6 +38,16 @@ def test_auto_takes_bf16_only_from_gpus_that_compute_in_it(gpu, major, expected)
 
 def test_a_cpu_computes_in_bf16_only_where_asked_to():
     assert [uses_bf16(precision, use_cpu=True) for precision in ("auto", "fp32", "bf16")] == [False, False, True]
+
+
+@pytest.mark.parametrize(("supported", "place", "count"), [(False, "cpu", 1), (True, "cpu", 0), (False, "meta", 0)])
+def test_a_cpu_that_cannot_multiply_bf16_is_told_of_once(monkeypatch, capsys, supported, place, count):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    warn_of_slow_bf16.cache_clear()
+    for _ in range(2):
+        warn_of_slow_bf16(torch.device(place))
+    assert capsys.readouterr().err.count("this CPU cannot multiply bf16; fp32 takes a fraction of the time") == count
+    warn_of_slow_bf16.cache_clear()
 
 
 def test_tf32_is_for_gpus(tmp_path):

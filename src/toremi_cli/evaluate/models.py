@@ -13,6 +13,7 @@ import torch
 
 from toremi_cli.errors import TrainingError, UsageError, reason
 from toremi_cli.layout import Workdir
+from toremi_cli.lm.bf16 import warn_of_slow_bf16
 from toremi_cli.lm.memory import reuse_freed_memory
 from toremi_cli.lm.tokenizer import TextTokenizer, open_tokenizer
 from toremi_cli.runs.checkpoints import Checkpoint
@@ -86,6 +87,8 @@ def _check_precision(precision: str, place: torch.device) -> None:
         raise UsageError("--precision tf32: GPUs alone have it; use fp32")
     if precision == "bf16" and place.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UsageError("--precision bf16: this GPU has no bf16; use fp32")
+    if precision == "bf16":
+        warn_of_slow_bf16(place)
 
 
 def _device(name: str) -> torch.device:

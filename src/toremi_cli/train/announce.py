@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from toremi_cli import console
+from toremi_cli.lm.bf16 import warn_of_slow_bf16
 from toremi_cli.reweight import held_down
 from toremi_cli.train.config import TrainConfig
 from toremi_cli.train.decaying import decay_step
@@ -50,6 +51,8 @@ def announce(run: Training) -> None:
         console.warn(
             "the config of accelerate asks for FSDP, which it offers on GPUs only: every rank holds the whole model"
         )
+    if run.accelerator.mixed_precision == "bf16":
+        warn_of_slow_bf16(run.device)
     warn_of_few_updates(schedule, run.policy.name)
     warn_of_little_room(config, run.cache, schedule)
     most = run.policy.config.max_repeats
