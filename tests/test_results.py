@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from benchmarks.evidence.grid import JUNK
+from benchmarks.evidence.grid import CLEAN, JUNK
 from benchmarks.evidence.summary import CORPORA, PAGES, TABLE, read_runs, saved, select, with_tables, worst
 
 ROOT = Path(__file__).parents[1]
@@ -92,6 +92,18 @@ def test_the_readme_says_what_rivals_and_the_bound_save_with_junk(runs):
         for rate in ("uniform's", "searched"):
             assert {run["saved"] for run in select(runs, policy, "small", JUNK, rate)} <= {"nan"}
     assert sorted(run["saved"] for run in select(runs, "doremi", "small", JUNK)) == ["0.01", "nan", "nan", "nan"]
+
+
+def test_the_readme_says_what_sources_as_topics_save_with_junk(runs):
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    share = saved(select(runs, "toremi", *CORPORA["junk, sources as topics"])).split()[0]
+    assert f"With sources for topics it saves {share}." in text
+
+
+def test_the_readme_says_what_rivals_save_on_clean_text(runs):
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    equal, tempered = (saved(select(runs, name, "small", CLEAN)).split()[0] for name in ("stratified", "temperature"))
+    assert f"equal shares save {equal}, `temperature` {tempered}." in text
 
 
 def test_the_readme_says_what_the_largest_model_saves(runs):

@@ -199,7 +199,7 @@ PRESETS = {
     "medium": _MEDIUM,
     # 25M parameters: an hour.
     "large": replace(_MEDIUM, model="30m", learning_rate=2e-3, flags=(*_MEDIUM.flags, "--compile")),
-    # 15M parameters (proxies below that rank data poorly: Olmix) and twice the tokens of "large": an hour and a quarter.
+    # 15M parameters (smaller proxies rank data poorly: Olmix), twice the tokens of "large": 75 minutes by arithmetic.
     "large-long": replace(
         _MEDIUM,
         model=str(Path(__file__).with_name("15m.json")),

@@ -12,6 +12,7 @@ import csv
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -33,6 +34,7 @@ CORPORA = {
     "shuffled characters, 25%": ("small", CHARACTERS),
     "random tokens, 25%": ("small", RANDOM),
     "boilerplate, 25%": ("small", BOILERPLATE),
+    "junk, sources as topics": ("small", replace(JUNK, topics="source")),
     "clean, sources as topics": ("small", Arm(topics="source")),
     "junk, ten times the tokens": ("long", JUNK),
     "clean, ten times the tokens": ("long", CLEAN),

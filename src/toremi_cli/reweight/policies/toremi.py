@@ -12,9 +12,9 @@
 
 So noise, which no context tells, what is known by heart, and text of few different words are drawn less, from the
 first step on; topics that are worth about as much as most are drawn alike. Shuffled words keep an order within them,
-which w doesn't see. k is how far the model's own measurement of
-a topic counts: as far as it uses the context there as well as n-grams do. Or what is new to the model would look like
-noise, be drawn less, and stay new. L and S are means over the tokens seen so far, the recent ones first.
+which w doesn't see. k is how far the model's own measurement of a topic counts: as far as it uses the context there as
+well as n-grams do. Or what is new to the model would look like noise, be drawn less, and stay new. L and S are means
+over the tokens seen so far, the recent ones first.
 """
 
 from __future__ import annotations
