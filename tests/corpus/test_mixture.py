@@ -56,6 +56,23 @@ def test_sources_come_near_their_targets(corpus, tokenizer, tmp_path):
     assert all(original[d.id].text == d.text and original[d.id].source == d.source for d in found.values())
 
 
+def test_without_ratios_the_whole_corpus_is_drawn_from_alike(corpus, tokenizer, tmp_path, capsys):
+    record = draw(corpus, tmp_path / "mix", ratios=None, tokens="4K,8K", tokenizer=str(tokenizer))
+    mixtures, original = record["mixtures"], documents(corpus)
+    assert list(mixtures["8K"]) == ["whole corpus"]
+    small, large = (documents(tmp_path / "mix" / name) for name in ("4K", "8K"))
+    assert small.keys() < large.keys() < original.keys()
+    assert {document.source for document in large.values()} == {"books", "web", "chat"}
+    counter = TextTokenizer(train_tokenizer(news_articles()[:100], 600, 10**9))
+    tokens = counter.count([document.text for document in large.values()])
+    assert sum(tokens) == mixtures["8K"]["whole corpus"]["tokens"] == pytest.approx(8000, abs=max(tokens))
+    taken, there = ([d.source for d in found.values()].count("web") / len(found) for found in (large, original))
+    assert taken == pytest.approx(there, abs=0.1)
+    draw(corpus, tmp_path / "all", ratios=None, tokens="9M")
+    assert documents(tmp_path / "all").keys() == original.keys()
+    assert "9M: the corpus runs short:" in capsys.readouterr().err
+
+
 def test_a_smaller_mixture_is_contained_in_a_larger_one(corpus, tmp_path):
     draw(corpus, tmp_path / "mix", tokens="4K,10K", tokenizer=None)
     small, large = documents(tmp_path / "mix" / "4K"), documents(tmp_path / "mix" / "10K")
@@ -145,15 +162,15 @@ def test_a_larger_total_never_takes_less(sources, total):
 
 
 def test_parsing():
-    config = MixtureConfig("books:0.002, a:b:0.5", "2.6B,7.2b,500K,12")
+    config = MixtureConfig("2.6B,7.2b,500K,12", "books:0.002, a:b:0.5")
     assert config.ratio_of == {"books": 0.002, "a:b": 0.5}
     assert config.targets == {"2.6B": 2.6e9, "7.2b": 7.2e9, "500K": 5e5, "12": 12}
     for text in ("books", "books:x", "books:-1", "a:1,a:2", ":1", ","):
         with pytest.raises(UsageError, match="--ratios"):
-            MixtureConfig(text, "1K")
+            MixtureConfig("1K", text)
     for text in ("much", "2Q", "-5", "0", ""):
         with pytest.raises(UsageError, match="--tokens"):
-            MixtureConfig("a:1", text)
+            MixtureConfig(text, "a:1")
 
 
 def test_a_repeated_id_is_refused(tmp_path):

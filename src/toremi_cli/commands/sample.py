@@ -1,4 +1,4 @@
-"""`toremi sample`: a mixture of sources by token targets."""
+"""`toremi sample`: a smaller corpus, or a mixture of sources, by token targets."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ def register(app: typer.Typer) -> None:
         output: Output,
         as_json: Json = False,
     ) -> None:
-        """Draw a mixture of sources by token targets.
+        """Draw a smaller corpus, or a mixture of sources, by token targets.
 
         Takes whole documents, at random by the seed, and streams them twice.
         Writes jsonl.zst with id, source and text (and group, with --group-field),
         which toremi embed reads.
 
         Example:
+        [bold]toremi sample corpus/ --tokens 2M -o part[/]
         [bold]toremi sample corpus/ --ratios code:0.2,web:0.8 --tokens 2M,5M -o mix[/]
         """
         from toremi_cli.corpus.mixture import build_mixture
@@ -60,6 +61,7 @@ def _print(record: dict[str, Any]) -> None:
             numbers = [f"{about}{facts[key]:,}" for key in ("wanted_tokens", "available_tokens")]
             share = f"{facts['tokens'] / total:.1%}"
             table.add_row(source, f"{facts['documents']:,}", f"{about}{facts['tokens']:,}", share, *numbers)
-        documents = sum(facts["documents"] for facts in mixture.values())
-        table.add_row("all", f"{documents:,}", f"{about}{total:,}", "", f"{about}{wanted:,}", "", style="bold")
+        if len(mixture) > 1:
+            documents = sum(facts["documents"] for facts in mixture.values())
+            table.add_row("all", f"{documents:,}", f"{about}{total:,}", "", f"{about}{wanted:,}", "", style="bold")
         console.out.print(table)

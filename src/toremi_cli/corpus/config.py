@@ -101,13 +101,20 @@ class CorruptionConfig:
             raise UsageError(problem)
 
 
+WHOLE_CORPUS = "whole corpus"
+"""What `toremi sample` draws from where no source has a share of its own."""
+
+
 @dataclass(frozen=True)
 class MixtureConfig:
     """Settings of `toremi sample`: what is drawn."""
 
-    ratios: Annotated[str, Setting("Share of each source in the tokens.", metavar="SOURCE:SHARE,…")]
-    """They are scaled to sum to 1."""
     tokens: Annotated[str, Setting("Targets, e.g. 2.6B,7.2B; each contains the smaller.", metavar="N,…")]
+    ratios: Annotated[
+        str | None,
+        Setting("Share of each source in the tokens.", metavar="SOURCE:SHARE,…", unset="as the corpus has them"),
+    ] = None
+    """They are scaled to sum to 1."""
     short: Annotated[
         str,
         Setting("What becomes of a share that its source is too small to fill", choices=("leave", "redistribute")),
@@ -124,11 +131,13 @@ class MixtureConfig:
 
     @cached_property
     def ratio_of(self) -> dict[str, float]:
-        """The ratios by source. A source's name may hold colons.
+        """The ratios by source, whose name may hold colons; of the whole corpus, if all are drawn alike.
 
         Raises:
             UsageError: not of the form 'books:0.2,web:0.8', or a source named twice.
         """
+        if self.ratios is None:
+            return {WHOLE_CORPUS: 1.0}
         ratios: dict[str, float] = {}
         for part in _parts(self.ratios):
             name, _, value = part.rpartition(":")
@@ -142,6 +151,11 @@ class MixtureConfig:
                 raise UsageError(f"--ratios: source {name!r} stands there twice")
             ratios[name] = ratio
         return ratios
+
+    def drawn_as(self, source: str) -> str | None:
+        """Under which name of `ratio_of` a source's documents are drawn; None if they aren't."""
+        name = WHOLE_CORPUS if self.ratios is None else source
+        return name if name in self.ratio_of else None
 
     @cached_property
     def targets(self) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Drawing a mixture of sources by token targets (ToReMi §data: books 0.2%, code 13.8%, reference 2.5%, web 83.5%).
 
 A document is taken if its seeded hash is below its source's threshold, so a smaller mixture is contained in a larger
-one. The thresholds come from a histogram of the tokens over hashes, one for each source: memory does not grow with the
-corpus. A mixture takes whole documents, as near to its target as whole documents can be.
+one. The thresholds come from a histogram of the tokens over hashes, one for each source that has a share, or one for
+the whole corpus: memory does not grow with it. A mixture takes whole documents, as near to its target as those can be.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from toremi_cli import console
-from toremi_cli.corpus.config import CorpusConfig, MixtureConfig
+from toremi_cli.corpus.config import WHOLE_CORPUS, CorpusConfig, MixtureConfig
 from toremi_cli.corpus.fields import Document
 from toremi_cli.corpus.hashing import keyed_hash
 from toremi_cli.corpus.ids import DistinctIds
@@ -117,17 +117,18 @@ def count_tokens(source: Corpus, config: MixtureConfig, report: ReadReport) -> H
     with console.progress("counting tokens", unit="documents") as bar:
         for batch in batches(source.documents(report)):
             ids.add(batch)
-            wanted = [document for document in batch if document.source in config.ratio_of]
-            histograms.other_sources.update({d.source for d in batch} - config.ratio_of.keys())
-            sizes = named.count([d.text for d in wanted]) if named else [len(d.text.encode()) for d in wanted]
-            for document, size in zip(wanted, sizes, strict=True):
+            wanted = [(name, d) for d in batch if (name := config.drawn_as(d.source)) is not None]
+            histograms.other_sources.update(d.source for d in batch if config.drawn_as(d.source) is None)
+            texts = [document.text for _, document in wanted]
+            sizes = named.count(texts) if named else [len(text.encode()) for text in texts]
+            for (name, document), size in zip(wanted, sizes, strict=True):
                 bucket = bucket_of(config.seed, document)
-                histograms.tokens[document.source][bucket] += size
-                histograms.documents[document.source][bucket] += 1
+                histograms.tokens[name][bucket] += size
+                histograms.documents[name][bucket] += 1
                 if named is None:
                     piece = document.text[:PIECE_CHARS]
                     key = keyed_hash("bytes a token", config.seed, document.id)
-                    text.add(document.source, key, len(piece.encode()), (document.source, piece))
+                    text.add(name, key, len(piece.encode()), (name, piece))
             histograms.num_read += len(batch)
             bar.advance(len(batch))
     _refuse_absent(histograms, source.listing.corpus)
@@ -204,13 +205,13 @@ def _write(
             writers = {name: stack.enter_context(JsonlShards(folder)) for name, folder in folders.items()}
             for batch in batches(source.documents()):
                 for document in batch:
-                    if document.source in config.ratio_of:
+                    if (drawn_as := config.drawn_as(document.source)) is not None:
                         row = {"id": document.id, "source": document.source, "text": document.text}
                         if document.group is not None:
                             row["group"] = document.group
                         bucket = bucket_of(config.seed, document)
                         for name, writer in writers.items():
-                            if bucket < thresholds[name][document.source]:
+                            if bucket < thresholds[name][drawn_as]:
                                 writer.write(row)
                 bar.advance(len(batch))
         write_json(temporary / RECORD, record)
@@ -240,9 +241,12 @@ def _refuse_absent(histograms: Histograms, corpus: str) -> None:
 def _tell_short(name: str, taken: dict[str, dict[str, Any]], short: str) -> None:
     for source, facts in taken.items():
         if facts["is_short"]:
+            who = f"source '{source}'"
             consequence = "its share is redistributed" if short == "redistribute" else "the rest is left out"
+            if source == WHOLE_CORPUS:
+                who, consequence = "the corpus", "all of it is taken"
             console.warn(
-                f"{name}: source '{source}' runs short: {facts['available_tokens']:,} tokens of "
+                f"{name}: {who} runs short: {facts['available_tokens']:,} tokens of "
                 f"{facts['wanted_tokens']:,}; {consequence}"
             )
 
