@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import IO, Any
 
-from toremi_cli.corpus.json_values import begin, json_row
+from toremi_cli.corpus.json_values import json_row, up_to_first_sign
 from toremi_cli.corpus.listing import CorpusFile
 from toremi_cli.corpus.rows import BadRow
 
@@ -37,7 +37,7 @@ def cut_file(filesystem: Any, file: CorpusFile, size: int) -> list[CorpusFile]:
 
 def _holds_lines(stream: IO[bytes]) -> bool:
     """Whether the first line that isn't empty is an object."""
-    begun = begin(stream)[1]
+    begun = up_to_first_sign(stream)[1]
     return begun.endswith(b"{") and not isinstance(json_row(begun + stream.readline()), BadRow)
 
 

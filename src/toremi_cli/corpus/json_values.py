@@ -24,7 +24,7 @@ def json_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
     Raises:
         CorpusError: what isn't one object a line is no valid JSON at some place.
     """
-    number, begun = begin(file)
+    number, begun = up_to_first_sign(file)
     if begun.endswith(b"["):  # it may all stand on one line
         yield from _values(begun, file, name, number)
         return
@@ -39,7 +39,7 @@ def json_rows(file: IO[bytes], name: str, wanted: Wanted) -> Iterator[Row]:
     yield from ((later, json_row(line)) for later, line in enumerate(file, number + 1) if line.strip())
 
 
-def begin(file: IO[bytes]) -> tuple[int, bytes]:
+def up_to_first_sign(file: IO[bytes]) -> tuple[int, bytes]:
     """Read up to the first sign; the number of its line, and the line so far, empty if there is none."""
     number, read = 1, file.read(1)
     if read == BOM[:1]:
