@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from toremi_cli.lm.bf16 import warn_of_slow_bf16
 from toremi_cli.reweight.strata import chunks_of
 from toremi_cli.train.accelerate_config import shards_model
 from toremi_cli.train.announce import warn_of_few_updates, warn_of_little_room
@@ -25,9 +26,12 @@ FOUND = "found at the start"
 
 def describe_plan(config: TrainConfig, cache: TokenCache, world_size: int, on_gpus: bool = False) -> dict[str, Any]:
     """Parameters, tokens, steps, epochs by source, memory, disk and arithmetic of a run."""
-    memory = gpu_memory(torch.device("cuda" if on_gpus else "cpu"))
+    device = torch.device("cuda" if on_gpus else "cpu")
+    memory = gpu_memory(device)
     plan = plan_run(config, cache, world_size, memory)
     schedule = plan.schedule
+    if config.precision == "bf16":
+        warn_of_slow_bf16(device)
     warn_of_few_updates(schedule, plan.policy.name)
     warn_of_little_room(config, cache, schedule)
     with torch.device("meta"):
